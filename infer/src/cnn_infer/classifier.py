@@ -1,0 +1,170 @@
+"""The embed API: one class that turns pictures into predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+
+from cnn_infer.errors import InputError, PictureError
+from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
+from cnn_infer.pixels import MAX_PIXELS, to_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnn_infer.pixels import Picture
+    from cnn_infer.spec import Spec
+
+UNKNOWN = "unknown"
+"""The label of a prediction whose probability is below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one picture.
+
+    Attributes:
+        label: The name of the most probable class, or ``unknown`` below the threshold.
+        index: Its index in ``spec.classes``; None where the label is ``unknown``.
+        probability: Its probability, 0 to 1.
+        top: The most probable classes with their probabilities, best first.
+    """
+
+    label: str
+    index: int | None
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+class Classifier:
+    """An exported model, ready to classify. Thread-safe; may be used as a context manager.
+
+    Args:
+        model: An ``.onnx`` file that cnn-export wrote, its bytes, or an open :class:`~cnn_infer.Model`.
+        device: ``auto`` (CUDA where it comes up, else the CPU), ``cpu``, ``cuda``, ...
+        threads: CPU threads of one call. To use all cores on many pictures, leave this at 1 and pass
+            ``workers`` to :meth:`predict_many`: small models run faster so.
+        top: Classes in :attr:`Prediction.top`.
+        threshold: Below this probability the label is ``unknown``.
+        max_pixels: Larger pictures are refused before they are decoded.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not a model of ours.
+        DeviceError: the device does not come up; it never falls back in silence.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | Model,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        top: int = 5,
+        threshold: float = 0.0,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        if top < 1:
+            raise InputError(f"top must be at least 1, not {top}")
+        if not 0 <= threshold <= 1:
+            raise InputError(f"the threshold must be a probability from 0 to 1, not {threshold}")
+        self.model = model if isinstance(model, Model) else open_model(model, device=device, threads=threads)
+        self.spec: Spec = self.model.spec
+        self.provider: str = self.model.provider
+        self._run = self.model.session.run
+        self._shape = self.spec.shape
+        self._top = min(top, len(self.spec.classes))
+        self._threshold = threshold
+        self._max_pixels = max_pixels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: the session goes with the object."""
+
+    def pixels(self, picture: Picture) -> NDArray[np.uint8]:
+        """The picture as the model takes it: uint8 (height, width, channels). Raises as :meth:`predict`."""
+        return to_pixels(picture, self.spec, max_pixels=self._max_pixels)
+
+    def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of a batch that is already of the model's size: for people with their own cameras.
+
+        Args:
+            batch: uint8, shape (n, height, width, channels), as ``spec.shape`` says.
+
+        Returns:
+            float32, shape (n, classes); rows sum to 1.
+
+        Raises:
+            InputError: the batch has another type or shape.
+        """
+        if batch.dtype != np.uint8 or batch.shape[1:] != self._shape or not len(batch):
+            raise InputError(
+                f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
+            )
+        result: NDArray[np.float32] = self._run([PROBABILITIES], {INPUT: batch})[0]
+        return result
+
+    def predict(self, picture: Picture) -> Prediction:
+        """Classify one picture.
+
+        Args:
+            picture: A path, the bytes of a file, a PIL image, or a uint8 array, (h, w, 3) RGB or (h, w) grey.
+
+        Raises:
+            PictureError: the picture cannot be read.
+            InputError: the argument is of another kind.
+        """
+        return self.to_prediction(self.probabilities(self.pixels(picture)[None])[0])
+
+    @overload
+    def predict_many(
+        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["raise"] = "raise"
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict_many(
+        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["yield"]
+    ) -> Iterator[Prediction | PictureError]: ...
+
+    def predict_many(
+        self, pictures: Iterable[Any], *, batch_size: int = 32, workers: int = 1, errors: str = "raise"
+    ) -> Iterator[Any]:
+        """Classify many pictures; answers come in the order of the pictures, as they are ready.
+
+        Args:
+            pictures: Any iterable, also an endless one: only a few batches are read ahead.
+            batch_size: Pictures that go through the model at once.
+            workers: Threads; each decodes and classifies a batch of its own.
+            errors: ``raise`` stops at a picture that cannot be read; ``yield`` gives the
+                :class:`PictureError` in its place and goes on.
+
+        Raises:
+            PictureError: with ``errors="raise"``, at the position of the unreadable picture.
+        """
+        from cnn_infer.stream import classify
+
+        for answer in classify(self, pictures, batch_size=batch_size, workers=workers):
+            if answer.prediction is not None:
+                yield answer.prediction
+            elif errors == "yield":
+                yield answer.error
+            elif answer.error is not None:
+                raise answer.error
+
+    def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
+        """Name the best of one row of probabilities, shape (classes,); ties go to the lower index."""
+        order = np.argsort(-probabilities, kind="stable")[: self._top].tolist()
+        classes = self.spec.classes
+        top = tuple((classes[index], float(probabilities[index])) for index in order)
+        label, probability = top[0]
+        if probability < self._threshold:
+            return Prediction(UNKNOWN, None, probability, top)
+        return Prediction(label, order[0], probability, top)

@@ -1,0 +1,200 @@
+"""The command ``cnn-infer``: pictures and folders through an exported model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnn_infer import console
+from cnn_infer.atomic import replacing, write_text
+from cnn_infer.classifier import Classifier
+from cnn_infer.errors import CheckError, InputError
+from cnn_infer.evaluation import Report, Row, evaluate
+from cnn_infer.golden import verify
+from cnn_infer.model import DEVICES, newest_export
+from cnn_infer.rows import formatter
+from cnn_infer.spec import Spec
+
+EXAMPLES = """\b
+Examples:
+  cnn-infer holiday.jpg
+  cnn-infer photos/ --format csv --output rows.csv --report report.json
+  cnn-infer test/ --model model.onnx          (test/CLASS/*.jpg: accuracy, F1, confusion matrix)
+  cnn-infer --verify --model model.onnx       (does it compute here what it computed there?)
+"""
+
+
+@click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=str))
+@click.option("--model", metavar="FILE", help="The .onnx file. Default: what the newest export under runs/ ships.")
+@click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Never falls back in silence."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures to a run of the model."
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads. Default: every processor this process may use.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name for each picture.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.0, help="Below this probability the answer is 'unknown'."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl", "csv"]),
+    default="table",
+    show_default=True,
+    help="Of the rows.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows to this file.")
+@click.option(
+    "--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here, as JSON."
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
+@click.option(
+    "--labels",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: parent folders named as classes are the truth.",
+)
+@click.option("--follow-symlinks", is_flag=True, help="Walk into symbolic links to folders.")
+@click.option(
+    "--verify",
+    "verifying",
+    is_flag=True,
+    help="Replay the golden pictures inside the model; exit with 1 on a difference.",
+)
+@click.option("--info", is_flag=True, help="Print what the model knows of itself.")
+def command(
+    paths: tuple[str, ...],
+    model: str | None,
+    device: str,
+    batch_size: int,
+    threads: int | None,
+    top: int,
+    threshold: float,
+    form: str,
+    output: Path | None,
+    report_file: Path | None,
+    strict: bool,
+    labels: str,
+    follow_symlinks: bool,
+    verifying: bool,
+    info: bool,
+) -> None:
+    """Classify pictures with a model that cnn-export wrote.
+
+    PATH is a picture or a folder; folders are walked in sorted order. One row a file, in order: the rows go
+    to standard output (or --output), everything else to standard error. Where the folders that the pictures
+    lie in are named as the model's classes, accuracy and F1 are reported as well.
+    """
+    if not (paths or verifying or info):
+        raise click.UsageError("name a picture or a folder, or pass --verify or --info")
+    for target in (output, report_file):
+        if target is not None and not target.absolute().parent.is_dir():
+            raise InputError(f"no such folder: {target.absolute().parent}")
+    classifier = Classifier(model or newest_export(), device=device, top=top, threshold=threshold)
+    precision = classifier.spec.details.get("precision", "fp32")
+    console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
+    if info:
+        click.echo(_described(classifier))
+    if verifying:
+        _verify(classifier)
+    if not paths:
+        return
+    with _row_writer(form, output, classifier.spec) as write, console.progress("classifying") as advance:
+
+        def on_row(row: Row) -> None:
+            write(row)
+            advance(1)
+
+        report = evaluate(
+            classifier,
+            paths,
+            labels=labels == "auto",
+            batch_size=batch_size,
+            threads=threads,
+            follow_symlinks=follow_symlinks,
+            on_row=on_row,
+        )
+    if report_file is not None:
+        write_text(report_file, report.to_json() + "\n")
+    console.say(_summary(report, output, report_file))
+    if strict and report.errors:
+        raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
+    if report.errors == report.images:
+        raise CheckError("none of the pictures could be read")
+
+
+@contextmanager
+def _row_writer(form: str, output: Path | None, spec: Spec) -> Iterator[Callable[[Row], None]]:
+    header, text = formatter(form, spec.classes)
+    with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as stream:
+
+        def write(row: Row) -> None:
+            stream.write(text(row).encode())
+
+        stream.write(header.encode())
+        yield write
+        stream.flush()
+
+
+def _verify(classifier: Classifier) -> None:
+    replays = verify(classifier)
+    worst = max(replay.difference for replay in replays)
+    failed = [replay for replay in replays if not replay.passed]
+    for number, replay in enumerate(replays):
+        state = "ok" if replay.passed else "DIFFERS"
+        names = f"{replay.expected} -> {replay.found}"
+        console.say(f"  golden picture {number}: {names}, difference {replay.difference:.2g}  {state}")
+    if failed:
+        raise CheckError(f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g})")
+    console.say(f"verified: {len(replays)} golden pictures agree on this machine (worst difference {worst:.2g})")
+
+
+def _described(classifier: Classifier) -> str:
+    spec: dict[str, Any] = json.loads(classifier.spec.to_json())
+    return json.dumps(
+        {"file": classifier.model.name, "bytes": classifier.model.bytes, **spec}, ensure_ascii=False, indent=2
+    )
+
+
+def _summary(report: Report, output: Path | None, report_file: Path | None) -> str:
+    model, total = report.latency_ms["model"], report.latency_ms["total"]
+    lines = [
+        f"{report.images - report.errors:,} pictures classified, {report.errors:,} could not be read",
+        f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
+        f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
+        f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})",
+    ]
+    if report.accuracy is not None and report.per_class is not None:
+        width = max(len("class"), *(len(name) for name in report.per_class))
+        lines += [
+            f"accuracy {report.accuracy:.2%}, macro F1 {report.macro_f1:.4f}, weighted F1 {report.weighted_f1:.4f} "
+            f"on {report.labelled:,} labelled pictures (coverage {report.coverage:.2%})",
+            f"  {'class':<{width}}  precision  recall      f1  support",
+        ]
+        lines += [
+            f"  {name:<{width}}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}"
+            f"  {row['support']:>7,}"
+            for name, row in report.per_class.items()
+        ]
+        if report.unknown_folders:
+            names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
+            lines.append(f"folders that are no class of this model, not counted: {names}")
+        if report.missing_classes:
+            lines.append(f"classes without a picture here: {', '.join(report.missing_classes)}")
+    lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    console.main(command)

@@ -1,0 +1,90 @@
+"""How the three commands talk: one line for an error, an exit code, progress on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from cnn_infer.errors import EdgeCNNError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def main(command: click.Command) -> None:
+    """Run a command and leave the process with its exit code: the one place where errors become text."""
+    name = command.name or "edgecnn"
+    try:
+        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+    except click.exceptions.Exit as left:
+        sys.exit(left.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(name, "interrupted", INTERRUPTED)
+    except EdgeCNNError as error:
+        _fail(name, str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has left; keep the interpreter from flushing into it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
+
+
+def _fail(name: str, text: str, code: int) -> None:
+    click.echo(f"{name}: {text}", err=True)
+    sys.exit(code)
+
+
+def say(text: str) -> None:
+    """One line for a person, on standard error, so that results can be piped."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> Iterator[Callable[[int], None]]:
+    """Show how far a long piece of work is. Yields ``advance(count)``.
+
+    A bar where standard error is a terminal; elsewhere a plain line every ten seconds, none for short work.
+    """
+    if not sys.stderr.isatty():
+        yield _plain_progress(what, total, unit)
+        return
+    # rich is loaded only where it shows something: it costs a short command a tenth of a second
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _plain_progress(what: str, total: int | None, unit: str) -> Callable[[int], None]:
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said >= 10:
+            said = time.monotonic()
+            say(f"{what}: {done:,}{f' of {total:,}' if total else ''} {unit}")
+
+    return advance

@@ -1,0 +1,188 @@
+"""A folder of pictures through a model: a row for each, and a report of how well and how fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_infer import machine
+from cnn_infer.classifier import Classifier, Prediction
+from cnn_infer.errors import InputError
+from cnn_infer.files import find_pictures, parent_name, printable
+from cnn_infer.metrics import summarise
+from cnn_infer.stream import Answer, classify
+
+
+class Row(NamedTuple):
+    """One picture of a folder run: its path as text and either a prediction or the reason there is none."""
+
+    path: str
+    prediction: Prediction | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a folder run went. ``to_json`` writes exactly these fields.
+
+    Attributes:
+        images: Files seen.
+        errors: Files that could not be read; they count in no other figure.
+        labelled: Readable files whose parent folder is named as one of the model's classes.
+        accuracy: Share of the labelled ones that were classified right, 0 to 1; None without labels, as all
+            metrics are.
+        coverage: Share of the labelled ones that were not ``unknown``.
+        macro_f1: Mean F1 of the classes that occur.
+        weighted_f1: F1 weighted by the number of pictures of a class.
+        per_class: Precision, recall, F1, support and unknown of each class.
+        confusion: Rows are true classes, columns predicted ones, in the model's order.
+        unknown_folders: Parent folders that are no class of the model, with the number of pictures in each.
+        missing_classes: Classes of the model without a picture here, where there are labels.
+        latency_ms: ``model`` (the picture's share of its batch) and ``total`` (with reading, decoding and
+            resizing), each with ``p50``, ``p90``, ``p99``, ``mean`` and ``n``, in milliseconds a picture.
+        images_per_second: Readable files by the wall clock, from the first file to the last.
+        provider: ONNX Runtime's execution provider.
+        threads: Threads that worked at the same time.
+        batch_size: Pictures to a run of the model.
+        model: The model's file.
+        precision: ``fp32`` or ``int8``.
+        machine: The processor and system this was measured on.
+    """
+
+    images: int
+    errors: int
+    labelled: int
+    accuracy: float | None
+    coverage: float | None
+    macro_f1: float | None
+    weighted_f1: float | None
+    per_class: dict[str, dict[str, float]] | None
+    confusion: list[list[int]] | None
+    unknown_folders: dict[str, int]
+    missing_classes: list[str]
+    latency_ms: dict[str, dict[str, float]]
+    images_per_second: float
+    provider: str
+    threads: int
+    batch_size: int
+    model: str
+    precision: str
+    machine: str
+
+    def to_json(self) -> str:
+        """The report as one JSON document."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2)
+
+
+def evaluate(
+    classifier: Classifier,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    labels: bool = True,
+    batch_size: int = 32,
+    threads: int | None = None,
+    follow_symlinks: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+) -> Report:
+    """Classify all pictures under ``paths`` and report.
+
+    Args:
+        classifier: The model. For the best speed on a CPU open it with ``threads=1`` (the default).
+        paths: Files and folders; see :func:`cnn_infer.find_pictures`.
+        labels: Take parent folders that are named as classes for the truth, by name.
+        batch_size: Pictures to a run of the model.
+        threads: Threads; None takes every processor this process may use.
+        follow_symlinks: Walk into symbolic links to folders.
+        on_row: Called with each picture's row, in the order of the files.
+
+    Raises:
+        InputError: a path does not exist, or there is no picture at all.
+    """
+    threads = machine.usable_cpus() if threads is None else threads
+    tally = _Tally(classifier.spec.classes)
+    waiting: deque[str] = deque()
+
+    def remembered() -> Iterator[str]:
+        for path in find_pictures(paths, follow_symlinks=follow_symlinks):
+            waiting.append(path)
+            yield path
+
+    start = time.perf_counter()
+    for answer in classify(classifier, remembered(), batch_size=batch_size, workers=threads):
+        path = waiting.popleft()
+        tally.add(parent_name(path) if labels else None, answer)
+        if on_row is not None:
+            on_row(Row(printable(path), answer.prediction, str(answer.error) if answer.error else None))
+    seconds = time.perf_counter() - start
+    if not tally.images:
+        raise InputError("no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files")
+    details = classifier.spec.details
+    return tally.report(
+        images_per_second=(tally.images - tally.errors) / seconds,
+        provider=classifier.provider,
+        threads=threads,
+        batch_size=batch_size,
+        model=classifier.model.name,
+        precision=str(details.get("precision", "fp32")),
+        machine=machine.description(),
+    )
+
+
+class _Tally:
+    """What a run adds up, picture by picture."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.index = {name: index for index, name in enumerate(classes)}
+        self.confusion = np.zeros((len(classes), len(classes)), np.int64)
+        self.unknown = np.zeros(len(classes), np.int64)
+        self.folders: Counter[str] = Counter()
+        self.images = self.errors = 0
+        self.model_ms: list[float] = []
+        self.total_ms: list[float] = []
+
+    def add(self, folder: str | None, answer: Answer) -> None:
+        self.images += 1
+        truth = self.index.get(folder) if folder is not None else None
+        if folder is not None and truth is None:
+            self.folders[printable(folder)] += 1
+        if answer.prediction is None:
+            self.errors += 1
+            return
+        self.model_ms.append(answer.model_ms)
+        self.total_ms.append(answer.total_ms)
+        if truth is not None:
+            if answer.prediction.index is None:
+                self.unknown[truth] += 1
+            else:
+                self.confusion[truth, answer.prediction.index] += 1
+
+    def report(self, **facts: Any) -> Report:
+        nothing = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
+        support = self.confusion.sum(axis=1) + self.unknown
+        labelled = int(support.sum())
+        metrics = summarise(self.confusion, self.unknown, self.classes) if labelled else {"labelled": 0, **nothing}
+        missing = [name for name, count in zip(self.classes, support, strict=True) if not count] if labelled else []
+        return Report(
+            images=self.images,
+            errors=self.errors,
+            unknown_folders=dict(self.folders) if labelled else {},
+            missing_classes=missing,
+            latency_ms={"model": _distribution(self.model_ms), "total": _distribution(self.total_ms)},
+            **metrics,
+            **facts,
+        )
+
+
+def _distribution(milliseconds: list[float]) -> dict[str, float]:
+    if not milliseconds:
+        return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "mean": 0.0, "n": 0}
+    p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99)).tolist()
+    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(np.mean(milliseconds)), "n": len(milliseconds)}

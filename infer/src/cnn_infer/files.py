@@ -1,0 +1,68 @@
+"""Finding the pictures among files and folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cnn_infer.errors import InputError
+from cnn_infer.pixels import EXTENSIONS
+
+
+def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[str]:
+    """The picture files under ``paths``, in the order given, folders walked in sorted order.
+
+    A file that is named is taken whatever its name; in a folder, files count by extension
+    (:data:`cnn_infer.pixels.EXTENSIONS`) and hidden ones do not. Symbolic links to folders are followed
+    only on request; a link that leads back to a folder above itself is then passed over.
+
+    Raises:
+        InputError: a path does not exist, is neither a file nor a folder, or a folder cannot be listed.
+    """
+    for path in paths:
+        name = os.fspath(path)
+        if os.path.isdir(name):
+            yield from _walk(name, follow_symlinks, frozenset({_identity(name)}))
+        elif os.path.isfile(name):
+            yield name
+        elif os.path.lexists(name):
+            raise InputError(f"neither a file nor a folder: {printable(name)}")
+        else:
+            raise InputError(f"no such file or folder: {printable(name)}")
+
+
+def _walk(folder: str, follow: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=follow):
+            identity = _identity(entry.path)
+            if identity not in above:
+                yield from _walk(entry.path, follow, above | {identity})
+        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and (entry.is_file() or _is_broken_link(entry)):
+            yield entry.path
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _is_broken_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def parent_name(path: str) -> str:
+    """The name of the folder that a file lies in, also for a bare or relative name."""
+    return os.path.basename(os.path.dirname(path)) or Path(path).resolve().parent.name
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """The path as text that any stream can hold: bytes that are not UTF-8 become backslash escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

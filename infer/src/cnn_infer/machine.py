@@ -1,0 +1,82 @@
+"""What this machine is and what this process may use of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+
+def usable_cpus() -> int:
+    """Processors this process may use: its affinity, and the quota of its control group (cgroup v2 and v1)."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(available, int(quota)) if quota else available)
+
+
+def _cgroup_quota() -> float | None:
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        limit = (folder / "cpu.cfs_quota_us").read_text()
+        period = (folder / "cpu.cfs_period_us").read_text()
+        return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's block of /proc/cpuinfo; empty where there is none (macOS, Windows)."""
+    try:
+        block = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in block.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+@cache
+def cpu_name() -> str:
+    """The processor as its maker names it, as far as the system tells."""
+    if platform.system() == "Darwin":
+        found = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return found.stdout.strip() or platform.machine()
+    info = _cpuinfo()
+    model = info.get("model name") or platform.processor() or platform.machine()
+    family = f" (family {info['cpu family']}, model {info['model']})" if "cpu family" in info else ""
+    return model + family
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction-set flags as Linux names them; empty where the system does not tell."""
+    info = _cpuinfo()
+    return frozenset((info.get("flags") or info.get("Features") or "").split())
+
+
+@cache
+def instruction_set() -> str:
+    """The widest integer arithmetic here: ``avx512_vnni``, ``avx_vnni``, ``avx2``, ``neon_dotprod``, ``neon``
+    or ``generic``. An int8 model's arithmetic is exact where this has dot products, and may saturate in avx2.
+    """
+    flags = cpu_flags()
+    for name in ("avx512_vnni", "avx_vnni", "avx2"):
+        if name in flags:
+            return name
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return "neon_dotprod" if "asimddp" in flags or platform.system() == "Darwin" else "neon"
+    return "generic"
+
+
+def description() -> str:
+    """One line for reports: processor, processors usable, instruction set, system."""
+    return f"{cpu_name()}, {usable_cpus()} cores, {instruction_set()}, {platform.system()} {platform.machine()}"

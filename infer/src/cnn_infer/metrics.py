@@ -1,0 +1,58 @@
+"""Accuracy, precision, recall and F1 out of one confusion matrix. Equal to scikit-learn's; NumPy alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Metrics of a classification.
+
+    Args:
+        confusion: int64 (classes, classes); rows are true classes, columns predicted ones.
+        unknown: int64 (classes,): pictures of each class that the model did not name. They count as wrong.
+        classes: Names, in the order of the rows.
+
+    Returns:
+        ``accuracy``, ``coverage`` (share of pictures that got a name), ``macro_f1`` (over the classes that
+        occur, in truth or prediction), ``weighted_f1``, ``per_class`` and ``confusion``. A ratio
+        without any picture to count is 0, as scikit-learn's ``zero_division=0`` has it.
+    """
+    hits = np.diag(confusion).astype(float)
+    support = confusion.sum(axis=1) + unknown
+    predicted = confusion.sum(axis=0)
+    precision = _ratio(hits, predicted)
+    recall = _ratio(hits, support)
+    f1 = _ratio(2 * hits, support + predicted)
+    occurs = (support + predicted) > 0
+    total = int(support.sum())
+    return {
+        "labelled": total,
+        "accuracy": float(hits.sum() / total),
+        "coverage": float(confusion.sum() / total),
+        "macro_f1": float(f1[occurs].mean()),
+        "weighted_f1": float((f1 * support).sum() / total),
+        "per_class": {
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
+                "unknown": int(unknown[index]),
+            }
+            for index, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
+    }
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return ratio

@@ -1,0 +1,195 @@
+"""Opening an exported model: the file, its contract, and the device it runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from cnn_infer.errors import DeviceError, InputError, ModelError
+from cnn_infer.spec import Spec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+SPEC_KEY = "cnn.spec"
+"""Metadata key of the specification, the authority on everything the model knows of itself."""
+
+GOLDEN_KEY = "cnn.golden"
+"""Metadata key of the golden pictures and their expected probabilities."""
+
+INPUT = "image"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+
+MAX_MODEL_BYTES = 2 << 30
+"""Larger files are refused unread; it is also the limit of ONNX's single-file format."""
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "MIGraphXExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
+"""Device names and the ONNX Runtime execution provider of each."""
+
+DEVICES = ("auto", *PROVIDERS)
+
+INSTALL = "pip install 'cnn-infer[cpu]'  (or 'cnn-infer[gpu]' for CUDA)"
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported model, open and ready.
+
+    Attributes:
+        name: Where it came from, for messages.
+        spec: Its specification.
+        session: The ONNX Runtime session.
+        provider: The execution provider that runs it, as ONNX Runtime names it.
+        chosen: Why this device, in words.
+        metadata: All of the file's metadata.
+        bytes: The file's size.
+    """
+
+    name: str
+    spec: Spec
+    session: onnxruntime.InferenceSession
+    provider: str
+    chosen: str
+    metadata: Mapping[str, str]
+    bytes: int
+
+
+def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1) -> Model:
+    """Open ``source``, a file or the bytes of one, and check that it keeps the contract.
+
+    Args:
+        source: An ``.onnx`` file that cnn-export wrote.
+        device: One of :data:`DEVICES`. ``auto`` is CUDA where it comes up, else the CPU.
+        threads: Threads that one call of the session uses on the CPU.
+
+    Raises:
+        ModelError: no such file, not ONNX, damaged, or not a model of ours.
+        DeviceError: ONNX Runtime is missing, or the device does not come up; never a silent fallback.
+    """
+    ort = _runtime()
+    name, data = _read(source)
+    provider, chosen = _provider(ort, device)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; its log lines would be said twice
+    providers = [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:
+        if provider != PROVIDERS["cpu"]:
+            raise DeviceError(f"{device} does not come up: {_first_line(error)}") from error
+        raise ModelError(f"not an ONNX model, or damaged: {name} ({_first_line(error)})") from error
+    if session.get_providers()[0] != provider:
+        raise DeviceError(
+            f"{device} does not come up ({provider} fell back to {session.get_providers()[0]}): check that the "
+            "driver and the CUDA and cuDNN libraries of this onnxruntime-gpu are installed, or pass --device cpu"
+        )
+    session.disable_fallback()
+    properties = session.get_modelmeta().custom_metadata_map
+    if SPEC_KEY not in properties:
+        raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
+    spec = Spec.from_json(properties[SPEC_KEY])
+    _check_contract(session, spec, name)
+    return Model(name, spec, session, provider, chosen, properties, len(data))
+
+
+def newest_export(runs: str | os.PathLike[str] = "runs") -> Path:
+    """The model that the newest export under ``runs`` decided to ship: int8 where it may, else fp32.
+
+    Raises:
+        InputError: there is no finished export.
+    """
+    reports = sorted(Path(runs).glob("*/export.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not reports:
+        raise InputError(
+            f"no exported model under {runs}/: run cnn-train and cnn-export first, or pass --model FILE.onnx"
+        )
+    try:
+        return reports[-1].parent / str(json.loads(reports[-1].read_text())["ship"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{reports[-1]} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx"
+        ) from error
+
+
+def _runtime() -> ModuleType:
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
+    if len(installed) == 2:
+        raise DeviceError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(f"ONNX Runtime is not installed or does not load ({error}): {INSTALL}") from error
+    return onnxruntime  # type: ignore[no-any-return]  # it has no type hints
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+    # The runtime gets bytes, never a path: given a path it would also load files that the model refers to.
+    if isinstance(source, bytes):
+        return "model", source
+    path = Path(source)
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"the model is larger than {MAX_MODEL_BYTES >> 30} GiB: {path}")
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the model: {path} ({error.strerror})") from error
+
+
+def _provider(ort: ModuleType, device: str) -> tuple[str, str]:
+    available = ort.get_available_providers()
+    if device == "auto":
+        if PROVIDERS["cuda"] not in available:
+            return PROVIDERS["cpu"], "the installed ONNX Runtime has no CUDA"
+        return PROVIDERS["cuda"], "the installed ONNX Runtime has CUDA"
+    if device not in PROVIDERS:
+        raise InputError(f"unknown device {device!r}: one of {', '.join(DEVICES)}")
+    provider = PROVIDERS[device]
+    if provider not in available:
+        have = ", ".join(key for key, value in PROVIDERS.items() if value in available)
+        hint = ": pip uninstall -y onnxruntime, then pip install 'cnn-infer[gpu]'" if device == "cuda" else ""
+        raise DeviceError(f"the installed ONNX Runtime has no {provider} (it has {have}){hint}")
+    return provider, "asked for"
+
+
+def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str) -> None:
+    """One uint8 input [batch, height, width, channels]; logits and probabilities, float32 [batch, classes]."""
+    inputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_inputs()]
+    outputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_outputs()]
+    wanted_in = [(INPUT, "tensor(uint8)", list(spec.shape))]
+    wanted_out = [(key, "tensor(float)", [len(spec.classes)]) for key in (LOGITS, PROBABILITIES)]
+    for found, wanted in ((inputs, wanted_in), (outputs, wanted_out)):
+        if found != wanted:
+            raise ModelError(f"the model does not keep its own contract: it has {found}, not {wanted}: {name}")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,59 @@
+"""Rows of a folder run as text: a table for people, JSON lines and CSV for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+
+from cnn_infer.evaluation import Row
+
+FIELDS = ("path", "label", "index", "probability", "top", "error")
+"""The fields of a row, in this order, in every machine format."""
+
+_DIGITS = 6  # of a probability: what differs below that differs between machines
+
+
+def formatter(name: str, classes: Sequence[str]) -> tuple[str, Callable[[Row], str]]:
+    """The header text and the function from a row to its text, both with their line ends.
+
+    Args:
+        name: ``table``, ``jsonl`` or ``csv``.
+        classes: The model's classes; they set the width of the table's first column.
+    """
+    if name == "jsonl":
+        return "", lambda row: json.dumps(_fields(row), ensure_ascii=False) + "\n"
+    if name == "csv":
+        return _csv_line(FIELDS), lambda row: _csv_line(_flat(_fields(row)))
+    width = min(32, max(len("unknown"), *(len(label) for label in classes)))
+    return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
+
+
+def _fields(row: Row) -> dict[str, object]:
+    found = row.prediction
+    if found is None:
+        values: tuple[object, ...] = (row.path, None, None, None, None, row.error)
+    else:
+        top = [{"label": label, "probability": round(value, _DIGITS)} for label, value in found.top]
+        values = (row.path, found.label, found.index, round(found.probability, _DIGITS), top, None)
+    return dict(zip(FIELDS, values, strict=True))
+
+
+def _flat(fields: dict[str, object]) -> list[object]:
+    """CSV has no lists: ``top`` becomes JSON; what is absent stays empty."""
+    return [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in fields.values()]
+
+
+def _csv_line(values: Sequence[object]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(values)
+    return stream.getvalue()
+
+
+def _table_line(row: Row, width: int) -> str:
+    # a name may hold line breaks and terminal commands; a table shows them, it does not run them
+    path = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in row.path)
+    if row.prediction is None:
+        return f"{'error':<{width}}  {'':>11}  {path}: {row.error}\n"
+    return f"{row.prediction.label:<{width}}  {row.prediction.probability:>10.1%}   {path}\n"

@@ -1,0 +1,128 @@
+"""The contract between training, export and inference: what a model expects and what it knows of itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from cnn_infer.errors import ModelError
+
+FORMAT = 1
+"""Version of the document. A reader refuses a newer one instead of guessing."""
+
+MAX_SIDE = 4096
+"""Largest height or width of a model's input, in pixels."""
+
+MAX_CLASSES = 100_000
+
+Colour = Literal["grey", "rgb"]
+Resize = Literal["squash", "crop", "pad"]
+Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How to turn a picture into the model's input, and what its outputs mean.
+
+    The network computes on ``(pixel - zero_point) * scale`` for uint8 pixels; its logits are divided
+    by ``temperature`` before the softmax.
+
+    Attributes:
+        classes: One name for each output, in the order of the outputs.
+        height: Rows of the model's input, in pixels.
+        width: Columns of the model's input, in pixels.
+        colour: ``grey`` (one channel) or ``rgb`` (three).
+        resize: ``squash`` (stretch), ``crop`` (cover, centred) or ``pad`` (contain, centred
+            on mid-grey).
+        filter: Pillow's name of the resampling filter, always antialiased.
+        zero_point: The pixel value, 0 to 255, that the network sees as zero.
+        scale: Factor per pixel step; positive.
+        temperature: Calibration temperature (Guo et al., 2017, arXiv:1706.04599); positive.
+        details: What else is known: data set, settings, metrics, parity, versions. Plain JSON.
+    """
+
+    classes: tuple[str, ...]
+    height: int
+    width: int
+    colour: Colour
+    resize: Resize
+    filter: Filter
+    zero_point: int
+    scale: float
+    temperature: float = 1.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise ModelError(f"the model's cnn.spec is not valid: {problem}")
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for rgb."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one picture."""
+        return self.height, self.width, self.channels
+
+    def to_json(self) -> str:
+        """The document as it stands in ``spec.json`` and in the model's metadata."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, allow_nan=False, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Read a document.
+
+        Raises:
+            ModelError: it is not JSON, of a newer format, incomplete, or its values make no sense.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"the model's cnn.spec is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise ModelError("the model's cnn.spec is not a JSON object")
+        found = document.pop("format", None)
+        if found != FORMAT:
+            raise ModelError(
+                f"the model's cnn.spec has format {found!r}; this version reads {FORMAT}: upgrade cnn-infer"
+            )
+        if isinstance(document.get("classes"), list):
+            document["classes"] = tuple(document["classes"])
+        known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise ModelError(f"the model's cnn.spec is incomplete: {error}") from error
+
+
+def _problem(spec: Spec) -> str | None:
+    """The first thing that is wrong with a specification, or None."""
+    names = spec.classes
+    if not isinstance(names, tuple) or not 2 <= len(names) <= MAX_CLASSES:
+        return f"classes must be a list of 2 to {MAX_CLASSES} names"
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+        return "classes must be different, non-empty texts"
+    for key, value in (("height", spec.height), ("width", spec.width)):
+        if type(value) is not int or not 1 <= value <= MAX_SIDE:
+            return f"{key} must be a whole number from 1 to {MAX_SIDE}, not {value!r}"
+    if type(spec.zero_point) is not int or not 0 <= spec.zero_point <= 255:
+        return f"zero_point must be a whole number from 0 to 255, not {spec.zero_point!r}"
+    for key, number in (("scale", spec.scale), ("temperature", spec.temperature)):
+        if type(number) not in (int, float) or not math.isfinite(number) or number <= 0:
+            return f"{key} must be a positive number, not {number!r}"
+    for key, text, allowed in (
+        ("colour", spec.colour, get_args(Colour)),
+        ("resize", spec.resize, get_args(Resize)),
+        ("filter", spec.filter, get_args(Filter)),
+    ):
+        if text not in allowed:
+            return f"{key} must be one of {', '.join(allowed)}, not {text!r}"
+    if not isinstance(spec.details, Mapping):
+        return "details must be an object"
+    return None
