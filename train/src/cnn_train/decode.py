@@ -1,0 +1,84 @@
+"""Many pictures through the one path to pixels: on all cores, in order, a few at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+from cnn_infer.errors import PictureError
+from cnn_infer.machine import usable_cpus
+from cnn_infer.pixels import MAX_BYTES, to_pixels
+
+if TYPE_CHECKING:
+    from cnn_infer.spec import Spec
+    from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CHUNK = 32  # pictures a thread takes at once: enough that handing them over costs nothing
+
+
+class Outcome(NamedTuple):
+    """One picture: its pixels, uint8 (h, w, c), and the SHA-256 of what they came from; or why there are none."""
+
+    pixels: NDArray[np.uint8] | None
+    digest: bytes
+    reason: str
+
+
+def decoded(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec) -> Generator[Outcome, None, None]:
+    """The pictures as ``spec`` has them, in their order; what cannot be read has a reason instead of pixels."""
+    return in_order(lambda picture: _decode(picture, spec), pictures)
+
+
+def _decode(picture: str | NDArray[np.uint8], spec: Spec) -> Outcome:
+    try:
+        if isinstance(picture, str):
+            data = read_file(picture)
+            return Outcome(to_pixels(data, spec), hashlib.sha256(data).digest(), "")
+        return Outcome(to_pixels(picture, spec), hashlib.sha256(picture.tobytes()).digest(), "")
+    except PictureError as error:
+        return Outcome(None, b"", str(error))
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        PictureError: it cannot be read, or is larger than any picture that is taken.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PictureError(f"cannot read it: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
+    return data
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """``function`` of each item, computed on all cores, in the order of the items.
+
+    Only a few chunks are in memory at a time. Where the caller stops early (Ctrl-C), it must close the generator:
+    then what has not begun is dropped.
+    """
+    workers = usable_cpus()
+    remaining = iter(items)
+    waiting: deque[Future[list[Result]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnn-train")
+    try:
+        while chunk := list(itertools.islice(remaining, _CHUNK)):
+            waiting.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunk))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
