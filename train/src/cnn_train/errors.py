@@ -23,7 +23,7 @@ class DivergedError(TrainError):
     """The loss is not a number any more."""
 
 
-class InterruptedTraining(TrainError):
+class TrainingInterruptedError(TrainError):
     """Ctrl-C; says how to go on."""
 
     exit_code = 130

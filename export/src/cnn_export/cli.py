@@ -1,0 +1,117 @@
+"""The command ``cnn-export``: a run folder to a proven model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from cnn_infer import console
+
+if TYPE_CHECKING:
+    from cnn_export.exporting import Export, Int8
+
+EXAMPLES = """\b
+Examples:
+  cnn-export --quantize                        the newest run under runs/
+  cnn-export runs/20260101-120000-digits --data /mnt/pictures
+Then: cnn-infer FOLDER
+"""
+
+
+@click.command("cnn-export", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run", required=False, type=click.Path(path_type=str))
+@click.option("--quantize", is_flag=True, help="Also make model.int8.onnx; it ships only if it is as good and faster.")
+@click.option("--data", help="Where the run's data set lies now. Default: where it was.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=1e-4,
+    show_default=True,
+    help="Largest difference of a probability between PyTorch and the file.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    default=0.2,
+    show_default=True,
+    help="Validation accuracy that int8 may lose, in percentage points.",
+)
+@click.option(
+    "--golden",
+    type=click.IntRange(0, 8),
+    default=8,
+    show_default=True,
+    help="Test pictures to carry inside for cnn-infer --verify; 0 where they are private.",
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="Training pictures that the int8 ranges come from.",
+)
+def command(
+    run: str | None,
+    quantize: bool,
+    data: str | None,
+    tolerance: float,
+    max_drop: float,
+    golden: int,
+    calibration: int,
+) -> None:
+    """Export a trained network to one ONNX file and prove that it is the same network.
+
+    RUN is a run folder; the newest under runs/ if left out. Every test picture is decoded from its file again
+    and goes through PyTorch and through the exported file; if they differ, nothing is exported and the
+    command leaves with 1.
+    """
+    # torch takes seconds to import: --help and mistyped options need not wait for it
+    from cnn_export.exporting import export
+
+    result = export(
+        run,
+        quantize=quantize,
+        data=data,
+        tolerance=tolerance,
+        max_drop=max_drop,
+        golden_pictures=golden,
+        calibration_pictures=calibration,
+    )
+    click.echo("\n".join(_lines(result)))
+
+
+def _lines(result: Export) -> list[str]:
+    parity = result.parity
+    lines = [
+        f"run            {result.run.path}",
+        f"parity         passed on {parity.images:,} test pictures at batch {', '.join(map(str, parity.batch_sizes))}",
+        f"  logits       differ by at most {parity.logits['max']:.2g}, {parity.logits['mean']:.2g} on average",
+        f"  probabilities differ by at most {parity.probabilities['max']:.2g} (tolerance {parity.tolerance:g})",
+        f"  top-1        agrees on {parity.top1_agreement:.4%}, {len(parity.flips)} flips",
+        f"fp32           {result.accuracy:.2%} accuracy, {result.bytes / 1024:,.0f} KiB",
+    ]
+    if result.int8 is not None:
+        lines += _int8_lines(result.int8)
+    return [*lines, f"ships          {result.ship}", f"wrote          {result.run.path}/export.json"]
+
+
+def _int8_lines(int8: Int8) -> list[str]:
+    test = int8.test
+    low, high = test.drop_interval
+    return [
+        f"int8           {test.accuracy_int8:.2%} accuracy, {int8.bytes / 1024:,.0f} KiB",
+        f"  test         drop {test.drop_points:+.2f} points (95% interval {low:+.2f} to {high:+.2f}), "
+        f"McNemar p {test.mcnemar_p:.2f}",
+        f"               macro F1 {test.macro_f1_fp32:.4f} to {test.macro_f1_int8:.4f}, {test.flips} flips",
+        *(
+            f"  batch {entry.batch_size:<6} {entry.fp32_ms:.3f} ms to {entry.int8_ms:.3f} ms, {entry.speedup:.2f}x"
+            " on one thread"
+            for entry in int8.latency
+        ),
+        f"  verdict      {'ships' if int8.verdict.ships else 'NOT shipped'}: {int8.verdict.reason}",
+    ]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    console.main(command)

@@ -1,0 +1,258 @@
+"""Export from a run folder to a proven model: :func:`export`, which the command ``cnn-export`` calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cnn_infer import Spec, console, golden, machine, open_model, verify
+from cnn_infer.atomic import write_bytes, write_text
+from cnn_infer.classifier import Classifier
+from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
+from cnn_train import Dataset, Run, Split
+from cnn_train.evaluation import probabilities_of
+from cnn_train.fit import logits_of
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cnn_export import quantization
+from cnn_export.errors import ExportError
+from cnn_export.graph import float_graph, keep_contract, with_metadata
+from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, find_flips
+from cnn_export.parity import run as run_model
+from cnn_export.provenance import FAILED, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.verdict import Difference, Latency, Verdict, compare, decide, measure
+
+FP32 = "model.onnx"
+INT8 = "model.int8.onnx"
+REJECTED = "model.int8.rejected.onnx"
+REPORT = "export.json"
+
+TOLERANCE = 1e-4
+MAX_DROP = 0.2
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What quantisation cost and brought."""
+
+    file: str
+    bytes: int
+    calibration_pictures: int
+    validation: Difference
+    test: Difference
+    test_flips: list[dict[str, Any]]
+    latency: list[Latency]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export.
+
+    Attributes:
+        run: Where it came from; the files lie in its folder.
+        ship: The file that cnn-infer takes: int8 where it was decided so, else fp32.
+        bytes: Size of the fp32 file.
+        accuracy: Of the fp32 file on the test split, 0 to 1.
+        parity: PyTorch against the fp32 file.
+        int8: None where it was not asked for.
+        machine: Where this was measured.
+    """
+
+    run: Run
+    ship: Path
+    bytes: int
+    accuracy: float
+    parity: Parity
+    int8: Int8 | None
+    machine: str
+
+    def to_json(self) -> str:
+        """The document in ``export.json``."""
+        document = {
+            "ship": self.ship.name,
+            "fp32": {"file": FP32, "bytes": self.bytes, "accuracy": self.accuracy},
+            "parity": asdict(self.parity),
+            "int8": asdict(self.int8) if self.int8 else None,
+            "machine": self.machine,
+        }
+        return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def export(
+    run: Run | str | os.PathLike[str] | None = None,
+    *,
+    quantize: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    tolerance: float = TOLERANCE,
+    max_drop: float = MAX_DROP,
+    golden_pictures: int = golden.MAX_PICTURES,
+    calibration_pictures: int = quantization.CALIBRATION_PICTURES,
+) -> Export:
+    """Export a run to ``model.onnx``, and to int8, and prove both on the whole test split.
+
+    Args:
+        run: A run or its folder; None takes the newest under ``runs/``.
+        quantize: Also make ``model.int8.onnx``; it ships only if it loses little and is faster here.
+        data: Where the run's data set lies now, if it has moved.
+        tolerance: Largest difference of a probability between PyTorch and the file.
+        max_drop: Validation accuracy that int8 may lose, in percentage points.
+        golden_pictures: Test pictures to carry inside for ``cnn-infer --verify``; 0 for none.
+        calibration_pictures: Training pictures that the int8 ranges come from.
+
+    Raises:
+        RunError: no such run, or its training is not finished.
+        ExportError: the data set is not the one that was trained on, or cannot be found.
+        GraphError: the network cannot be exported.
+        ParityError: the file does not compute what was trained. Earlier files of the run stay as they are.
+    """
+    if not isinstance(run, Run):
+        run = Run.newest() if run is None else Run.open(run)
+    source = open_run_source(run, data)
+    test = read_test_split(run, source)
+    graph = float_graph(run.network(), run.spec)
+    candidate = keep_contract(graph, run.spec)
+    reference = _reference(run, test)
+    parity = _parity(run, candidate, test, reference, tolerance)
+    certificate = _certificate(run, test, parity)
+    chosen = _golden(reference, test, golden_pictures)
+    spec = _described(run.spec, "fp32", certificate)
+    fp32 = _file(candidate, spec, test, chosen, reference.probabilities)
+    write_bytes(run.path / FP32, fp32)
+    int8 = None
+    if quantize:
+        dataset = read_dataset(run, source)
+        int8 = _int8(run, graph, fp32, dataset, test, chosen, certificate, max_drop, calibration_pictures)
+    ship = run.path / (INT8 if int8 is not None and int8.verdict.ships else FP32)
+    result = Export(
+        run=run,
+        ship=ship,
+        bytes=len(fp32),
+        accuracy=float((reference.logits.argmax(axis=1) == test.labels).mean()),
+        parity=parity,
+        int8=int8,
+        machine=machine.description(),
+    )
+    write_text(run.path / REPORT, result.to_json() + "\n")
+    # what an earlier export of this run left and this one did not write is not of this model
+    written = {int8.file} if int8 is not None else set()
+    for name in {INT8, REJECTED, FAILED} - written:
+        (run.path / name).unlink(missing_ok=True)
+    return result
+
+
+def _reference(run: Run, test: Split) -> Outputs:
+    """What the trained network says of the test pictures: PyTorch, CPU, fp32."""
+    logits = logits_of(run.network(), test.images, run.spec, torch.device("cpu"))
+    return Outputs(logits / np.float32(run.spec.temperature), probabilities_of(logits, run.spec.temperature))
+
+
+def _parity(run: Run, candidate: ModelProto, test: Split, reference: Outputs, tolerance: float) -> Parity:
+    data = with_metadata(candidate, run.spec, {SPEC_KEY: run.spec.to_json()})
+    model = open_model(data, device="cpu")
+    found = [(size, run_model(model, test.images, size, f"parity at batch {size}")) for size in (*BATCHES, FULL_BATCH)]
+    parity = check(reference, found, test.names, tolerance)
+    if not parity.passed:
+        raise parity_failure(run, parity.reason, asdict(parity))
+    return parity
+
+
+def _certificate(run: Run, test: Split, parity: Parity) -> dict[str, Any]:
+    """What travels inside the model: parity in figures, where and with what it was measured."""
+    names = ("cnn-export", "torch", "onnx", "onnxruntime", "pillow", "numpy")
+    return {
+        "test_fingerprint": run.spec.details["data"]["fingerprints"]["test"],
+        "images": len(test.labels),
+        "torch_against_onnx": {**asdict(parity), "flips": len(parity.flips)},
+        "machine": machine.description(),
+        "instruction_set": machine.instruction_set(),
+        "versions": {name: metadata.version(name) for name in names},
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _described(spec: Spec, precision: str, certificate: Mapping[str, Any]) -> Spec:
+    return replace(spec, details={**spec.details, "precision": precision, "parity": certificate})
+
+
+def _golden(reference: Outputs, test: Split, most: int) -> NDArray[np.int64]:
+    """Test pictures to carry inside: the classes in turn, right ones with a clear margin first."""
+    ranked = np.sort(reference.probabilities, axis=1)
+    clear = (ranked[:, -1] - ranked[:, -2] > 0.2) & (reference.logits.argmax(axis=1) == test.labels)
+    order = np.argsort(~clear, kind="stable")
+    turns: dict[int, int] = {}
+    turn = np.zeros(len(order), np.int64)
+    for position, index in enumerate(order):
+        label = int(test.labels[index])
+        turn[position] = turns.get(label, 0)
+        turns[label] = turns.get(label, 0) + 1
+    return order[np.argsort(turn, kind="stable")][:most]
+
+
+def _file(
+    model: ModelProto, spec: Spec, test: Split, chosen: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> bytes:
+    """The bytes of a model with all its metadata, opened and replayed once before anyone sees them."""
+    packed = (
+        golden.pack(np.stack([test.images[index] for index in chosen]), probabilities[chosen]) if len(chosen) else "[]"
+    )
+    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: packed})
+    classifier = Classifier(data, device="cpu")
+    if len(chosen) and not all(replay.passed for replay in verify(classifier)):
+        raise ExportError("the exported file does not give the expected probabilities for its own golden pictures")
+    return data
+
+
+def _int8(
+    run: Run,
+    graph: ModelProto,
+    fp32: bytes,
+    dataset: Dataset,
+    test: Split,
+    chosen: NDArray[np.int64],
+    certificate: dict[str, Any],
+    max_drop: float,
+    calibration_pictures: int,
+) -> Int8:
+    picked = quantization.calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
+    console.say(f"int8: calibrating on {len(picked):,} training pictures")
+    quantized = keep_contract(quantization.quantize(graph, dataset.train.images[picked], run.spec), run.spec)
+    spec = _described(run.spec, "int8", certificate)
+    first = open_model(fp32, device="cpu")
+    second = open_model(with_metadata(quantized, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    before, after = (run_model(model, dataset.val.images, what="validation") for model in (first, second))
+    validation = compare(before.probabilities, after.probabilities, dataset.val.labels)
+    before, after = (run_model(model, test.images, what="test") for model in (first, second))
+    latency = measure(first, second, test.images)
+    verdict = decide(validation, latency, max_drop)
+    difference = compare(before.probabilities, after.probabilities, test.labels)
+    figures = {
+        "calibration_pictures": len(picked),
+        "validation": asdict(validation),
+        "test": asdict(difference),
+        "latency": [asdict(entry) for entry in latency],
+        "verdict": asdict(verdict),
+    }
+    spec = _described(run.spec, "int8", {**certificate, "fp32_against_int8": figures})
+    data = _file(quantized, spec, test, chosen, after.probabilities)
+    name = INT8 if verdict.ships else REJECTED
+    write_bytes(run.path / name, data)
+    return Int8(
+        file=name,
+        bytes=len(data),
+        calibration_pictures=len(picked),
+        validation=validation,
+        test=difference,
+        test_flips=find_flips(before, after, test.names, 0.0, FULL_BATCH),
+        latency=latency,
+        verdict=verdict,
+    )

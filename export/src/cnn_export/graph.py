@@ -1,0 +1,129 @@
+"""From a PyTorch network to one ONNX file that keeps the model contract."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+
+import numpy as np
+import onnx
+import torch
+from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
+from cnn_infer.spec import Spec
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from cnn_export.errors import GraphError
+from cnn_export.passes import fold_batch_norm, replace_global_means, scale_logits, strip_unused
+
+OPSET = 20
+IR_VERSION = 9
+"""What runtimes of 2024 load. The exporter writes 10, which they refuse."""
+
+NORMALISED = "normalised"
+"""Input of the float graph: (pixel - zero_point) * scale, float32 (batch, channels, height, width)."""
+
+
+def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
+    """The network alone: :data:`NORMALISED` in, ``logits`` (divided by the temperature) out.
+
+    Batch norm is folded into the convolutions and global means are GlobalAveragePool, so that this is also
+    the graph that quantisation starts from.
+
+    Raises:
+        GraphError: the network cannot be exported, or the exporter wrote another opset than it was asked for.
+    """
+    example = torch.zeros(2, spec.channels, spec.height, spec.width)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                input_names=[NORMALISED],
+                output_names=[LOGITS],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise GraphError(f"PyTorch cannot export this network: {reason}") from error
+    if program is None:
+        raise GraphError("PyTorch's exporter returned nothing")
+    model: ModelProto = program.model_proto
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != OPSET:
+        raise GraphError(
+            f"the exporter wrote opset {opsets.get('')} instead of {OPSET}: this network needs an operator of it"
+        )
+    fold_batch_norm(model)
+    replace_global_means(model)
+    scale_logits(model, LOGITS, 1 / spec.temperature)
+    strip_unused(model)
+    return model
+
+
+def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
+    """A copy of ``model`` with the contract's input and outputs around it.
+
+    ``model`` is a float graph, or what quantisation made of one. Raw bytes come in; the normalisation is a
+    DequantizeLinear, which in a quantised graph *is* the first convolution's input scale.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    transposed = f"{INPUT}_planes"
+    transpose = helper.make_node("Transpose", [INPUT], [transposed], name="channels_first", perm=[0, 3, 1, 2])
+    scale = numpy_helper.from_array(np.array(spec.scale, np.float32), "pixel_scale")
+    zero_point = numpy_helper.from_array(np.array(spec.zero_point, np.uint8), "pixel_zero_point")
+    graph.initializer.extend([scale, zero_point])
+    # a quantised graph begins with its own quantisation of the input: the bytes need none
+    for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == NORMALISED]:
+        for node in graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] == quantize.output[0]:
+                del node.input[:]
+                node.input.extend([transposed, scale.name, zero_point.name])
+        graph.node.remove(quantize)
+    first = [transpose]
+    if any(NORMALISED in node.input for node in graph.node):
+        inputs = [transposed, scale.name, zero_point.name]
+        first.append(helper.make_node("DequantizeLinear", inputs, [NORMALISED], name="normalise"))
+    nodes = [*first, *graph.node, helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name="softmax", axis=1)]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    classes = len(spec.classes)
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *spec.shape]))
+    for name in (LOGITS, PROBABILITIES):
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]))
+    del graph.value_info[:]
+    graph.name = "edgecnn"
+    result.ir_version = IR_VERSION
+    result.producer_name = "cnn-export"
+    strip_unused(result)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def with_metadata(model: ModelProto, spec: Spec, entries: Mapping[str, str]) -> bytes:
+    """The file: ``model`` with its metadata, for us and for other readers."""
+    names = dict(enumerate(spec.classes))
+    helper.set_model_props(
+        model,
+        {
+            **entries,
+            "names": repr(names),
+            "task": "classify",
+            "imgsz": repr([spec.height, spec.width]),
+            "Image.BitmapPixelFormat": "Gray8" if spec.colour == "grey" else "Rgb8",
+            "Image.NominalPixelRange": "NominalRange_0_255",
+        },
+    )
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,140 @@
+"""Rewrites of an ONNX graph. Each says what it needs, changes the model in place and returns how much it changed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from cnn_export.errors import GraphError
+
+
+def fold_batch_norm(model: ModelProto) -> int:
+    """Fold every BatchNormalization that follows a Conv alone into that convolution's weights.
+
+    Needs: constant parameters. After it: no BatchNormalization right behind a Conv that feeds nothing else.
+    """
+    constants = _constants(model)
+    consumers = _consumers(model)
+    producers = {output: node for node in model.graph.node for output in node.output}
+    folded = 0
+    for norm in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
+        conv = producers.get(norm.input[0])
+        if conv is None or conv.op_type != "Conv" or len(consumers[norm.input[0]]) != 1:
+            continue
+        if not all(name in constants for name in (*norm.input[1:5], *conv.input[1:])):
+            continue
+        gamma, beta, mean, variance = (constants[name].astype(np.float64) for name in norm.input[1:5])
+        factor = gamma / np.sqrt(variance + _attribute(norm, "epsilon", 1e-5))
+        weight = constants[conv.input[1]].astype(np.float64)
+        bias = constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else np.zeros(len(weight))
+        name = conv.output[0]
+        _add_constant(model, f"{name}_weight", weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+        _add_constant(model, f"{name}_bias", (bias - mean) * factor + beta)
+        conv.input[1:] = [f"{name}_weight", f"{name}_bias"]
+        conv.output[0] = norm.output[0]
+        model.graph.node.remove(norm)
+        folded += 1
+    return folded
+
+
+def replace_global_means(model: ModelProto) -> int:
+    """Write means over height and width as GlobalAveragePool, which the quantiser knows.
+
+    Needs: ReduceMean with constant axes. After it: none over the last two of four dimensions.
+    """
+    constants = _constants(model)
+    changed = 0
+    for position, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        if sorted(int(axis) % 4 for axis in constants[node.input[1]].ravel()) != [2, 3]:
+            continue
+        keeps = _attribute(node, "keepdims", 1)
+        pooled = node.output[0] if keeps else f"{node.output[0]}_pooled"
+        nodes = [helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=f"{node.name}_pool")]
+        if not keeps:
+            nodes.append(helper.make_node("Flatten", [pooled], [node.output[0]], name=f"{node.name}_flatten", axis=1))
+        model.graph.node.remove(node)
+        for offset, new in enumerate(nodes):
+            model.graph.node.insert(position + offset, new)
+        changed += 1
+    return changed
+
+
+def scale_logits(model: ModelProto, output: str, factor: float) -> int:
+    """Multiply ``output`` by a factor: in the weights of the Gemm that makes it, else by a node of its own.
+
+    Raises:
+        GraphError: nothing makes ``output``.
+    """
+    constants = _constants(model)
+    maker = next((node for node in model.graph.node if output in node.output), None)
+    if maker is None:
+        raise GraphError(f"the exported graph has no {output}")
+    if maker.op_type == "Gemm" and all(name in constants for name in maker.input[1:]):
+        for index, name in enumerate(maker.input[1:], start=1):
+            scaled = f"{output}_{'weight' if index == 1 else 'bias'}"
+            _add_constant(model, scaled, constants[name].astype(np.float64) * factor)
+            maker.input[index] = scaled
+        return 1
+    raw = f"{output}_unscaled"
+    maker.output[list(maker.output).index(output)] = raw
+    _add_constant(model, f"{output}_factor", np.array(factor))
+    model.graph.node.append(helper.make_node("Mul", [raw, f"{output}_factor"], [output], name=f"{output}_scale"))
+    return 1
+
+
+def drop_bias_zero_points(model: ModelProto) -> int:
+    """Take the zero point, always zero, off the DequantizeLinear of int32 biases: other runtimes refuse it."""
+    constants = _constants(model)
+    changed = 0
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3:
+            values, zero = constants.get(node.input[0]), constants.get(node.input[2])
+            if values is not None and zero is not None and values.dtype == np.int32 and not zero.any():
+                del node.input[2]
+                changed += 1
+    return changed
+
+
+def strip_unused(model: ModelProto) -> int:
+    """Remove initializers that no node reads and opset domains that no node is of."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {output.name for output in model.graph.output}
+    unread = [tensor for tensor in model.graph.initializer if tensor.name not in used]
+    for tensor in unread:
+        model.graph.initializer.remove(tensor)
+    domains = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node} | {""}
+    idle = [entry for entry in model.opset_import if entry.domain not in domains]
+    for entry in idle:
+        model.opset_import.remove(entry)
+    return len(unread) + len(idle)
+
+
+def _constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+def _consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    found: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            value: float = helper.get_attribute_value(attribute)
+            return value
+    return default
+
+
+def _add_constant(model: ModelProto, name: str, value: NDArray[np.float64]) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))

@@ -1,0 +1,78 @@
+"""The data behind a run: found again, and shown to be what the network was trained and tested on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from cnn_infer import machine
+from cnn_infer.atomic import write_text
+from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
+from cnn_train.dataset import read_split
+from cnn_train.evaluation import pixel_digest
+from cnn_train.named import NAMED
+
+from cnn_export.errors import ExportError, ParityError
+
+FAILED = "export.failed.json"
+
+
+def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
+    config, location = run.config, run.spec.details["data"]["location"]
+    if data is not None:
+        place = os.fspath(data)
+    else:
+        place = config.data if config.data in NAMED or location is None else location
+    try:
+        return open_source(place, data_dir=config.data_dir, seed=config.seed)
+    except DataError as error:
+        raise ExportError(f"parity needs the run's data set: {error}; pass --data if it has moved") from error
+
+
+def read_test_split(run: Run, source: Source) -> Split:
+    """The test pictures, decoded now from the files' bytes, and shown to be those of the run."""
+    data = run.spec.details["data"]
+    place = source.location or source.name
+    if source.classes != run.spec.classes:
+        raise ExportError(f"{place} has other classes than the run was trained on: pass --data with the run's data set")
+    split, fingerprint, _ = read_split(source, "test", run.spec)
+    if fingerprint != data["fingerprints"]["test"]:
+        raise ExportError(f"the test pictures in {place} are not those of the run: pass --data with the run's data set")
+    if pixel_digest(split.images) != data["test_pixels"]:
+        raise parity_failure(
+            run,
+            "the test pictures decode to other pixels than the network was tested on "
+            f"(filter {run.spec.filter}, Pillow {metadata.version('pillow')}; trained with Pillow "
+            f"{run.spec.details['versions']['pillow']})",
+            {},
+        )
+    return split
+
+
+def read_dataset(run: Run, source: Source) -> Dataset:
+    """Training and validation pictures, through the cache, shown to be those of the run."""
+    spec, config = run.spec, run.config
+    dataset = prepare(
+        source,
+        size=(spec.height, spec.width),
+        resize=spec.resize,
+        filter=spec.filter,
+        colour=spec.colour,
+        cache=config.cache,
+    )
+    for name, fingerprint in spec.details["data"]["fingerprints"].items():
+        if dataset.fingerprints[name] != fingerprint:
+            place = source.location or source.name
+            raise ExportError(f"the {name} pictures in {place} are not those of the run: pass --data")
+    return dataset
+
+
+def parity_failure(run: Run, reason: str, evidence: Mapping[str, Any]) -> ParityError:
+    """Write the evidence and make the error that names it."""
+    path = run.path / FAILED
+    document = {"reason": reason, "parity": evidence, "machine": machine.description()}
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    return ParityError(f"parity failed: {reason}; nothing was exported, the evidence is in {path}")

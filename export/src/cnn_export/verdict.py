@@ -1,0 +1,145 @@
+"""int8 against fp32: how many pictures it costs, what it brings in time, and whether it ships."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cnn_infer import Model
+from cnn_infer.model import INPUT, PROBABILITIES
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+LATENCY_BATCHES = (1, 32)
+MIN_SECONDS = 0.6
+MIN_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models on the same labelled pictures.
+
+    Attributes:
+        images: How many.
+        accuracy_fp32: 0 to 1.
+        accuracy_int8: 0 to 1.
+        macro_f1_fp32: 0 to 1.
+        macro_f1_int8: 0 to 1.
+        lost: Pictures that only fp32 gets right.
+        won: Pictures that only int8 gets right.
+        drop_points: fp32's accuracy minus int8's, in percentage points.
+        drop_interval: 95% confidence interval of the paired difference, in percentage points (Agresti and Min,
+            2005, Statistics in Medicine 24:729, with their added half counts).
+        mcnemar_p: Exact two-sided p of McNemar's test (1947, Psychometrika 12:153).
+        flips: Pictures whose class differs.
+    """
+
+    images: int
+    accuracy_fp32: float
+    accuracy_int8: float
+    macro_f1_fp32: float
+    macro_f1_int8: float
+    lost: int
+    won: int
+    drop_points: float
+    drop_interval: tuple[float, float]
+    mcnemar_p: float
+    flips: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Medians in milliseconds a call, one thread each, the two models in turn; ``speedup`` is fp32 / int8."""
+
+    batch_size: int
+    fp32_ms: float
+    int8_ms: float
+    speedup: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether int8 ships, and why."""
+
+    ships: bool
+    reason: str
+    allowed_drop_points: float
+
+
+def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArray[np.int64]) -> Difference:
+    """Compare two sets of outputs, float32 (n, classes), for pictures with ``labels``, int64 (n,)."""
+    first, second = fp32.argmax(axis=1), int8.argmax(axis=1)
+    right_first, right_second = first == labels, second == labels
+    lost = int((right_first & ~right_second).sum())
+    won = int((~right_first & right_second).sum())
+    count = len(labels)
+    return Difference(
+        images=count,
+        accuracy_fp32=float(right_first.mean()),
+        accuracy_int8=float(right_second.mean()),
+        macro_f1_fp32=float(f1_score(labels, first, average="macro", zero_division=0)),
+        macro_f1_int8=float(f1_score(labels, second, average="macro", zero_division=0)),
+        lost=lost,
+        won=won,
+        drop_points=100 * (lost - won) / count,
+        drop_interval=_paired_interval(lost, won, count),
+        mcnemar_p=float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
+        flips=int((first != second).sum()),
+    )
+
+
+def _paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
+    more, less, total = lost + 0.5, won + 0.5, count + 2
+    centre = (more - less) / total
+    half = 1.96 * math.sqrt(more + less - (more - less) ** 2 / total) / total
+    return 100 * (centre - half), 100 * (centre + half)
+
+
+def measure(fp32: Model, int8: Model, pictures: NDArray[np.uint8]) -> list[Latency]:
+    """Time both models in turn on the same batches, after a warm-up, on one thread each.
+
+    Both sessions must have been opened with ``threads=1``: threads that wait by spinning would disturb the other.
+    """
+    return [_measure(fp32, int8, np.resize(pictures, (size, *pictures.shape[1:]))) for size in LATENCY_BATCHES]
+
+
+def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Latency:
+    times: tuple[list[float], list[float]] = ([], [])
+    start = time.perf_counter()
+    warm = False
+    while time.perf_counter() - start < MIN_SECONDS or len(times[0]) < MIN_ROUNDS:
+        if not warm and time.perf_counter() - start > MIN_SECONDS / 4:
+            warm = True
+            start = time.perf_counter()
+            times[0].clear()
+            times[1].clear()
+        for model, spent in zip((fp32, int8), times, strict=True):
+            began = time.perf_counter()
+            model.session.run([PROBABILITIES], {INPUT: batch})
+            spent.append(1e3 * (time.perf_counter() - began))
+    first, second = (float(np.median(spent)) for spent in times)
+    return Latency(len(batch), first, second, first / second, len(times[0]))
+
+
+def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float) -> Verdict:
+    """int8 ships when it costs at most ``max_drop`` percentage points of validation accuracy and is faster.
+
+    One net picture is always allowed: on a small validation split it is more than any sensible ``max_drop``.
+    """
+    allowed = max(max_drop, 100 / validation.images)
+    change = "loses" if validation.drop_points > 0 else "gains"
+    drop = f"it {change} {abs(validation.drop_points):.2f} points on {validation.images:,} validation pictures"
+    limit = f"{allowed:.2f} allowed" + (", one net picture" if allowed > max_drop else "")
+    slower = [entry for entry in latencies if not entry.speedup > 1]
+    speed = ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in latencies)
+    # lost pictures are counted, not divided: 0.2 points of 5,000 are exactly 10 pictures
+    if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
+        return Verdict(False, f"{drop}; {limit}", allowed)
+    if slower:
+        return Verdict(False, f"int8 is not faster here: {speed}", allowed)
+    return Verdict(True, f"{drop} ({limit}) and runs {speed}", allowed)

@@ -1,0 +1,73 @@
+"""The command ``cnn-train``: pictures to a trained network in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from cnn_infer import console
+
+EXAMPLES = """\b
+Examples:
+  cnn-train                                    the digits that ship with scikit-learn, half a minute
+  cnn-train fashion-mnist --model nano
+  cnn-train photos/ --size 96 --epochs 30      photos/CLASS/*.jpg, split by seed
+  cnn-train --resume                           go on after Ctrl-C
+Then: cnn-export --quantize
+"""
+
+
+@click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("data", required=False)
+@click.option("--model", help="nano, small (default), base, or a torchvision classification model.")
+@click.option("--pretrained", is_flag=True, default=None, help="Start from torchvision's weights.")
+@click.option("--epochs", type=int, help="Default: by the number of pictures, 10 to 60.")
+@click.option("--batch-size", type=int, help="Default: 256, less for small sets; --lr follows it.")
+@click.option(
+    "--lr", type=float, help="Peak learning rate. Default: follows --batch-size; given alone, --batch-size follows it."
+)
+@click.option("--optimizer", help="sgd (default), adam or adamw.")
+@click.option("--weight-decay", type=float, help="Default: 5e-4 for sgd, 0 for adam, 0.05 for adamw.")
+@click.option("--dropout", type=float, help="Before the last layer. Default: 0; torchvision's models keep their own.")
+@click.option("--label-smoothing", type=float, help="Default: 0.1.")
+@click.option(
+    "--augment", metavar="LIST", help="none, or out of flip,crop,rotate,cutout,colour. Default: suits the data."
+)
+@click.option(
+    "--size", type=int, help="Side in pixels. Default: the pictures' own where equal and at most 128, else 128."
+)
+@click.option("--resize", type=click.Choice(["squash", "crop", "pad"]), help="How to reach it. Default: crop.")
+@click.option("--seed", type=int, help="Of everything random. Default: 0.")
+@click.option("--device", help="auto (default), cpu, cuda or mps.")
+@click.option("--precision", help="auto (default, by the processor's flags), fp32, bf16 or fp16.")
+@click.option("--config", type=click.Path(dir_okay=False), help="TOML file with these options; the command line wins.")
+@click.option("--out", type=click.Path(file_okay=False), help="The run folder. Default: runs/TIMESTAMP-DATA.")
+@click.option("--cache", type=click.Path(file_okay=False), help="Where decoded pictures are kept.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False), help="Where mnist, fashion-mnist and cifar10 are looked for first."
+)
+@click.option("--resume", is_flag=True, help="Go on with the training in --out, or the newest unfinished one.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in --out and --test-pictures.")
+@click.option("--strict", is_flag=True, default=None, help="An unreadable picture is an error.")
+@click.option(
+    "--test-pictures", type=click.Path(file_okay=False), metavar="DIR", help="Write the test split there as PNG files."
+)
+def command(**options: Any) -> None:
+    """Train a network on pictures and write a run folder with its weights, figures and plots.
+
+    DATA is digits (default), mnist, fashion-mnist, cifar10, or a folder: IDX files as MNIST's, train/ with
+    optional val/ and test/, or one subfolder a class.
+    """
+    # torch takes seconds to import: --help and mistyped options need not wait for it
+    from cnn_train.training import train
+
+    for key in ("cache", "data_dir"):
+        if options[key] is not None:
+            options[key] = str(Path(options[key]))
+    train(**{key: value for key, value in options.items() if value is not None})
+
+
+def main() -> None:
+    """Entry point of the command."""
+    console.main(command)

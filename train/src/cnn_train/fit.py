@@ -1,0 +1,191 @@
+"""The recipe, top to bottom: stochastic gradient descent with one cycle of the learning rate.
+
+Every epoch derives its random numbers from the seed and its own number. So a training that was cut off goes
+on from its last epoch's checkpoint to the same weights, bit for bit, on one machine with one number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cnn_infer.spec import Spec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnn_train.augment import augment
+from cnn_train.config import Config
+from cnn_train.dataset import Split
+from cnn_train.errors import DivergedError
+
+WARM_UP = 0.15
+"""Share of the steps over which the learning rate rises to its peak; then it falls to zero, both in a straight
+line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
+
+MOMENTUM = 0.9
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of ``metrics.jsonl``. Losses are cross-entropies in nats, without smoothing, at temperature 1.
+
+    ``train_*`` is measured on the augmented pictures while the weights change, ``val_*`` after the epoch.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    images_per_second: float
+    seconds: float
+
+
+def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> Tensor:
+    """uint8 (n, h, w, c) to the network's input: float32 (n, c, h, w), channels last in memory."""
+    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    return (pixels.permute(0, 3, 1, 2).float() - spec.zero_point) * spec.scale
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> NDArray[np.float32]:
+    """Logits at temperature 1 in fp32, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c)."""
+    network.eval()
+    # cuDNN would round fp32 convolutions to TF32
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        parts = [
+            network(to_input(pictures[start : start + EVALUATION_BATCH], spec, device)).float().cpu()
+            for start in range(0, len(pictures), EVALUATION_BATCH)
+        ]
+    result: NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
+
+
+def make_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """The optimizer; biases and norms, all vectors, do not decay (He et al., 2019, arXiv:1812.01187)."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """The learning rate of ``step`` out of ``steps``, from 0."""
+    rising = max(1, round(WARM_UP * steps))
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * (steps - step) / (steps - rising + 1)
+
+
+def _no_progress(count: int) -> None:
+    """Nobody watches."""
+
+
+class Fit:
+    """A training in progress: the network, its optimizer, and the epochs behind it.
+
+    Args:
+        network: On the device already, channels last.
+        train: Training pictures.
+        val: Validation pictures.
+        spec: Normalisation.
+        config: The recipe's numbers.
+        precision: What convolutions compute in.
+    """
+
+    def __init__(
+        self, network: nn.Module, train: Split, val: Split, spec: Spec, config: Config, precision: torch.dtype
+    ) -> None:
+        self.network = network
+        self.train = train
+        self.val = val
+        self.spec = spec
+        self.config = config
+        self.precision = precision
+        self.device = next(network.parameters()).device
+        self.optimizer = make_optimizer(network, config)
+        # fp16 has too little range for small gradients; a scaler that is off passes everything through
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
+        self.steps_per_epoch = math.ceil(len(train.labels) / config.batch_size)
+
+    def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
+        """Train one epoch, from 0, and measure.
+
+        Args:
+            number: Which; decides the learning rate and all random numbers.
+            advance: Called with the number of pictures after each step.
+
+        Raises:
+            DivergedError: the loss is infinite or not a number.
+        """
+        start = time.perf_counter()
+        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        torch.manual_seed(seed)  # dropout
+        generator = torch.Generator(self.device).manual_seed(seed)
+        order = np.random.default_rng([self.config.seed, number]).permutation(len(self.train.labels))
+        self.network.train()
+        loss_sum = torch.zeros((), device=self.device)
+        hits = torch.zeros((), device=self.device)
+        rate = 0.0
+        # batches of equal size, within one: a last batch of a single picture would break batch norm
+        for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
+            step = number * self.steps_per_epoch + position
+            rate = learning_rate(step, self.config.epochs * self.steps_per_epoch, self.config.lr)
+            labels = torch.from_numpy(self.train.labels[chosen]).to(self.device)
+            with torch.no_grad():
+                batch = to_input(self.train.images[chosen], self.spec, self.device)
+                batch = augment(batch, self.config.augment, generator)
+            logits = self._step(batch, labels, rate)
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            if not torch.isfinite(loss):
+                raise DivergedError(
+                    f"the loss is {loss.item()} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
+                    "lower --lr (or raise --batch-size with it), or train with --precision fp32"
+                )
+            loss_sum += loss
+            hits += (logits.argmax(1) == labels).sum()
+            advance(len(chosen))
+        trained = time.perf_counter()
+        count = len(order)
+        val_loss, val_accuracy = self._validate()
+        return Epoch(
+            epoch=number + 1,
+            train_loss=loss_sum.item() / count,
+            train_accuracy=hits.item() / count,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lr=rate,
+            images_per_second=count / (trained - start),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _step(self, batch: Tensor, labels: Tensor, rate: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            logits: Tensor = self.network(batch)
+        logits = logits.float()
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return logits.detach()
+
+    def _validate(self) -> tuple[float, float]:
+        logits = torch.from_numpy(logits_of(self.network, self.val.images, self.spec, self.device))
+        labels = torch.from_numpy(self.val.labels)
+        loss = functional.cross_entropy(logits, labels).item()
+        return loss, (logits.argmax(1) == labels).float().mean().item()

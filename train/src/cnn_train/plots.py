@@ -1,0 +1,123 @@
+"""The pictures of a run: curves, confusion matrix, mistakes, samples. Drawn without a display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from cnn_infer.atomic import replacing
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from cnn_train.fit import Epoch
+
+TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
+MOST_NUMBERED_CLASSES = 20
+MOST_NAMED_CLASSES = 60
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png", dpi=110)
+
+
+def curves(epochs: Sequence[Epoch], path: Path) -> None:
+    """Loss and accuracy of train and validation over the epochs."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    numbers = [epoch.epoch for epoch in epochs]
+    for axes, what, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
+        for split, colour in (("train", TRAIN), ("val", VALIDATION)):
+            values = [factor * getattr(epoch, f"{split}_{what}") for epoch in epochs]
+            label = {"train": "train (augmented)", "val": "validation"}[split]
+            axes.plot(
+                numbers, values, color=colour, label=label, marker="o" if len(epochs) < 30 else None, markersize=4
+            )
+        axes.set(xlabel="epoch", title="loss (cross-entropy)" if what == "loss" else "accuracy (%)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path, title: str) -> None:
+    """A heat map of a confusion matrix, int64 (classes, classes): rows true, columns predicted."""
+    count = len(classes)
+    side = float(np.clip(2.5 + 0.55 * count, 5, 16))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if count <= MOST_NAMED_CLASSES:
+        small = 9 if count <= MOST_NUMBERED_CLASSES else 6
+        names = [_short(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=small)
+        axes.set_yticks(range(count), names, fontsize=small)
+    if count <= MOST_NUMBERED_CLASSES:
+        for row, column in np.argwhere(matrix > 0):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def mistakes(
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    path: Path,
+    most: int = 24,
+) -> None:
+    """The most confident wrong test pictures, with the true and the predicted class.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        labels: int64 (n,).
+        probabilities: float32 (n, classes).
+        classes: Names.
+        path: The PNG file.
+        most: Pictures to show.
+    """
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:most]
+    captions = [
+        f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {probabilities[index].max():.0%}"
+        for index in chosen
+    ]
+    heading = f"{len(wrong)} of {len(labels)} test pictures are wrong" + (
+        f"; the {len(chosen)} most confident" if len(wrong) > most else ""
+    )
+    _grid(pictures[chosen], captions, heading, path, colour=WRONG)
+
+
+def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """Augmented training pictures, uint8 (n, h, w, c), as the network sees them."""
+    captions = [_short(classes[label]) for label in labels]
+    _grid(pictures, captions, "training pictures as the network sees them, augmented", path)
+
+
+def _grid(
+    pictures: NDArray[np.uint8], captions: Sequence[str], heading: str, path: Path, colour: str = "black"
+) -> None:
+    columns = max(1, min(8, len(pictures)))
+    rows = max(1, math.ceil(len(pictures) / columns))
+    figure = Figure(figsize=(max(5.0, 1.5 * columns), 0.6 + 1.9 * rows), layout="constrained")
+    figure.suptitle(heading, fontsize=11)
+    grid: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
+    cells: list[Axes] = grid.ravel().tolist()
+    for axes in cells:
+        axes.axis("off")
+    for axes, picture, caption in zip(cells, pictures, captions, strict=False):
+        axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(caption, fontsize=8, color=colour)
+    _save(figure, path)
+
+
+def _short(name: str, most: int = 18) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

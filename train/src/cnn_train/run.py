@@ -1,0 +1,229 @@
+"""A run folder: what a training leaves behind, and where export finds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import re
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from cnn_infer.atomic import replacing, write_bytes, write_text
+from cnn_infer.errors import ModelError
+from cnn_infer.spec import Spec
+from torch import nn
+
+from cnn_train.architectures import build
+from cnn_train.config import Config
+from cnn_train.errors import RunError
+from cnn_train.fit import Epoch
+
+RUNS = "runs"
+WEIGHTS = "model.safetensors"
+SPEC = "spec.json"
+CONFIG = "config.toml"
+METRICS = "metrics.jsonl"
+REPORT = "report.json"
+CHECKPOINT = "checkpoint.pt"
+PICTURES = ("curves.png", "confusion.png", "mistakes.png", "samples.png")
+
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a training needs to go on after ``len(epochs)`` epochs; random numbers follow from the seed."""
+
+    epochs: list[Epoch]
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    fingerprints: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training on disk.
+
+    Attributes:
+        path: The run folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """The run in a folder.
+
+        Raises:
+            RunError: there is no such folder, or its training is not finished.
+        """
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise RunError(f"no such run folder: {path}")
+        missing = [name for name in (WEIGHTS, SPEC, CONFIG, REPORT) if not (run.path / name).is_file()]
+        if missing and (run.path / CHECKPOINT).is_file():
+            raise RunError(f"the training in {path} is not finished: cnn-train --resume --out {path}")
+        if missing:
+            raise RunError(f"{path} is not a run folder: it has no {', '.join(missing)}")
+        return run
+
+    @classmethod
+    def newest(cls, root: str | os.PathLike[str] = RUNS) -> Run:
+        """The run under ``root`` that finished last.
+
+        Raises:
+            RunError: there is none.
+        """
+        return cls.open(
+            newest_holding(REPORT, root, "no finished run under {root}/: run cnn-train first, or name a run folder")
+        )
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What the model takes and gives. Raises :class:`RunError` where the file is damaged."""
+        try:
+            return Spec.from_json((self.path / SPEC).read_text(encoding="utf-8"))
+        except (OSError, ValueError, ModelError) as error:
+            raise RunError(f"{self.path / SPEC} is damaged: {error}") from error
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved configuration. Raises :class:`ConfigError` where the file is damaged."""
+        return Config.load(self.path / CONFIG)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The final figures, as in ``report.json``. Raises :class:`RunError` where the file is damaged."""
+        try:
+            document: dict[str, Any] = json.loads((self.path / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / REPORT} is damaged: {error}") from error
+        return document
+
+    def network(self) -> nn.Module:
+        """The trained network on the CPU, in evaluation mode: normalised float (n, c, h, w) to logits at T = 1.
+
+        Raises:
+            RunError: the weights are damaged or do not fit the configuration.
+        """
+        spec = self.spec
+        network = build(
+            self.config.model,
+            classes=len(spec.classes),
+            channels=spec.channels,
+            size=(spec.height, spec.width),
+            dropout=self.config.dropout,
+        )
+        try:
+            state = safetensors.torch.load((self.path / WEIGHTS).read_bytes())
+            fit_biases(network, state)
+            network.load_state_dict(state)
+        except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise RunError(f"{self.path / WEIGHTS} is damaged or of another network: {error}") from error
+        return network.eval()
+
+
+def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
+    """The folder under ``root`` of the training that was cut off last.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = [path for path in _newest(root, CHECKPOINT) if not (path / REPORT).exists()]
+    if not found:
+        raise RunError(f"no unfinished training under {root}/: name its folder with --out")
+    return found[-1]
+
+
+def _newest(root: str | os.PathLike[str], name: str) -> list[Path]:
+    """The folders right under ``root`` that hold ``name``, the one whose file was written last at the end."""
+    found = sorted(Path(root).glob(f"*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
+    return [path.parent for path in found]
+
+
+def create(out: str | os.PathLike[str] | None, data: str, *, overwrite: bool) -> Path:
+    """Make the run folder: ``out``, or ``runs/TIMESTAMP-DATA``.
+
+    Raises:
+        RunError: it holds something already and ``overwrite`` is off, or it cannot be made.
+    """
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-.") or "data"
+    path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    if out is None:
+        path = _unused(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()) and not overwrite:
+            raise RunError(
+                f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it"
+            )
+        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES):
+            (path / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
+    return path
+
+
+def _unused(path: Path) -> Path:
+    """``path``, or the same with a number behind it where two trainings start in one second."""
+    number, candidate = 2, path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return candidate
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write it whole or not at all."""
+    document = {"format": CHECKPOINT_FORMAT, **vars(checkpoint), "epochs": [vars(epoch) for epoch in checkpoint.epochs]}
+    with replacing(path / CHECKPOINT) as stream:
+        torch.save(document, stream)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what :func:`save_checkpoint` wrote; only tensors and plain values are unpickled.
+
+    Raises:
+        RunError: there is none, it is damaged, or of another version.
+    """
+    file = path / CHECKPOINT
+    try:
+        document = torch.load(io.BytesIO(file.read_bytes()), map_location="cpu", weights_only=True)
+        found = document.pop("format")
+        if found != CHECKPOINT_FORMAT:
+            raise RunError(
+                f"{file} has format {found}, this version reads {CHECKPOINT_FORMAT}: train anew with --overwrite"
+            )
+        return Checkpoint(**{**document, "epochs": [Epoch(**epoch) for epoch in document["epochs"]]})
+    except OSError as error:
+        raise RunError(f"nothing to resume in {path}: {file.name}: {error.strerror}") from error
+    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError, AttributeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: train anew with --overwrite ({type(error).__name__})") from error
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write the weights as safetensors, from any device."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    write_bytes(path / WEIGHTS, safetensors.torch.save(state))
+
+
+def save_metrics(path: Path, epochs: list[Epoch]) -> None:
+    """Write one JSON line an epoch."""
+    write_text(path / METRICS, "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs))
+
+
+def fit_biases(network: nn.Module, state: dict[str, Any]) -> None:
+    """Give convolutions the bias that ``state`` has for them: pretrained networks got one for normalisation."""
+    for name, module in network.named_modules():
+        bias = state.get(f"{name}.bias")
+        if isinstance(module, nn.Conv2d) and module.bias is None and bias is not None:
+            module.bias = nn.Parameter(torch.zeros_like(bias))

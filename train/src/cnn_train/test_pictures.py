@@ -1,0 +1,48 @@
+"""The test split as PNG files, for trying an exported model on files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from cnn_infer import console
+from PIL import Image
+
+from cnn_train.dataset import Dataset, Split
+from cnn_train.errors import RunError
+
+
+def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
+    """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
+
+    Raises:
+        RunError: the folder holds something already and ``overwrite`` is off.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise RunError(
+            f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"
+        )
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.", suffix=".partial"))
+    try:
+        _write_pngs(dataset.test, dataset.source.classes, temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    console.say(f"wrote {len(dataset.test.labels):,} test pictures to {folder}/")
+
+
+def _write_pngs(split: Split, classes: tuple[str, ...], folder: Path) -> None:
+    for name in classes:
+        (folder / name).mkdir()
+    with console.progress("writing test pictures", len(split.labels)) as advance:
+        for number, (picture, label) in enumerate(zip(split.images, split.labels, strict=True)):
+            Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(
+                folder / classes[label] / f"{number:06}.png", "PNG"
+            )
+            advance(1)

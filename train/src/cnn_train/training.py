@@ -1,0 +1,280 @@
+"""Training from data to a run folder: :func:`train`, which the command ``cnn-train`` calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from cnn_infer import console, machine
+from cnn_infer.atomic import write_text
+from cnn_infer.spec import Spec
+from numpy.typing import NDArray
+from torch import nn
+
+from cnn_train import plots
+from cnn_train.architectures import build, load_pretrained
+from cnn_train.augment import augment
+from cnn_train.config import Config, Options, checked, read_options, resolve
+from cnn_train.dataset import Dataset, prepare
+from cnn_train.device import pick_device, pick_precision
+from cnn_train.errors import RunError, TrainingInterruptedError
+from cnn_train.evaluation import fit_temperature, metrics_of, pixel_digest, probabilities_of
+from cnn_train.fit import Epoch, Fit, logits_of, to_input
+from cnn_train.run import (
+    CONFIG,
+    REPORT,
+    SPEC,
+    Checkpoint,
+    Run,
+    create,
+    fit_biases,
+    load_checkpoint,
+    newest_unfinished,
+    save_checkpoint,
+    save_metrics,
+    save_weights,
+)
+from cnn_train.source import open_source
+from cnn_train.test_pictures import write_test_pictures
+
+
+def train(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    test_pictures: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> Run:
+    """Train a network and write a run folder.
+
+    Args:
+        data: ``digits`` (the default), ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder.
+        out: The run folder; None makes ``runs/TIMESTAMP-DATA``.
+        config: A TOML file with options; what is passed to this call wins.
+        resume: Go on with the training in ``out``, or with the newest unfinished one.
+        overwrite: Replace what is in ``out`` and in ``test_pictures``.
+        test_pictures: Write the test split here, as PNG files in one folder a class.
+        **options: See :class:`cnn_train.Options`.
+
+    Raises:
+        ConfigError: an option makes no sense.
+        DataError: the data set is missing or not understood.
+        RunError: the run folder is in the way, or there is nothing to resume.
+        DivergedError: the loss became infinite or not a number; the last epoch's checkpoint is kept.
+    """
+    given = checked({**({} if data is None else {"data": os.fspath(data)}), **options})
+    if resume:
+        path = Path(out) if out is not None else newest_unfinished()
+        return _resume(path, given, test_pictures, overwrite=overwrite)
+    wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
+    dataset = _dataset(wanted)
+    settings = resolve(wanted, dataset)
+    device, _ = pick_device(settings.device)
+    pick_precision(settings.precision, device)
+    torch.manual_seed(settings.seed)
+    network = _network(settings, dataset)
+    spec = _spec(settings, dataset)
+    if settings.pretrained:
+        load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
+    if test_pictures is not None:
+        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
+    path = create(out, dataset.source.name, overwrite=overwrite)
+    settings.save(path / CONFIG)
+    return _fit_and_report(path, settings, dataset, spec, network, None)
+
+
+def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[str] | None, *, overwrite: bool) -> Run:
+    checkpoint = load_checkpoint(path)
+    settings = Config.load(path / CONFIG)
+    # a data set that has moved may be named anew, and the cache is only a place; the rest makes the weights
+    settings = replace(settings, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
+    if given:
+        raise RunError(f"--resume goes on with the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
+    dataset = _dataset({**asdict(settings), "size": (settings.height, settings.width)})
+    if dict(dataset.fingerprints) != checkpoint.fingerprints:
+        raise RunError(
+            f"the data is not what the training in {path} began with: restore it, or train anew with --overwrite"
+        )
+    if test_pictures is not None:
+        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
+    network = _network(settings, dataset)
+    return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, checkpoint)
+
+
+def _dataset(options: dict[str, Any]) -> Dataset:
+    data_dir, cache = options.get("data_dir"), options.get("cache")
+    source = open_source(
+        options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
+    )
+    dataset = prepare(
+        source,
+        size=options.get("size"),
+        resize=options.get("resize", "crop"),
+        cache=Path(cache) if cache else None,
+        strict=options.get("strict", False),
+    )
+    counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
+    kind = "grey" if dataset.colour == "grey" else "colour"
+    console.say(
+        f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}"
+    )
+    for note in source.notes:
+        console.say(f"  {note}")
+    if dataset.unreadable:
+        console.say(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
+    for name, reason in dataset.unreadable:
+        console.say(f"    {name}: {reason}")
+    return dataset
+
+
+def _network(settings: Config, dataset: Dataset) -> nn.Module:
+    return build(
+        settings.model,
+        classes=len(dataset.source.classes),
+        channels=1 if dataset.colour == "grey" else 3,
+        size=(dataset.height, dataset.width),
+        dropout=settings.dropout,
+    )
+
+
+def _spec(settings: Config, dataset: Dataset) -> Spec:
+    """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
+    mean, deviation = _mean_and_deviation(dataset.train.images)
+    source = dataset.source
+    return Spec(
+        classes=source.classes,
+        height=dataset.height,
+        width=dataset.width,
+        colour=dataset.colour,
+        resize=settings.resize,
+        filter=dataset.filter,
+        zero_point=round(mean),
+        scale=1 / max(deviation, 1.0),
+        details={
+            "data": {
+                "name": source.name,
+                "location": source.location,
+                "fingerprints": dict(dataset.fingerprints),
+                "images": {name: len(split.labels) for name, split in dataset.splits.items()},
+                "test_pixels": pixel_digest(dataset.test.images),
+            },
+            "settings": asdict(settings),
+        },
+    )
+
+
+def _mean_and_deviation(images: NDArray[np.uint8], block: int = 4096) -> tuple[float, float]:
+    """Of all pixel values, from their histogram: exact, and a block of pictures in memory at a time."""
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(images), block):
+        counts += np.bincount(images[start : start + block].ravel(), minlength=256)
+    values = np.arange(256)
+    mean = float((counts * values).sum() / counts.sum())
+    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
+
+
+def _fit_and_report(
+    path: Path, settings: Config, dataset: Dataset, spec: Spec, network: nn.Module, checkpoint: Checkpoint | None
+) -> Run:
+    device, why = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device)
+    name = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    console.say(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
+    if checkpoint is not None:
+        fit_biases(network, checkpoint.network)
+        network.load_state_dict(checkpoint.network)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fit = Fit(network, dataset.train, dataset.val, spec, settings, precision)
+    epochs: list[Epoch] = []
+    if checkpoint is not None:
+        fit.optimizer.load_state_dict(checkpoint.optimizer)
+        fit.scaler.load_state_dict(checkpoint.scaler)
+        epochs = checkpoint.epochs
+    start = time.perf_counter()
+    plots.samples(*_augmented(fit), spec.classes, path / "samples.png")
+    _run_epochs(path, fit, dataset, epochs)
+    plots.curves(epochs, path / "curves.png")
+    report = _evaluate(path, network, device, dataset, spec)
+    report.update(
+        parameters=weights,
+        epochs=len(epochs),
+        seconds=sum(epoch.seconds for epoch in epochs),
+        session_seconds=time.perf_counter() - start,
+        device=device.type,
+        precision=name,
+        threads=torch.get_num_threads(),
+        machine=machine.description(),
+        unreadable=[{"path": file, "reason": reason} for file, reason in dataset.unreadable],
+        notes=list(dataset.source.notes),
+    )
+    write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    run = Run.open(path)
+    test = report["test"]
+    console.say(
+        f"test: accuracy {test['accuracy']:.2%}, macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} "
+        f"on {test['images']:,} pictures\nwrote {path}/"
+    )
+    return run
+
+
+def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> None:
+    total = fit.config.epochs
+    try:
+        for number in range(len(epochs), total):
+            with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
+                epoch = fit.epoch(number, advance)
+            epochs.append(epoch)
+            state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
+            save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints)))
+            save_metrics(path, epochs)
+            console.say(
+                f"epoch {epoch.epoch:>3} of {total}: "
+                f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
+                f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
+                f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
+            )
+    except KeyboardInterrupt:
+        if not epochs:
+            raise TrainingInterruptedError(f"interrupted in the first epoch; nothing to resume in {path}") from None
+        raise TrainingInterruptedError(
+            f"interrupted; {len(epochs)} of {total} epochs are kept: cnn-train --resume --out {path}"
+        ) from None
+
+
+def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Training pictures as the network sees them, back in pixel values."""
+    chosen = np.random.default_rng(fit.config.seed).permutation(len(fit.train.labels))[:most]
+    batch = to_input(fit.train.images[chosen], fit.spec, torch.device("cpu"))
+    batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed))
+    pixels = (batch / fit.spec.scale + fit.spec.zero_point).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).numpy(), fit.train.labels[chosen]
+
+
+def _evaluate(path: Path, network: nn.Module, device: torch.device, dataset: Dataset, spec: Spec) -> dict[str, Any]:
+    """Fit the temperature, measure the test split, and write the weights, the specification and the pictures."""
+    val_logits = logits_of(network, dataset.val.images, spec, device)
+    temperature = fit_temperature(val_logits, dataset.val.labels)
+    validation = metrics_of(val_logits, dataset.val.labels, spec.classes)
+    logits = logits_of(network, dataset.test.images, spec, device)
+    test = metrics_of(logits, dataset.test.labels, spec.classes)
+    summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
+    versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "torchvision", "pillow", "numpy")}
+    details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
+    title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
+    plots.confusion(np.array(test["confusion"]), spec.classes, path / "confusion.png", title)
+    probabilities = probabilities_of(logits, temperature)
+    plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
+    save_weights(path, network)
+    write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
+    return {"test": test, "validation": validation, "temperature": temperature}
