@@ -13,11 +13,11 @@ import onnx
 import torch
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from cnn_infer.spec import Spec
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from cnn_export.errors import GraphError
-from cnn_export.passes import fold_batch_norm, replace_global_means, scale_logits, strip_unused
+from cnn_export.passes import fold_batch_norm, leading_moves, replace_global_means, scale_logits, strip_unused
 
 OPSET = 20
 IR_VERSION = 9
@@ -79,23 +79,26 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    transposed = f"{INPUT}_planes"
-    transpose = helper.make_node("Transpose", [INPUT], [transposed], name="channels_first", perm=[0, 3, 1, 2])
+    moves, stem = leading_moves(result, NORMALISED)
+    planes = f"{INPUT}_planes"
     scale = numpy_helper.from_array(np.array(spec.scale, np.float32), "pixel_scale")
     zero_point = numpy_helper.from_array(np.array(spec.zero_point, np.uint8), "pixel_zero_point")
     graph.initializer.extend([scale, zero_point])
-    # a quantised graph begins with its own quantisation of the input: the bytes need none
-    for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == NORMALISED]:
+    for node in moves:
+        _move_bytes(node, planes, stem, zero_point.name)
+    pixels = f"{stem}_bytes" if moves else planes
+    # a quantised graph begins with its own quantisation of the stem: the bytes need none
+    for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == stem]:
         for node in graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] == quantize.output[0]:
-                del node.input[:]
-                node.input.extend([transposed, scale.name, zero_point.name])
+                node.input[:] = [pixels, scale.name, zero_point.name]
         graph.node.remove(quantize)
-    first = [transpose]
-    if any(NORMALISED in node.input for node in graph.node):
-        inputs = [transposed, scale.name, zero_point.name]
-        first.append(helper.make_node("DequantizeLinear", inputs, [NORMALISED], name="normalise"))
-    nodes = [*first, *graph.node, helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name="softmax", axis=1)]
+    first = [helper.make_node("Transpose", [INPUT], [planes], name="channels_first", perm=[0, 3, 1, 2]), *moves]
+    rest = [node for node in graph.node if not any(node is one for one in moves)]
+    if any(stem in node.input for node in rest):
+        inputs = [pixels, scale.name, zero_point.name]
+        first.append(helper.make_node("DequantizeLinear", inputs, [stem], name="normalise"))
+    nodes = [*first, *rest, helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name="softmax", axis=1)]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     classes = len(spec.classes)
@@ -109,6 +112,18 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     strip_unused(result)
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def _move_bytes(node: NodeProto, planes: str, stem: str, zero_point: str) -> None:
+    """Let a node that moved normalised values move raw bytes instead; zero, its padding, becomes the zero point."""
+    if node.op_type == "Pad":
+        node.input[:] = [*node.input[:2], zero_point, *node.input[3:]]
+    for index, name in enumerate(node.input):
+        if name == NORMALISED:
+            node.input[index] = planes
+    for index, name in enumerate(node.output):
+        if name == stem:
+            node.output[index] = f"{stem}_bytes"
 
 
 def with_metadata(model: ModelProto, spec: Spec, entries: Mapping[str, str]) -> bytes:

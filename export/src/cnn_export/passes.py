@@ -8,6 +8,9 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
 
+MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Transpose"})
+"""Operators that move values without computing on them."""
+
 
 def fold_batch_norm(model: ModelProto) -> int:
     """Fold every BatchNormalization that follows a Conv alone into that convolution's weights.
@@ -96,6 +99,27 @@ def drop_bias_zero_points(model: ModelProto) -> int:
                 del node.input[2]
                 changed += 1
     return changed
+
+
+def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
+    """The nodes behind ``start`` that only move values about, and the one tensor in which they end.
+
+    Such nodes may run on raw bytes before they are dequantised. Where they end in several tensors, or pad with
+    anything but zero, there are none, and the tensor is ``start``.
+    """
+    constants = _constants(model)
+    moved, nodes = {start}, []
+    for node in model.graph.node:
+        values = list(node.input) if node.op_type == "Concat" else list(node.input[:1])
+        if node.op_type not in MOVES or not values or not moved.issuperset(values):
+            continue
+        filler = constants.get(node.input[2]) if node.op_type == "Pad" and len(node.input) > 2 else None
+        if filler is not None and filler.any():
+            continue
+        moved.update(node.output)
+        nodes.append(node)
+    ends = {name for node in model.graph.node if not any(node is one for one in nodes) for name in node.input} & moved
+    return (nodes, ends.pop()) if len(ends) == 1 else ([], start)
 
 
 def strip_unused(model: ModelProto) -> int:

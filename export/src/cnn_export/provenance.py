@@ -21,6 +21,11 @@ FAILED = "export.failed.json"
 
 
 def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
+    """The run's data set: in ``data`` where that is given, else where it was.
+
+    Raises:
+        ExportError: it is not there.
+    """
     config, location = run.config, run.spec.details["data"]["location"]
     if data is not None:
         place = os.fspath(data)

@@ -21,7 +21,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from cnn_export.errors import GraphError
 from cnn_export.graph import NORMALISED
-from cnn_export.passes import drop_bias_zero_points, strip_unused
+from cnn_export.passes import drop_bias_zero_points, leading_moves, strip_unused
 
 CALIBRATION_PICTURES = 1024
 CALIBRATION_BATCH = 32
@@ -55,6 +55,8 @@ def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> Mode
     """
     # without dot products of bytes, two neighbouring products of 8 bits overflow 16: leave one bit of room
     reduce_range = machine.instruction_set() in ("avx2", "generic")
+    moves, stem = leading_moves(model, NORMALISED)
+    pixels = {"scale": np.array(spec.scale, np.float32), "zero_point": np.array(spec.zero_point, np.uint8)}
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser warns of steps that are taken here on purpose
@@ -71,8 +73,13 @@ def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> Mode
                 per_channel=True,
                 reduce_range=reduce_range,
                 calibrate_method=CalibrationMethod.MinMax,
-                # logits come straight from the 32-bit sums
-                extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+                nodes_to_exclude=[node.name for node in moves],
+                extra_options={
+                    # logits come straight from the 32-bit sums
+                    "OpTypesToExcludeOutputQuantization": ["Gemm"],
+                    # the bytes as they are: the first convolution's input scale is the normalisation
+                    "TensorQuantOverrides": {stem: [pixels]},
+                },
             )
             result = onnx.load(quantized)
     except Exception as error:

@@ -83,9 +83,10 @@ class Run:
         Raises:
             RunError: there is none.
         """
-        return cls.open(
-            newest_holding(REPORT, root, "no finished run under {root}/: run cnn-train first, or name a run folder")
-        )
+        found = _newest(root, REPORT)
+        if not found:
+            raise RunError(f"no finished run under {root}/: run cnn-train first, or name a run folder")
+        return cls.open(found[-1])
 
     @cached_property
     def spec(self) -> Spec:
