@@ -88,7 +88,9 @@ def test_different_sizes_become_squares_of_128(tree: Path, load: Callable[..., D
     assert (dataset.height, dataset.width) == (128, 128)
 
 
-@pytest.mark.parametrize(("size", "expected"), [((128, 100), (100, 128)), ((129, 100), (128, 128))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((128, 100), (100, 128)), ((129, 100), (128, 128)), ((9, 129), (128, 128))]
+)
 def test_equal_sizes_are_kept_up_to_128(
     tmp_path: Path, load: Callable[..., Dataset], size: Size, expected: Size
 ) -> None:
@@ -149,6 +151,32 @@ def test_a_later_time_or_another_size_decodes_again(tree: Path, load: Callable[.
     os.utime(path, ns=(1, 1))
     dataset = load(tree)
     assert_is_what_inference_sees(dataset.test, spec_of(dataset))
+
+
+def test_another_number_of_bytes_decodes_again(tree: Path, load: Callable[..., Dataset]) -> None:
+    load(tree)
+    path = tree / "test" / "cat" / "0.bmp"
+    status = path.stat()
+    repaint(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    dataset = load(tree)
+    assert_is_what_inference_sees(dataset.test, spec_of(dataset))
+
+
+def test_another_way_of_resizing_decodes_again(tree: Path, load: Callable[..., Dataset]) -> None:
+    for options in ({"resize": "crop"}, {"resize": "pad"}, {"resize": "pad", "filter": "box"}):
+        dataset = load(tree, size=4, **options)
+        assert_is_what_inference_sees(dataset.test, spec_of(dataset))
+
+
+def test_a_new_class_moves_the_labels_of_pictures_that_stay(tree: Path, load: Callable[..., Dataset]) -> None:
+    before = load(tree).fingerprints
+    save(tree / "train" / "ant" / "0.bmp")
+    dataset = load(tree)
+    assert dataset.test.labels.tolist() == [1] * 6 + [2] * 6
+    assert dataset.fingerprints["test"] != before["test"]
+    assert dataset.fingerprints["test"] == read_split(dataset.source, "test", spec_of(dataset))[1]
 
 
 def test_a_moved_picture_or_another_cache_folder_decode_again(

@@ -1,5 +1,6 @@
 """From what a person types to classes and splits; every layout, and one line for what is none."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,13 @@ def test_known_labels_bring_their_names() -> None:
     assert known_classes(labels[::-1], table) is None
 
 
+def test_a_folder_with_known_labels_has_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.tile(np.arange(2, dtype=np.uint8), 20)
+    monkeypatch.setitem(CLASSES_BY_LABELS, hashlib.sha256(labels.tobytes()).hexdigest(), ("left", "right"))
+    add_idx(tmp_path, labels)
+    assert open_source(str(tmp_path)).classes == ("left", "right")
+
+
 def test_fashion_mnist_is_known_by_both_splits() -> None:
     assert list(CLASSES_BY_LABELS.values()) == [FASHION_CLASSES, FASHION_CLASSES]
     assert all(folder_name(name) == name for name in FASHION_CLASSES)
@@ -303,7 +311,7 @@ def test_offline_the_ways_out_are_named_in_one_line(tmp_path: Path, monkeypatch:
     with pytest.raises(DataError, match=r"--data-dir.*dataset-fashion-mnist.*network") as caught:
         open_source("mnist")
     assert "\n" not in str(caught.value)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list((user_cache() / "datasets").iterdir())
 
 
 def test_what_was_downloaded_before_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,10 @@ def test_rare_classes_get_one_picture_each_and_keep_one() -> None:
         assert set(labels[part]) == {0, 1, 2}
 
 
+def test_a_greedy_part_leaves_one_picture_for_each_later_one() -> None:
+    assert [len(part) for part in set_aside(np.repeat([0, 1], 3), [4, 1], seed=0)] == [2, 2, 2]
+
+
 def test_more_classes_than_pictures_wanted() -> None:
     labels = np.tile(np.arange(50), 3)
     left, val, test = set_aside(labels, [5, 5], seed=0)
