@@ -16,6 +16,11 @@ BATCHES = (1, 3)
 
 FULL_BATCH = 128
 
+LOGIT_TOLERANCE = 10.0
+"""Logits may differ by this much times the tolerance, relative to the largest: where the softmax is saturated,
+probabilities alone would not show a wrong graph.
+"""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -32,7 +37,7 @@ class Parity:
     Attributes:
         images: Test pictures compared.
         batch_sizes: Each of these ran over all of them; the figures are the worst of them.
-        tolerance: Largest difference of a probability that passes.
+        tolerance: Largest difference of a probability that passes; :data:`LOGIT_TOLERANCE` relates logits to it.
         logits: ``max`` and ``mean`` absolute difference.
         probabilities: ``max`` and ``mean`` absolute difference.
         top1_agreement: Share of pictures with the same class, 0 to 1.
@@ -84,6 +89,9 @@ def check(reference: Outputs, found: Sequence[tuple[int, Outputs]], names: Seque
     elif not probabilities.max() <= tolerance:
         worst = names[int(probabilities.max(axis=1).argmax())]
         reason = f"probabilities differ by up to {probabilities.max():.3g}, more than {tolerance:g} (at {worst})"
+    elif not logits.max() <= (limit := LOGIT_TOLERANCE * tolerance * np.abs(reference.logits).max()):
+        worst = names[int(logits.max(axis=1).argmax())]
+        reason = f"logits differ by up to {logits.max():.3g}, more than {limit:.3g} (at {worst})"
     elif real:
         reason = f"{len(real)} pictures change their class, the first is {real[0]['picture']}"
     return Parity(

@@ -27,7 +27,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 BATCH_SIZE = 256
-LEARNING_RATE = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3}
+LEARNING_RATE = {"sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
 """Peak learning rates for :data:`BATCH_SIZE`; another batch size scales them in proportion (Goyal et al.,
 2017, arXiv:1706.02677)."""
 

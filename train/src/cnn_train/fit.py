@@ -50,7 +50,8 @@ class Epoch:
 
 def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> Tensor:
     """uint8 (n, h, w, c) to the network's input: float32 (n, c, h, w), channels last in memory."""
-    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    # a copy, at most of one batch: PyTorch does not take the read-only memory of a cache
+    pixels = torch.from_numpy(np.array(pictures)).to(device)
     return (pixels.permute(0, 3, 1, 2).float() - spec.zero_point) * spec.scale
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from cnn_infer import console, machine
 from cnn_infer.atomic import write_text
+from cnn_infer.files import printable
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 from torch import nn
@@ -133,7 +134,7 @@ def _dataset(options: dict[str, Any]) -> Dataset:
     if dataset.unreadable:
         console.say(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
     for name, reason in dataset.unreadable:
-        console.say(f"    {name}: {reason}")
+        console.say(f"    {printable(name)}: {reason}")
     return dataset
 
 
@@ -215,7 +216,7 @@ def _fit_and_report(
         precision=name,
         threads=torch.get_num_threads(),
         machine=machine.description(),
-        unreadable=[{"path": file, "reason": reason} for file, reason in dataset.unreadable],
+        unreadable=[{"path": printable(file), "reason": reason} for file, reason in dataset.unreadable],
         notes=list(dataset.source.notes),
     )
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")

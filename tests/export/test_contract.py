@@ -1,0 +1,123 @@
+"""The exported file keeps the model contract, for us and for a stock runtime that knows nothing of us."""
+
+import ast
+import collections
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from cnn_export import export
+from cnn_infer import Classifier, Spec, verify
+from cnn_train import Run
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with both files; int8 lies under either of its names, as the verdict went."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("exported") / "run")
+    export(folder, quantize=True)
+    return folder
+
+
+def int8_file(folder: Path) -> Path:
+    return next(folder.glob("model.int8*.onnx"))
+
+
+@pytest.fixture(params=["fp32", "int8"])
+def model(request: pytest.FixtureRequest, exported: Path) -> Path:
+    return exported / "model.onnx" if request.param == "fp32" else int8_file(exported)
+
+
+def test_a_stock_session_runs_the_file_on_raw_bytes(model: Path) -> None:
+    session = onnxruntime.InferenceSession(model.read_bytes(), providers=["CPUExecutionProvider"])
+    assert [(node.name, node.type, node.shape) for node in session.get_inputs()] == [
+        ("image", "tensor(uint8)", ["batch", 16, 16, 3])
+    ]
+    assert [(node.name, node.type, node.shape) for node in session.get_outputs()] == [
+        ("logits", "tensor(float)", ["batch", 3]),
+        ("probabilities", "tensor(float)", ["batch", 3]),
+    ]
+    for count in (1, 5):
+        pixels = np.random.default_rng(1).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        logits, probabilities = session.run(["logits", "probabilities"], {"image": pixels})
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        np.testing.assert_allclose(probabilities, shifted / shifted.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_versions_domains_and_checker(model: Path) -> None:
+    proto = onnx.load(model)
+    assert proto.ir_version == 9
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 20)]
+    onnx.checker.check_model(proto, full_check=True)
+    assert not [tensor for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def test_nothing_but_the_named_files_is_written(exported: Path) -> None:
+    new = {path.name for path in exported.iterdir()} - {"cnn"}
+    assert {"model.onnx", "export.json", int8_file(exported).name} <= new
+    assert not [name for name in new if name.endswith((".data", ".partial"))]
+
+
+def test_other_readers_find_their_metadata(model: Path) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    assert ast.literal_eval(metadata["names"]) == {0: "blue", 1: "green", 2: "red"}
+    assert metadata["task"] == "classify"
+    assert json.loads(metadata["imgsz"]) == [16, 16]
+    assert metadata["Image.BitmapPixelFormat"] == "Rgb8"
+    spec = Spec.from_json(metadata["cnn.spec"])
+    assert spec.classes == ("blue", "green", "red")
+    assert spec.details["parity"]["torch_against_onnx"]["passed"] is True
+    assert spec.details["parity"]["instruction_set"]
+
+
+def test_golden_pictures_travel_inside_and_are_replayed(model: Path) -> None:
+    replays = verify(Classifier(model, device="cpu"))
+    assert 3 <= len(replays) <= 8
+    assert all(replay.passed for replay in replays)
+    assert len({replay.expected for replay in replays}) == 3
+
+
+def test_golden_zero_keeps_private_pictures_out(run: Run) -> None:
+    export(run, golden_pictures=0)
+    metadata = {entry.key: entry.value for entry in onnx.load(run.path / "model.onnx").metadata_props}
+    assert json.loads(metadata["cnn.golden"]) == []
+
+
+def test_the_first_quantised_convolution_reads_the_raw_bytes(exported: Path, tmp_path: Path) -> None:
+    """In the graph that ONNX Runtime really runs there is no float node between the bytes and the logits."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(int8_file(exported).read_bytes(), options, providers=["CPUExecutionProvider"])
+    operators = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert operators["QLinearConv"] >= 4
+    assert operators["QGemm"] == 1
+    allowed = {"QLinearConv", "QLinearAdd", "QGemm", "NhwcMaxPool", "MaxPool", "Softmax"}
+    moves = {"Transpose", "Pad", "Slice", "Concat", "Reshape", "Flatten"}
+    assert set(operators) <= allowed | moves, operators
+
+
+def test_int8_biases_have_no_zero_point(exported: Path) -> None:
+    graph = onnx.load(int8_file(exported)).graph
+    biases = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT32}
+    readers = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in biases]
+    assert readers
+    assert all(len(node.input) == 2 for node in readers)
+
+
+def test_temperature_is_folded_into_the_logits(exported: Path) -> None:
+    """``logits`` means logits / T: the file gives what PyTorch gives, divided by the specification's T."""
+    import torch
+
+    found = Run.open(exported)
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    planes = torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    with torch.no_grad():
+        raw = found.network()((planes - found.spec.zero_point) * found.spec.scale).numpy()
+    session = onnxruntime.InferenceSession((exported / "model.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    assert found.spec.temperature != 1
+    np.testing.assert_allclose(session.run(["logits"], {"image": pixels})[0], raw / found.spec.temperature, atol=1e-4)

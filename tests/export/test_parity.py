@@ -1,0 +1,118 @@
+"""Parity fails when it should: planted faults, and nothing of an earlier export is lost."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_export import cli, export, exporting
+from cnn_export.parity import Outputs, check
+from cnn_train import Run
+from onnx import ModelProto, numpy_helper
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of ``cnn-export`` in this process, so that a fault can be planted in the graph it writes."""
+    monkeypatch.setattr(sys, "argv", ["cnn-export", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Let the exporter write one weight of the first convolution wrong."""
+    original = exporting.keep_contract
+
+    def faulty(model: ModelProto, *rest: object) -> ModelProto:
+        result = original(model, *rest)
+        weight = next(tensor for tensor in result.graph.initializer if len(tensor.dims) == 4)
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[0] += value
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        return result
+
+    monkeypatch.setattr(exporting, "keep_contract", faulty)
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_one_changed_weight_fails_and_keeps_the_earlier_export(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    export(run)
+    before = {name: (run.path / name).read_bytes() for name in ("model.onnx", "export.json")}
+    plant(monkeypatch, value)
+    assert run_command(monkeypatch, str(run.path)) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("cnn-export: parity failed")
+    assert before == {name: (run.path / name).read_bytes() for name in before}
+    evidence = json.loads((run.path / "export.failed.json").read_text().replace("NaN", "null"))
+    assert evidence["parity"]["passed"] is False
+
+
+def test_a_good_export_clears_the_evidence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as planted:
+        plant(planted, 1.0)
+        assert run_command(planted, str(run.path)) == 1
+    assert run_command(monkeypatch, str(run.path)) == 0
+    assert not (run.path / "export.failed.json").exists()
+
+
+def test_another_resize_filter_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = json.loads((run.path / "spec.json").read_text())
+    assert spec["filter"] == "bilinear"
+    (run.path / "spec.json").write_text(json.dumps({**spec, "filter": "box"}))
+    assert run_command(monkeypatch, str(run.path)) == 1
+    assert "decode to other pixels" in capsys.readouterr().err
+    assert not (run.path / "model.onnx").exists()
+
+
+def test_data_that_is_gone_changed_or_other_is_an_error(
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    run = shutil.copytree(trained, tmp_path / "run")
+    spec = json.loads((run / "spec.json").read_text())
+    spec["details"]["data"]["location"] = str(tmp_path / "gone")
+    (run / "spec.json").write_text(json.dumps(spec))
+    assert run_command(monkeypatch, str(run)) == 2
+    assert "--data" in capsys.readouterr().err
+    assert run_command(monkeypatch, str(run), "--data", str(moved)) == 0
+    for picture in moved.glob("*/*.jpg"):
+        picture.write_bytes(next(photos.glob("red/*.jpg")).read_bytes())
+    assert run_command(monkeypatch, str(run), "--data", str(moved)) == 2
+    assert "not those of the run" in capsys.readouterr().err
+
+
+def outputs(*probabilities: tuple[float, float]) -> Outputs:
+    values = np.array(probabilities, np.float32)
+    return Outputs(np.log(values), values)
+
+
+def test_a_tie_within_the_tolerance_may_flip_and_nothing_else() -> None:
+    reference = outputs((0.50002, 0.49998), (0.9, 0.1))
+    tie = check(reference, [(1, outputs((0.49998, 0.50002), (0.9, 0.1)))], ["a", "b"], 1e-4)
+    assert tie.passed
+    assert [flip["picture"] for flip in tie.flips] == ["a"]
+    assert tie.top1_agreement == 0.5
+    loose = check(reference, [(1, outputs((0.4, 0.6), (0.9, 0.1)))], ["a", "b"], 0.1)
+    assert not loose.passed
+    assert "change their class" in loose.reason or "differ" in loose.reason
+
+
+def test_the_worst_batch_size_counts() -> None:
+    reference = outputs((0.8, 0.2))
+    found = [(1, reference), (3, outputs((0.7, 0.3)))]
+    result = check(reference, found, ["a"], 1e-4)
+    assert not result.passed
+    assert result.probabilities["max"] == pytest.approx(0.1, abs=1e-6)
+    assert result.batch_sizes == (1, 3)
+
+
+def test_nan_fails_even_with_the_largest_tolerance() -> None:
+    result = check(outputs((0.8, 0.2)), [(1, outputs((float("nan"), 0.2)))], ["a"], 1.0)
+    assert not result.passed
+    assert "not a number" in result.reason
