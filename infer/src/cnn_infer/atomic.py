@@ -31,8 +31,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)  # mkstemp makes files that only their owner can read
         os.replace(name, target)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # "No space left on device" alone does not say where
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -197,4 +198,5 @@ def _summary(report: Report, output: Path | None, report_file: Path | None) -> s
 
 def main() -> None:
     """Entry point of the command."""
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
     console.main(command)

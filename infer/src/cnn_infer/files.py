@@ -23,7 +23,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
     for path in paths:
         name = os.fspath(path)
         if os.path.isdir(name):
-            yield from _walk(name, follow_symlinks, frozenset({_identity(name)}))
+            yield from _walk(name, follow_symlinks)
         elif os.path.isfile(name):
             yield name
         elif os.path.lexists(name):
@@ -32,21 +32,27 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
             raise InputError(f"no such file or folder: {printable(name)}")
 
 
-def _walk(folder: str, follow: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: str, follow: bool) -> Iterator[str]:
+    open_folders = [(_identity(folder), _entries(folder))]  # from the top down to where the walk is
+    while open_folders:
+        entry = next(open_folders[-1][1], None)
+        if entry is None:
+            open_folders.pop()
+        elif _is_folder(entry, follow):
+            identity = _identity(entry.path)
+            if all(identity != above for above, _ in open_folders):
+                open_folders.append((identity, _entries(entry.path)))
+        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and _is_file(entry):
+            yield entry.path
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+            shown = [entry for entry in listing if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=follow):
-            identity = _identity(entry.path)
-            if identity not in above:
-                yield from _walk(entry.path, follow, above | {identity})
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and (entry.is_file() or _is_broken_link(entry)):
-            yield entry.path
+    return iter(sorted(shown, key=lambda entry: os.fsencode(entry.name)))
 
 
 def _identity(folder: str) -> tuple[int, int]:
@@ -54,8 +60,19 @@ def _identity(folder: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_broken_link(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not os.path.exists(entry.path)
+def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also a link that leads nowhere: it gets a row that says so."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True
 
 
 def parent_name(path: str) -> str:

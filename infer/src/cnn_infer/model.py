@@ -84,24 +84,11 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
     """
     ort = _runtime()
     name, data = _read(source)
-    provider, chosen = _provider(ort, device)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; its log lines would be said twice
-    providers = [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]
-    try:
-        session = ort.InferenceSession(data, options, providers=providers)
-    except Exception as error:
-        if provider != PROVIDERS["cpu"]:
-            raise DeviceError(f"{device} does not come up: {_first_line(error)}") from error
-        raise ModelError(f"not an ONNX model, or damaged: {name} ({_first_line(error)})") from error
-    if session.get_providers()[0] != provider:
-        raise DeviceError(
-            f"{device} does not come up ({provider} fell back to {session.get_providers()[0]}): check that the "
-            "driver and the CUDA and cuDNN libraries of this onnxruntime-gpu are installed, or pass --device cpu"
-        )
-    session.disable_fallback()
+    if device == "auto":
+        session, provider, chosen = _open_best(ort, name, data, threads)
+    else:
+        provider, chosen = _provider(ort, device), "asked for"
+        session = _open_session(ort, name, data, provider, threads)
     properties = session.get_modelmeta().custom_metadata_map
     if SPEC_KEY not in properties:
         raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
@@ -164,20 +151,48 @@ def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         raise ModelError(f"cannot read the model: {path} ({error.strerror})") from error
 
 
-def _provider(ort: ModuleType, device: str) -> tuple[str, str]:
-    available = ort.get_available_providers()
-    if device == "auto":
-        if PROVIDERS["cuda"] not in available:
-            return PROVIDERS["cpu"], "the installed ONNX Runtime has no CUDA"
-        return PROVIDERS["cuda"], "the installed ONNX Runtime has CUDA"
+def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, str, str]:
+    """A session on CUDA where that comes up, else on the CPU; the provider; and why, in words."""
+    cpu, cuda = PROVIDERS["cpu"], PROVIDERS["cuda"]
+    if cuda not in ort.get_available_providers():
+        return _open_session(ort, name, data, cpu, threads), cpu, "the installed ONNX Runtime has no CUDA"
+    try:
+        return _open_session(ort, name, data, cuda, threads), cuda, "CUDA comes up"
+    except DeviceError as error:
+        return _open_session(ort, name, data, cpu, threads), cpu, str(error)
+
+
+def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; its log lines would be said twice
+    # operators that a device lacks may run on the CPU; the device itself must be the one asked for
+    providers = list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:
+        if provider != PROVIDERS["cpu"]:
+            raise DeviceError(f"{provider} does not come up: {_first_line(error)}") from error
+        raise ModelError(f"not an ONNX model, or damaged: {name} ({_first_line(error)})") from error
+    if session.get_providers()[0] != provider:
+        raise DeviceError(
+            f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: check that the "
+            "driver and the libraries it needs (for CUDA: CUDA and cuDNN) are installed, or pass --device cpu"
+        )
+    session.disable_fallback()
+    return session
+
+
+def _provider(ort: ModuleType, device: str) -> str:
     if device not in PROVIDERS:
         raise InputError(f"unknown device {device!r}: one of {', '.join(DEVICES)}")
-    provider = PROVIDERS[device]
+    provider, available = PROVIDERS[device], ort.get_available_providers()
     if provider not in available:
         have = ", ".join(key for key, value in PROVIDERS.items() if value in available)
         hint = ": pip uninstall -y onnxruntime, then pip install 'cnn-infer[gpu]'" if device == "cuda" else ""
         raise DeviceError(f"the installed ONNX Runtime has no {provider} (it has {have}){hint}")
-    return provider, "asked for"
+    return provider
 
 
 def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str) -> None:

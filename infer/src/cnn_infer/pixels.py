@@ -208,7 +208,8 @@ def _shrink_while_decoding(image: Image.Image, spec: Spec) -> None:
         orientation = _orientation(image)
         width, height = _turned(image.size, orientation)
         ratio = _ratio(width, height, spec)
-        target = (math.ceil(2 * width / ratio[0]), math.ceil(2 * height / ratio[1]))
+        # what rounding adds to a whole number must not ask for one pixel more
+        target = (math.ceil(2 * width / ratio[0] - 1e-6), math.ceil(2 * height / ratio[1] - 1e-6))
         image.draft(None, _turned(target, orientation))
 
 

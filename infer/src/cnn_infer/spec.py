@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from cnn_infer.errors import ModelError
@@ -72,7 +72,8 @@ class Spec:
 
     def to_json(self) -> str:
         """The document as it stands in ``spec.json`` and in the model's metadata."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, allow_nan=False, indent=2)
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps({"format": FORMAT, **fields}, ensure_ascii=False, allow_nan=False, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
@@ -114,7 +115,7 @@ def _problem(spec: Spec) -> str | None:
     if type(spec.zero_point) is not int or not 0 <= spec.zero_point <= 255:
         return f"zero_point must be a whole number from 0 to 255, not {spec.zero_point!r}"
     for key, number in (("scale", spec.scale), ("temperature", spec.temperature)):
-        if type(number) not in (int, float) or not math.isfinite(number) or number <= 0:
+        if type(number) not in (int, float) or not 0 < number <= sys.float_info.max:
             return f"{key} must be a positive number, not {number!r}"
     for key, text, allowed in (
         ("colour", spec.colour, get_args(Colour)),
@@ -125,4 +126,8 @@ def _problem(spec: Spec) -> str | None:
             return f"{key} must be one of {', '.join(allowed)}, not {text!r}"
     if not isinstance(spec.details, Mapping):
         return "details must be an object"
+    try:
+        spec.to_json().encode()
+    except (TypeError, ValueError, RecursionError) as error:  # NaN, lone surrogates, nesting without end
+        return f"classes and details must be plain JSON in Unicode: {error}"
     return None

@@ -1,0 +1,188 @@
+"""The embed API: one picture, many pictures, and arrays of one's own."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_infer import UNKNOWN, Classifier, InputError, PictureError, Prediction
+from PIL import Image
+
+NAMES = {"red": (220, 10, 10), "green": (10, 220, 10), "blue": (10, 10, 220), "grey": (120, 120, 120)}
+
+
+def solid(name: str) -> np.ndarray:
+    return np.full((8, 8, 3), NAMES[name], np.uint8)
+
+
+def by_hand(pixels: np.ndarray) -> np.ndarray:
+    """The probabilities of rgb.onnx for uint8 (8, 8, 3)."""
+    red, green, blue = (pixels.reshape(-1, 3).mean(axis=0) - 128) / 64
+    logits = np.array([4 * red - 2 * green - 2 * blue, 4 * green - 2 * red - 2 * blue, 4 * blue - 2 * red - 2 * green, 2])
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_are_those_computed_by_hand(rgb: Classifier, name: str) -> None:
+    found = rgb.predict(solid(name))
+    want = by_hand(solid(name))
+    assert found.label == name
+    assert found.index == rgb.spec.classes.index(name) == want.argmax()
+    assert found.probability == pytest.approx(want.max(), abs=1e-5)
+    assert [label for label, _ in found.top] == [rgb.spec.classes[i] for i in np.argsort(-want, kind="stable")]
+    np.testing.assert_allclose([value for _, value in found.top], np.sort(want)[::-1], atol=1e-5)
+
+
+def test_every_kind_of_source_gives_the_same(rgb: Classifier, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (30, 41, 3), np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(pixels).save(path)
+    want = rgb.predict(pixels)
+    for source in (path, str(path), path.read_bytes(), Image.open(path), Image.fromarray(pixels)):
+        assert rgb.predict(source) == want
+    grey = pixels[..., 0]
+    assert rgb.predict(grey) == rgb.predict(np.stack([grey] * 3, axis=-1)) == rgb.predict(grey[..., None])
+
+
+def test_top_and_threshold() -> None:
+    path = Path(__file__).parent / "models" / "rgb.onnx"
+    model = Classifier(path).model
+    probability = Classifier(model).predict(solid("grey")).probability
+    assert 0.5 < probability < 0.999
+    assert len(Classifier(model, top=2).predict(solid("red")).top) == 2
+    assert len(Classifier(model, top=99).predict(solid("red")).top) == 4
+    assert Classifier(model, threshold=probability).predict(solid("grey")).label == "grey"
+    below = Classifier(model, threshold=float(np.nextafter(probability, 1)), top=1).predict(solid("grey"))
+    assert below == Prediction(UNKNOWN, None, probability, (("grey", probability),))
+    assert UNKNOWN == "unknown"
+    for wrong in ({"top": 0}, {"threshold": -0.1}, {"threshold": 1.1}, {"threshold": float("nan")}):
+        with pytest.raises(InputError):
+            Classifier(model, **wrong)  # type: ignore[arg-type]
+
+
+def test_equal_probabilities_go_to_the_class_that_comes_first(rgb: Classifier) -> None:
+    found = rgb.to_prediction(np.array([0.1, 0.4, 0.4, 0.1], np.float32))
+    assert [label for label, _ in found.top] == ["green", "blue", "red", "grey"]
+
+
+def test_probabilities_take_a_batch_and_nothing_else(rgb: Classifier) -> None:
+    batch = np.stack([solid(name) for name in NAMES])
+    found = rgb.probabilities(batch)
+    assert found.dtype == np.float32
+    assert found.shape == (4, 4)
+    np.testing.assert_allclose(found, [by_hand(pixels) for pixels in batch], atol=1e-5)
+    turned = np.ascontiguousarray(batch.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)  # the same values, strided
+    np.testing.assert_array_equal(rgb.probabilities(turned), found)
+    wrong = [batch[0], batch[:0], batch[:, :7], batch[..., :1], batch.astype(np.float32), batch.astype(np.int8)]
+    for array in (*wrong, np.zeros((), np.uint8), batch[None]):
+        with pytest.raises(InputError, match=r"expected uint8 of shape \(n, 8, 8, 3\)"):
+            rgb.probabilities(array)
+
+
+def test_the_ceiling_on_pixels_can_be_moved(rgb: Classifier) -> None:
+    small = Classifier(rgb.model, max_pixels=63)
+    with pytest.raises(PictureError, match="exceed the limit"):
+        small.predict(Image.new("RGB", (8, 8)))
+
+
+def test_it_is_a_context_manager_and_opens_bytes(models: Path) -> None:
+    with Classifier((models / "grey.onnx").read_bytes()) as classifier:
+        assert classifier.predict(np.full((3, 5), 255, np.uint8)).label == "bright"
+        assert classifier.provider == "CPUExecutionProvider"
+        assert classifier.spec.classes == ("dark", "middle", "bright")
+
+
+def mixed(count: int) -> tuple[list[object], list[str]]:
+    """Pictures of several kinds and sizes, and their classes."""
+    names = [list(NAMES)[index * index % 4] for index in range(count)]
+    sources: list[object] = []
+    for index, name in enumerate(names):
+        image = Image.new("RGB", (5 + index % 7, 9), NAMES[name])
+        stream = io.BytesIO()
+        image.save(stream, "JPEG" if index % 2 else "PNG")
+        sources.append((image, np.asarray(image), stream.getvalue())[index % 3])
+    return sources, names
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 32, 1000])
+def test_many_pictures_keep_their_order(rgb: Classifier, workers: int, batch_size: int) -> None:
+    sources, names = mixed(53)
+    found = list(rgb.predict_many(sources, batch_size=batch_size, workers=workers))  # type: ignore[arg-type]
+    assert [item.label for item in found] == names
+    np.testing.assert_allclose(
+        [item.probability for item in found], [rgb.predict(item).probability for item in sources], atol=1e-6
+    )
+
+
+def test_nothing_gives_nothing(rgb: Classifier) -> None:
+    assert list(rgb.predict_many([])) == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_endless_iterable_is_read_only_a_few_batches_ahead(rgb: Classifier, workers: int) -> None:
+    read = 0
+
+    def camera() -> Iterator[np.ndarray]:
+        nonlocal read
+        for name in itertools.cycle(NAMES):
+            read += 1
+            yield solid(name)
+
+    stream = rgb.predict_many(camera(), batch_size=4, workers=workers)
+    assert read == 0
+    assert [item.label for item in itertools.islice(stream, 10)] == [*NAMES, *NAMES, "red", "green"]
+    assert read <= 10 + 4 * (2 * workers + 2)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnn-infer")]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_unreadable_picture_stops_the_run_or_takes_its_place(rgb: Classifier, workers: int) -> None:
+    sources: list[object] = [solid("red"), b"", solid("blue"), b"text", solid("grey")]
+    stream = rgb.predict_many(sources, batch_size=2, workers=workers)  # type: ignore[arg-type]
+    assert next(stream).label == "red"
+    with pytest.raises(PictureError, match="empty"):
+        next(stream)
+    found = list(rgb.predict_many(sources, batch_size=2, workers=workers, errors="yield"))  # type: ignore[arg-type]
+    assert [type(item) for item in found] == [Prediction, PictureError, Prediction, PictureError, Prediction]
+    assert [item.label for item in found if isinstance(item, Prediction)] == ["red", "blue", "grey"]
+    alone = list(rgb.predict_many([b"", b""], errors="yield"))
+    assert [str(item) for item in alone] == ["the file is empty"] * 2
+
+
+def test_wrong_arguments_are_refused(rgb: Classifier) -> None:
+    for wrong in ({"batch_size": 0}, {"workers": 0}, {"errors": "ignore"}):
+        with pytest.raises(InputError):
+            list(rgb.predict_many([b"", solid("red")], **wrong))  # type: ignore[call-overload]
+
+
+def test_what_the_iterable_raises_comes_through(rgb: Classifier) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield solid("red")
+        raise RuntimeError("the camera is gone")
+
+    with pytest.raises(RuntimeError, match="the camera is gone"):
+        list(rgb.predict_many(broken()))
+
+
+def test_eight_threads_share_one_classifier(rgb: Classifier) -> None:
+    sources, names = mixed(40)
+    want = [rgb.predict(source) for source in sources]  # type: ignore[arg-type]
+    assert [item.label for item in want] == names
+    start = threading.Barrier(8)
+
+    def work(_: int) -> list[Prediction]:
+        start.wait()
+        return [rgb.predict(source) for source in sources]  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(work, range(8)):
+            assert found == want

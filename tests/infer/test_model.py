@@ -1,0 +1,137 @@
+"""Opening a model: what keeps the contract opens, everything else is refused in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cnn_infer import Classifier, DeviceError, InputError, InferError, ModelError, newest_export, open_model
+
+Edit = Callable[[str, str, str], bytes]
+
+
+def refusal(source: Any, **options: Any) -> str:
+    with pytest.raises(ModelError) as found:
+        open_model(source, **options)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+def test_a_model_knows_what_it_is(models: Path) -> None:
+    model = open_model(models / "rgb.onnx")
+    assert model.name == str(models / "rgb.onnx")
+    assert model.bytes == (models / "rgb.onnx").stat().st_size
+    assert model.spec.shape == (8, 8, 3)
+    assert (model.provider, model.session.get_providers()[0]) == ("CPUExecutionProvider",) * 2
+    assert json.loads(model.metadata["cnn.spec"])["classes"] == list(model.spec.classes)
+
+
+def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
+    whole = (models / "grey.onnx").read_bytes()
+    for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n", bytes(1000), os.urandom(1000), whole[:100], whole[: len(whole) // 2]):
+        assert "not an ONNX model, or damaged" in refusal(data)
+        path = tmp_path / "model.onnx"
+        path.write_bytes(data)
+        assert str(path) in refusal(path)
+
+
+def test_a_truncated_model_is_refused_wherever_it_ends(models: Path) -> None:
+    whole = (models / "grey.onnx").read_bytes()
+    for length in range(0, len(whole), 37):
+        refusal(whole[:length])
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "absent.onnx")
+    assert "Is a directory" in refusal(tmp_path)
+    assert "null byte" in refusal("a\0b.onnx")
+
+
+def test_a_model_of_others_is_refused(models: Path) -> None:
+    assert "not one that cnn-export wrote" in refusal(models / "foreign.onnx")
+
+
+def test_weights_beside_the_model_are_never_read(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside.data").write_bytes(np.zeros((3, 4), np.float32).tobytes())
+    (tmp_path / "outside.onnx").write_bytes((models / "outside.onnx").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    refusal("outside.onnx")
+    refusal(tmp_path / "outside.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": ["dark", "bright"]}, {"classes": ["a", "b", "c", "d"]}, {"height": 9}, {"width": 7}, {"colour": "rgb"}],
+    ids=str,
+)
+def test_a_specification_that_contradicts_the_graph_is_refused(
+    models: Path, with_metadata: Edit, change: dict[str, Any]
+) -> None:
+    document = json.loads(open_model(models / "grey.onnx").spec.to_json())
+    open_model(with_metadata("grey.onnx", "cnn.spec", json.dumps(document)))
+    changed = with_metadata("grey.onnx", "cnn.spec", json.dumps({**document, **change}))
+    assert "does not keep its own contract" in refusal(changed)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "[" * 100_000, '{"format": 1, "classes": ["a", "b"]}'])
+def test_a_damaged_specification_is_refused(with_metadata: Edit, text: str) -> None:
+    assert "cnn.spec" in refusal(with_metadata("grey.onnx", "cnn.spec", text))
+
+
+def test_a_model_that_takes_one_picture_only_is_refused(models: Path) -> None:
+    assert "batch" in refusal(models / "one_at_a_time.onnx")
+
+
+def test_a_model_that_fails_while_it_runs_says_so_in_one_line(models: Path) -> None:
+    classifier = Classifier(models / "fails_in_batches.onnx")
+    pictures = [np.zeros((8, 8), np.uint8)] * 2
+    assert classifier.predict(pictures[0]).label == "dark"
+    with pytest.raises(InferError, match="Reshape") as found:
+        list(classifier.predict_many(pictures))
+    assert "\n" not in str(found.value)
+
+
+def test_devices(models: Path) -> None:
+    with pytest.raises(InputError, match="unknown device 'gpu': one of auto, cpu, cuda"):
+        open_model(models / "grey.onnx", device="gpu")
+    assert open_model(models / "grey.onnx", device="cpu").chosen == "asked for"
+    assert "CUDA" in open_model(models / "grey.onnx").chosen
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
+def test_a_device_that_is_not_there_is_an_error_not_the_processor(models: Path) -> None:
+    import onnxruntime
+
+    absent = {"cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider"}
+    tried = [name for name, provider in absent.items() if provider not in onnxruntime.get_available_providers()]
+    assert tried
+    for device in tried:
+        with pytest.raises(DeviceError, match=f"has no {absent[device]}.*it has .*cpu") as found:
+            open_model(models / "grey.onnx", device=device)
+        assert "\n" not in str(found.value)
+
+
+def test_the_newest_export_is_the_one_that_was_finished_last(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run cnn-train and cnn-export first, or pass --model"):
+        newest_export(tmp_path)
+    for number, (name, ship) in enumerate({"b": "model.onnx", "c": "model.onnx", "a": "model.int8.onnx"}.items()):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "export.json").write_text(json.dumps({"ship": ship}))
+        os.utime(tmp_path / name / "export.json", (1000 + number, 1000 + number))
+    (tmp_path / "z").mkdir()  # trained, not exported
+    assert newest_export(tmp_path) == tmp_path / "a" / "model.int8.onnx"
+    os.utime(tmp_path / "c" / "export.json", (2000, 2000))
+    assert newest_export(tmp_path) == tmp_path / "c" / "model.onnx"
+    for damaged in ("", "{}", "[]", "null"):
+        (tmp_path / "c" / "export.json").write_text(damaged)
+        os.utime(tmp_path / "c" / "export.json", (2000, 2000))
+        with pytest.raises(InputError, match="export.json is damaged"):
+            newest_export(tmp_path)
