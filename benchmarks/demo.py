@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
     found = json.loads(report.read_text())
     latency = found["latency_ms"]
     print(
-        f"\n{found['images']} test pictures, {model}: accuracy {found['accuracy']:.2%}, macro F1 {found['macro_f1']:.4f}"
+        f"\n{found['images']} pictures, {model}: accuracy {found['accuracy']:.2%}, macro F1 {found['macro_f1']:.4f}"
         f"\nlatency: {latency['total']['p50']:.3f} ms a picture (p99 {latency['total']['p99']:.3f}), "
         f"the model {latency['model']['p50']:.3f} ms of it; {found['machine']}"
         f"\nlook at: {run}/curves.png confusion.png mistakes.png samples.png"

@@ -1,0 +1,118 @@
+"""A folder of pictures, whole commands: cnn-infer against the script people write around PyTorch.
+
+    python benchmarks/folder.py RUN PICTURES --output folder.json
+
+RUN is an exported run folder, PICTURES a folder with one subfolder a class. Each command is a process of its own,
+timed from start to exit, in turn, after one round that does not count: on one picture (cold start) and on all.
+Peak memory is the kernel's figure for that process and its children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cnn_infer import find_pictures, machine
+
+PYTORCH = """
+import sys, torch
+from pathlib import Path
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+from cnn_train import Run
+
+run, pictures = Run.open(sys.argv[1]), sys.argv[2]
+spec, network = run.spec, run.network()
+steps = [
+    *([transforms.Grayscale()] if spec.channels == 1 else []),
+    transforms.Resize(min(spec.height, spec.width)), transforms.CenterCrop((spec.height, spec.width)),
+    transforms.PILToTensor(), transforms.Lambda(lambda x: (x.float() - spec.zero_point) * spec.scale),
+]
+folder = datasets.ImageFolder(pictures, transforms.Compose(steps))
+right = 0
+with torch.inference_mode():
+    for batch, labels in DataLoader(folder, batch_size=64, num_workers=2):
+        right += (network(batch).argmax(1) == labels).sum().item()
+print(right / len(folder))
+"""
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Seconds from start to exit, and peak resident memory in MB of the largest process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        sys.exit(f"failed: {' '.join(command)}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, Any]]:
+    """Time the commands in turn; the first round only warms the file cache."""
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name, command in commands.items():
+            found = timed(command)
+            if number:
+                spent[name].append(found)
+    return {
+        name: {
+            "seconds": statistics.median(seconds for seconds, _ in values),
+            "least": min(seconds for seconds, _ in values),
+            "most": max(seconds for seconds, _ in values),
+            "peak_mb": statistics.median(memory for _, memory in values),
+        }
+        for name, values in spent.items()
+    }
+
+
+def main() -> None:
+    """Print two tables; with --output also write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    files = list(find_pictures([options.pictures]))
+    infer = str(Path(sys.executable).with_name("cnn-infer"))
+    with tempfile.TemporaryDirectory() as folder:
+        script, one = Path(folder, "pytorch.py"), Path(folder, "one", "a")
+        script.write_text(PYTORCH)
+        one.mkdir(parents=True)
+        (one / Path(files[0]).name).hardlink_to(files[0])
+        results = {}
+        for what, place in (("one picture", one.parent), ("all pictures", options.pictures)):
+            ours = {
+                name: [infer, str(place), "--model", str(options.run / f"{name}.onnx"), "--format", "csv"]
+                for name in ("model.int8", "model")
+                if (options.run / f"{name}.onnx").exists()
+            }
+            torch = {"pytorch": [sys.executable, str(script), str(options.run), str(place)]}
+            results[what] = compare({**ours, **torch}, options.rounds)
+    print(f"{machine.description()}; {len(files):,} pictures; medians of {options.rounds}")
+    for what, rows in results.items():
+        for name, row in rows.items():
+            rate = f"{len(files) / row['seconds']:>8,.0f}/s" if what == "all pictures" else ""
+            spread = f"({row['least']:.2f} to {row['most']:.2f})"
+            print(f"{what:<13} {name:<11} {row['seconds']:>7.2f} s {spread:<18} {row['peak_mb']:>6.0f} MB {rate}")
+    if options.output is not None:
+        versions = {
+            name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "torch", "torchvision", "pillow")
+        }
+        document = {"machine": machine.description(), "versions": versions, "pictures": len(files), **results}
+        options.output.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Latency of exported models: batch 1 and 32, one thread and all, on the CPU and on CUDA where it comes up.
+
+    python benchmarks/latency.py runs/*/model*.onnx --output latency.json
+
+Every row is measured in a process of its own, since the waiting threads of one session disturb another. Rows are
+warmed up until three blocks of runs agree; nothing is clipped. ``cv`` is the coefficient of variation over blocks:
+above 5% the machine was not quiet, and the row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cnn_infer import Classifier, DeviceError, EdgeCNNError, machine
+
+BATCHES = (1, 32)
+BLOCK_SECONDS = 0.1
+BLOCKS = 20
+STABLE = 0.02
+MOST_WARM_UP_BLOCKS = 50
+NOISY = 0.05
+
+
+def block(classifier: Classifier, batch: np.ndarray) -> list[float]:
+    """Milliseconds of each call in about a tenth of a second, at least five calls."""
+    times: list[float] = []
+    until = time.perf_counter() + BLOCK_SECONDS
+    while time.perf_counter() < until or len(times) < 5:
+        start = time.perf_counter()
+        classifier.probabilities(batch)
+        times.append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def warm_up(classifier: Classifier, batch: np.ndarray) -> int:
+    """Run blocks until the medians of three in a row agree within 2%; returns how many it took."""
+    medians: list[float] = []
+    while len(medians) < MOST_WARM_UP_BLOCKS:
+        medians.append(statistics.median(block(classifier, batch)))
+        last = medians[-3:]
+        if len(last) == 3 and max(last) <= (1 + STABLE) * min(last):
+            break
+    return len(medians)
+
+
+def measure(model: str, device: str, threads: int, size: int) -> dict[str, Any]:
+    """One row: percentiles over all calls, in milliseconds a call of ``size`` pictures."""
+    classifier = Classifier(model, device=device, threads=threads)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, *classifier.spec.shape), dtype=np.uint8)
+    warmed = warm_up(classifier, pixels)
+    blocks = [block(classifier, pixels) for _ in range(BLOCKS)]
+    calls = [value for values in blocks for value in values]
+    p50, p90, p99 = np.percentile(calls, (50, 90, 99)).tolist()
+    medians = [statistics.median(values) for values in blocks]
+    return {
+        "model": model,
+        "precision": classifier.spec.details.get("precision"),
+        "provider": classifier.provider,
+        "threads": threads,
+        "batch": size,
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "us_per_picture": 1e3 * p50 / size,
+        "cv": statistics.stdev(medians) / statistics.mean(medians),
+        "calls": len(calls),
+        "warm_up_blocks": warmed,
+    }
+
+
+def in_own_process(*arguments: Any) -> dict[str, Any]:
+    """Run :func:`measure` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def has_cuda(model: str) -> bool:
+    """Whether CUDA really comes up for a model here."""
+    try:
+        Classifier(model, device="cuda")
+    except DeviceError:
+        return False
+    return True
+
+
+def report(models: list[str]) -> dict[str, Any]:
+    """All rows, and what they were measured on."""
+    everyone = machine.usable_cpus()
+    devices = ["cpu", "cuda"] if has_cuda(models[0]) else ["cpu"]
+    rows = [
+        in_own_process(model, device, threads, size)
+        for model in models
+        for device in devices
+        for threads in (sorted({1, everyone}) if device == "cpu" else [1])
+        for size in BATCHES
+    ]
+    names = ("cnn-infer", "onnxruntime", "onnxruntime-gpu", "numpy")
+    versions = {name: metadata.version(name) for name in names if is_installed(name)}
+    return {"machine": machine.description(), "versions": versions, "rows": rows}
+
+
+def is_installed(name: str) -> bool:
+    """Whether a distribution is installed."""
+    return any(found.metadata["Name"] == name for found in metadata.distributions())
+
+
+def main() -> None:
+    """Print a table; with --output also write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    try:
+        found = report(options.models)
+    except EdgeCNNError as error:
+        parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
+    print(f"{found['machine']}; {', '.join(f'{key} {value}' for key, value in found['versions'].items())}")
+    print(f"{'threads':>7} {'batch':>5} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'us/picture':>10} {'cv':>6}  model")
+    for row in found["rows"]:
+        noisy = "  NOISY" if row["cv"] > NOISY else ""
+        print(
+            f"{row['threads']:>7} {row['batch']:>5} {row['p50_ms']:>8.3f} {row['p90_ms']:>8.3f} {row['p99_ms']:>8.3f}"
+            f" {row['us_per_picture']:>10.1f} {row['cv']:>6.1%}  {row['model']} ({row['provider']}){noisy}"
+        )
+    if options.output is not None:
+        options.output.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
