@@ -20,7 +20,7 @@ def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> 
     """Change every picture of a batch at random.
 
     Args:
-        batch: float, normalised, (n, channels, height, width); zero is the padding.
+        batch: float, normalised, (n, channels, height, width); zero, the mean, is what cutout blanks with.
         names: Out of :data:`NAMES`.
         generator: Where the random numbers come from, on the batch's device.
 
@@ -44,10 +44,10 @@ def _flip(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift by up to a twelfth of the side, at least one pixel, filling with zero: pad and crop."""
+    """Shift by up to a twelfth of the side, at least one pixel; what comes in is the mirrored edge: pad and crop."""
     count, _, height, width = batch.shape
     reach = max(1, round(min(height, width) / 12))
-    padded = functional.pad(batch, (reach,) * 4)
+    padded = functional.pad(batch, (reach,) * 4, mode="reflect")
     limit = 2 * reach + 1
     down = (_random(batch, generator) * limit).long()[:, None] + torch.arange(height, device=batch.device)
     across = (_random(batch, generator) * limit).long()[:, None] + torch.arange(width, device=batch.device)
@@ -56,7 +56,7 @@ def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _rotate(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn by up to 15 degrees about the centre, bilinear, filling with zero."""
+    """Turn by up to 15 degrees about the centre, bilinear; what comes in is the mirrored edge."""
     count, _, height, width = batch.shape
     angle = (2 * _random(batch, generator) - 1) * math.radians(MAX_DEGREES)
     sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
@@ -64,7 +64,7 @@ def _rotate(batch: Tensor, generator: torch.Generator) -> Tensor:
         count, 2, 3
     )
     grid = functional.affine_grid(matrix, list(batch.shape), align_corners=False)
-    turned = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    turned = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return turned.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,7 +76,7 @@ def _cutout(batch: Tensor, generator: torch.Generator) -> Tensor:
     left = (_random(batch, generator) * (width - side + 1)).long()[:, None]
     rows, columns = torch.arange(height, device=batch.device), torch.arange(width, device=batch.device)
     inside = ((rows >= top) & (rows < top + side))[:, :, None] & ((columns >= left) & (columns < left + side))[:, None]
-    return batch.masked_fill(inside[:, None], 0)
+    return torch.where(inside[:, None], 0.0, batch)  # masked_fill forgets channels last
 
 
 def _colour(batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -90,7 +90,7 @@ def mistakes(
         f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {probabilities[index].max():.0%}"
         for index in chosen
     ]
-    heading = f"{len(wrong)} of {len(labels)} test pictures are wrong" + (
+    heading = f"{len(wrong):,} of {len(labels):,} test pictures are wrong" + (
         f"; the {len(chosen)} most confident" if len(wrong) > most else ""
     )
     _grid(pictures[chosen], captions, heading, path, colour=WRONG)
