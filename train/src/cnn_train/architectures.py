@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import pickle
+import warnings
 
 import torch
 import torchvision
@@ -55,7 +57,7 @@ def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: fl
         raise ConfigError(f"--pretrained needs a torchvision model; {name} is trained from scratch")
     try:
         state = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError, AttributeError, ValueError) as error:
+    except (OSError, RuntimeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"torchvision's weights of {name} cannot be fetched ({reason}): connect to a network, put the file into "
@@ -83,7 +85,9 @@ def _torchvision(name: str, *, classes: int) -> nn.Module:
         raise ConfigError(
             f"unknown model {name!r}{meant}: one of {', '.join(PRESETS)}, or a torchvision classification model"
         )
-    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of two models, about how they will be initialised one day
+        network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
     return network
 
 

@@ -121,15 +121,19 @@ class Config:
             ConfigError: the file is missing, damaged, or of another version.
         """
         values = _read_toml(path)
-        values["augment"] = tuple(values.get("augment", ()))
+        sides = {key: values.pop(key) for key in ("height", "width") if key in values}
+        for key, side in sides.items():
+            if type(side) is not int or side < 1:
+                raise ConfigError(f"{key} must be a whole number of at least 1, not {side!r} in {path}")
         try:
-            return cls(**values)
+            return cls(**checked(values, f" in {path}"), **sides)
         except TypeError as error:
             raise ConfigError(f"{path} is of another version or incomplete: {error}") from error
 
 
 def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: type(value) is int and value >= least, f"a whole number of at least {least}"
+    # TOML and torch count in 64 bits
+    return lambda value: type(value) is int and least <= value < 2**63, f"a whole number of at least {least}"
 
 
 def _number(least: float, below: float = math.inf) -> tuple[Callable[[Any], bool], str]:
@@ -154,7 +158,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": _TEXT,
     "pretrained": _SWITCH,
     "epochs": _whole(1),
-    "batch_size": _whole(1),
+    "batch_size": _whole(2),  # batch norm has nothing to compare one picture with
     "lr": _POSITIVE,
     "optimizer": _one_of(OPTIMIZERS),
     "weight_decay": _number(0),
@@ -244,7 +248,7 @@ def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int)
         size = options["batch_size"]
         return size, options.get("lr", rate * size / BATCH_SIZE)
     if "lr" in options:
-        return max(1, min(count, round(BATCH_SIZE * options["lr"] / rate))), options["lr"]
+        return max(2, round(min(count, BATCH_SIZE * options["lr"] / rate))), options["lr"]
     return size, rate * size / BATCH_SIZE
 
 

@@ -94,6 +94,13 @@ def _no_progress(count: int) -> None:
     """Nobody watches."""
 
 
+def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:
+    return DivergedError(
+        f"{what} is {value} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
+        "lower --lr (or raise --batch-size with it), or train with --precision fp32"
+    )
+
+
 class Fit:
     """A training in progress: the network, its optimizer, and the epochs behind it.
 
@@ -119,7 +126,8 @@ class Fit:
         self.optimizer = make_optimizer(network, config)
         # fp16 has too little range for small gradients; a scaler that is off passes everything through
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
-        self.steps_per_epoch = math.ceil(len(train.labels) / config.batch_size)
+        # batches of equal size, within one, and never of a single picture, which would break batch norm
+        self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // 2)
 
     def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
         """Train one epoch, from 0, and measure.
@@ -139,8 +147,7 @@ class Fit:
         self.network.train()
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
-        rate = 0.0
-        # batches of equal size, within one: a last batch of a single picture would break batch norm
+        step, rate = 0, 0.0
         for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
             step = number * self.steps_per_epoch + position
             rate = learning_rate(step, self.config.epochs * self.steps_per_epoch, self.config.lr)
@@ -151,16 +158,15 @@ class Fit:
             logits = self._step(batch, labels, rate)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
             if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss.item()} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
-                    "lower --lr (or raise --batch-size with it), or train with --precision fp32"
-                )
+                raise _diverged("the loss", loss.item(), number, step, rate)
             loss_sum += loss
             hits += (logits.argmax(1) == labels).sum()
             advance(len(chosen))
         trained = time.perf_counter()
         count = len(order)
         val_loss, val_accuracy = self._validate()
+        if not math.isfinite(val_loss):
+            raise _diverged("the validation loss", val_loss, number, step, rate)
         return Epoch(
             epoch=number + 1,
             train_loss=loss_sum.item() / count,

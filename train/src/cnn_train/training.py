@@ -28,6 +28,7 @@ from cnn_train.device import pick_device, pick_precision
 from cnn_train.errors import RunError, TrainingInterruptedError
 from cnn_train.evaluation import fit_temperature, metrics_of, pixel_digest, probabilities_of
 from cnn_train.fit import Epoch, Fit, logits_of, to_input
+from cnn_train.png import write_test_pictures
 from cnn_train.run import (
     CONFIG,
     REPORT,
@@ -43,7 +44,6 @@ from cnn_train.run import (
     save_weights,
 )
 from cnn_train.source import open_source
-from cnn_train.test_pictures import write_test_pictures
 
 
 def train(
@@ -75,6 +75,8 @@ def train(
     """
     given = checked({**({} if data is None else {"data": os.fspath(data)}), **options})
     if resume:
+        if config is not None:
+            raise RunError("--resume goes on with the options that its run folder stores: leave out --config")
         path = Path(out) if out is not None else newest_unfinished()
         return _resume(path, given, test_pictures, overwrite=overwrite)
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
@@ -194,13 +196,16 @@ def _fit_and_report(
     console.say(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
     if checkpoint is not None:
         fit_biases(network, checkpoint.network)
-        network.load_state_dict(checkpoint.network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit = Fit(network, dataset.train, dataset.val, spec, settings, precision)
     epochs: list[Epoch] = []
     if checkpoint is not None:
-        fit.optimizer.load_state_dict(checkpoint.optimizer)
-        fit.scaler.load_state_dict(checkpoint.scaler)
+        try:
+            network.load_state_dict(checkpoint.network)
+            fit.optimizer.load_state_dict(checkpoint.optimizer)
+            fit.scaler.load_state_dict(checkpoint.scaler)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs = checkpoint.epochs
     start = time.perf_counter()
     plots.samples(*_augmented(fit), spec.classes, path / "samples.png")
