@@ -24,7 +24,9 @@ def solid(name: str) -> np.ndarray:
 def by_hand(pixels: np.ndarray) -> np.ndarray:
     """The probabilities of rgb.onnx for uint8 (8, 8, 3)."""
     red, green, blue = (pixels.reshape(-1, 3).mean(axis=0) - 128) / 64
-    logits = np.array([4 * red - 2 * green - 2 * blue, 4 * green - 2 * red - 2 * blue, 4 * blue - 2 * red - 2 * green, 2])
+    logits = np.array(
+        [4 * red - 2 * green - 2 * blue, 4 * green - 2 * red - 2 * blue, 4 * blue - 2 * red - 2 * green, 2]
+    )
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
 

@@ -82,27 +82,27 @@ def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path, f
 
 
 def test_folders_may_be_deep(tmp_path: Path) -> None:
-    here = os.open(tmp_path, os.O_RDONLY)
     depth = 1200  # deeper than Python recurses
     try:
+        here = os.open(tmp_path, os.O_RDONLY)
         for _ in range(depth):
             os.mkdir("d", dir_fd=here)
-            below = os.open("d", os.O_RDONLY, dir_fd=here)
-            os.close(here)
-            here = below
+            above, here = here, os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(above)
         os.close(os.open("a.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-    finally:
         os.close(here)
-    assert found(tmp_path) == ["d/" * depth + "a.jpg"]
+        assert found(tmp_path) == ["d/" * depth + "a.jpg"]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest's own way of tidying up recurses
 
 
 def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file or folder: .*/absent"):
+    with pytest.raises(InputError, match=r"no such file or folder: .*/absent"):
         list(find_pictures([tmp_path / "absent"]))
     with pytest.raises(InputError, match="no such file or folder"):
         list(find_pictures(["a\0b"]))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="neither a file nor a folder: .*/pipe"):
+    with pytest.raises(InputError, match=r"neither a file nor a folder: .*/pipe"):
         list(find_pictures([tmp_path / "pipe"]))
 
 

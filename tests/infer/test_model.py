@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cnn_infer import Classifier, DeviceError, InputError, InferError, ModelError, newest_export, open_model
+from cnn_infer import Classifier, DeviceError, InferError, InputError, ModelError, newest_export, open_model
 
 Edit = Callable[[str, str, str], bytes]
 
@@ -34,7 +34,15 @@ def test_a_model_knows_what_it_is(models: Path) -> None:
 
 def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
     whole = (models / "grey.onnx").read_bytes()
-    for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n", bytes(1000), os.urandom(1000), whole[:100], whole[: len(whole) // 2]):
+    for data in (
+        b"",
+        b"hello",
+        b"\x89PNG\r\n\x1a\n",
+        bytes(1000),
+        os.urandom(1000),
+        whole[:100],
+        whole[: len(whole) // 2],
+    ):
         assert "not an ONNX model, or damaged" in refusal(data)
         path = tmp_path / "model.onnx"
         path.write_bytes(data)
@@ -57,9 +65,7 @@ def test_a_model_of_others_is_refused(models: Path) -> None:
     assert "not one that cnn-export wrote" in refusal(models / "foreign.onnx")
 
 
-def test_weights_beside_the_model_are_never_read(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_beside_the_model_are_never_read(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "outside.data").write_bytes(np.zeros((3, 4), np.float32).tobytes())
     (tmp_path / "outside.onnx").write_bytes((models / "outside.onnx").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -69,7 +75,13 @@ def test_weights_beside_the_model_are_never_read(
 
 @pytest.mark.parametrize(
     "change",
-    [{"classes": ["dark", "bright"]}, {"classes": ["a", "b", "c", "d"]}, {"height": 9}, {"width": 7}, {"colour": "rgb"}],
+    [
+        {"classes": ["dark", "bright"]},
+        {"classes": ["a", "b", "c", "d"]},
+        {"height": 9},
+        {"width": 7},
+        {"colour": "rgb"},
+    ],
     ids=str,
 )
 def test_a_specification_that_contradicts_the_graph_is_refused(
@@ -81,7 +93,9 @@ def test_a_specification_that_contradicts_the_graph_is_refused(
     assert "does not keep its own contract" in refusal(changed)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "[" * 100_000, '{"format": 1, "classes": ["a", "b"]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 2}', "[" * 100_000, '{"format": 1, "classes": ["a", "b"]}']
+)
 def test_a_damaged_specification_is_refused(with_metadata: Edit, text: str) -> None:
     assert "cnn.spec" in refusal(with_metadata("grey.onnx", "cnn.spec", text))
 
@@ -133,5 +147,5 @@ def test_the_newest_export_is_the_one_that_was_finished_last(tmp_path: Path) -> 
     for damaged in ("", "{}", "[]", "null"):
         (tmp_path / "c" / "export.json").write_text(damaged)
         os.utime(tmp_path / "c" / "export.json", (2000, 2000))
-        with pytest.raises(InputError, match="export.json is damaged"):
+        with pytest.raises(InputError, match=r"export\.json is damaged"):
             newest_export(tmp_path)

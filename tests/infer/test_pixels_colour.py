@@ -94,7 +94,9 @@ def test_palette_with_transparency_lies_on_white() -> None:
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
 def test_rgba_lies_on_white(form: str) -> None:
     data = saved(
-        Image.fromarray(np.dstack([COLOURS, ALPHA])), form, **({"lossless": True, "exact": True} if form == "WEBP" else {})
+        Image.fromarray(np.dstack([COLOURS, ALPHA])),
+        form,
+        **({"lossless": True, "exact": True} if form == "WEBP" else {}),
     )
     found = to_pixels(data, spec("rgb")).astype(int)
     assert np.abs(found - on_white(COLOURS, ALPHA)).max() <= 1
@@ -145,8 +147,16 @@ def test_an_animated_gif_is_its_first_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "form", "is_grey"),
-    [("1", "PNG", True), ("L", "JPEG", True), ("LA", "PNG", True), ("I;16", "PNG", True), ("RGB", "JPEG", False)]
-    + [("P", "PNG", False), ("RGBA", "PNG", False), ("CMYK", "JPEG", False)],
+    [
+        ("1", "PNG", True),
+        ("L", "JPEG", True),
+        ("LA", "PNG", True),
+        ("I;16", "PNG", True),
+        ("RGB", "JPEG", False),
+        ("P", "PNG", False),
+        ("RGBA", "PNG", False),
+        ("CMYK", "JPEG", False),
+    ],
 )
 def test_the_header_tells_size_and_colour(mode: str, form: str, is_grey: bool) -> None:
     assert read_header(saved(Image.new(mode, (30, 20)), form)) == (30, 20, is_grey)

@@ -147,8 +147,19 @@ def at_scale(data: bytes, by: int) -> Image.Image:
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize(
     ("size", "want"),
-    [((192, 144), 8), ((191, 144), 4), ((192, 143), 4), ((96, 72), 4), ((95, 72), 2), ((48, 36), 2), ((47, 36), 1)]
-    + [((400, 144), 8), ((192, 400), 8), ((48, 400), 2), ((12, 9), 1)],
+    [
+        ((192, 144), 8),
+        ((191, 144), 4),
+        ((192, 143), 4),
+        ((96, 72), 4),
+        ((95, 72), 2),
+        ((48, 36), 2),
+        ((47, 36), 1),
+        ((400, 144), 8),
+        ((192, 400), 8),
+        ((48, 400), 2),
+        ((12, 9), 1),
+    ],
 )
 def test_a_jpeg_is_decoded_as_small_as_the_rule_allows(
     size: tuple[int, int], want: int, orientation: int, resize: str

@@ -73,7 +73,19 @@ def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "{", "[]", "1", "null", '"text"', "[" * 100_000, '{"format":' * 100_000, "{'a': 1}", "__import__('os')"],
+    [
+        "",
+        "no json",
+        "{",
+        "[]",
+        "1",
+        "null",
+        '"text"',
+        "[" * 100_000,
+        '{"format":' * 100_000,
+        "{'a': 1}",
+        "__import__('os')",
+    ],
     ids=lambda text: text[:12],
 )
 def test_what_is_no_document_is_refused(text: str) -> None:

@@ -15,12 +15,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` only once it is written and on disk.
 
     It is written in the same folder, flushed to the disk and renamed. Where the block raises (a full
-    disk, Ctrl-C), the file that stood at ``path`` stays as it was and nothing is left behind.
+    disk, Ctrl-C), the file that stood at ``path`` stays as it was and nothing is left behind. A symbolic
+    link stays one, to the new file. What is no file, like a pipe or ``/dev/null``, is written to as it is.
 
     Raises:
         OSError: the folder is missing, the disk is full, or writing is not permitted.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as stream:
+            yield stream
+        return
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as stream:

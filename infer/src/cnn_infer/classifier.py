@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from cnn_infer.errors import InputError, PictureError
+from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.pixels import MAX_PIXELS, to_pixels
 
@@ -104,12 +104,16 @@ class Classifier:
 
         Raises:
             InputError: the batch has another type or shape.
+            ModelError: ONNX Runtime failed, for example for want of memory.
         """
         if batch.dtype != np.uint8 or batch.shape[1:] != self._shape or not len(batch):
             raise InputError(
                 f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
             )
-        result: NDArray[np.float32] = self._run([PROBABILITIES], {INPUT: batch})[0]
+        try:
+            result: NDArray[np.float32] = self._run([PROBABILITIES], {INPUT: batch})[0]
+        except Exception as error:
+            raise ModelError(f"the model failed on {len(batch)} pictures: {' '.join(str(error).split())}") from error
         return result
 
     def predict(self, picture: Picture) -> Prediction:
@@ -148,7 +152,10 @@ class Classifier:
 
         Raises:
             PictureError: with ``errors="raise"``, at the position of the unreadable picture.
+            InputError: an argument makes no sense, or a picture is none.
         """
+        if errors not in ("raise", "yield"):
+            raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
         from cnn_infer.stream import classify
 
         for answer in classify(self, pictures, batch_size=batch_size, workers=workers):

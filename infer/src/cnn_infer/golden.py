@@ -77,7 +77,7 @@ def verify(classifier: Classifier) -> Sequence[Replay]:
         if entries and expected.shape != (len(entries), len(classifier.spec.classes)):
             raise ValueError(f"probabilities of shape {expected.shape}")
         found = [classifier.probabilities(classifier.pixels(picture)[None])[0] for picture in pictures]
-    except (ValueError, TypeError, KeyError, EdgeCNNError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, EdgeCNNError) as error:
         raise ModelError(f"the model's golden pictures are damaged: {error}") from error
     if not entries:
         raise ModelError("the model carries no golden pictures: it was exported with --golden 0")

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import DeviceError, InputError, ModelError
+from cnn_infer.files import printable
 from cnn_infer.spec import Spec
 
 if TYPE_CHECKING:
@@ -139,16 +140,16 @@ def _is_installed(distribution: str) -> bool:
 
 
 def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
-    # The runtime gets bytes, never a path: given a path it would also load files that the model refers to.
+    # The runtime gets bytes, never a path: given a path it would also load files beside the model.
     if isinstance(source, bytes):
         return "model", source
-    path = Path(source)
+    path, name = Path(source), printable(source)
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"the model is larger than {MAX_MODEL_BYTES >> 30} GiB: {path}")
-        return str(path), path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the model: {path} ({error.strerror})") from error
+            raise ModelError(f"the model is larger than {MAX_MODEL_BYTES >> 30} GiB: {name}")
+        return name, path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise ModelError(f"cannot read the model: {name} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, str, str]:
@@ -167,6 +168,8 @@ def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, thread
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; its log lines would be said twice
+    # for a model of bytes, files it refers to are looked for in the working directory: look where none can be
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     # operators that a device lacks may run on the CPU; the device itself must be the one asked for
     providers = list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
     try:
@@ -204,6 +207,9 @@ def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str
     for found, wanted in ((inputs, wanted_in), (outputs, wanted_out)):
         if found != wanted:
             raise ModelError(f"the model does not keep its own contract: it has {found}, not {wanted}: {name}")
+    batch = session.get_inputs()[0].shape[0]
+    if isinstance(batch, int):
+        raise ModelError(f"the model does not keep its own contract: its batch size is fixed at {batch}: {name}")
 
 
 def _first_line(error: Exception) -> str:

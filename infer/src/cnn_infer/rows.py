@@ -47,13 +47,17 @@ def _flat(fields: dict[str, object]) -> list[object]:
 
 def _csv_line(values: Sequence[object]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(values)
-    return stream.getvalue()
+    csv.writer(stream, lineterminator="\r\n").writerow(values)  # so that it quotes both, also within names
+    return stream.getvalue()[:-2] + "\n"
 
 
 def _table_line(row: Row, width: int) -> str:
-    # a name may hold line breaks and terminal commands; a table shows them, it does not run them
-    path = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in row.path)
+    path = _shown(row.path)
     if row.prediction is None:
         return f"{'error':<{width}}  {'':>11}  {path}: {row.error}\n"
-    return f"{row.prediction.label:<{width}}  {row.prediction.probability:>10.1%}   {path}\n"
+    return f"{_shown(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"
+
+
+def _shown(name: str) -> str:
+    """A name may hold line breaks and terminal commands; a table shows them, it does not run them."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)

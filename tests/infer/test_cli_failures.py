@@ -1,0 +1,167 @@
+"""Bad input gets a row, bad arguments one line; nothing is lost and nobody sees a traceback."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Refused = Callable[..., str]
+
+
+def bomb() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+    )
+
+
+def test_bad_files_get_a_row_with_the_reason_among_the_good(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("a.png", "m.png", "z.png"):
+        picture(folder / name, "red")
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(stream, "JPEG")
+    (folder / "truncated.jpg").write_bytes(stream.getvalue()[:1000])
+    (folder / "text.jpg").write_text("hello")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "bomb.png").write_bytes(bomb())
+    (folder / "gone.jpg").symlink_to("absent.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "folder.jpg").mkdir()
+    done = cli("in", "--model", models / "rgb.onnx", "--format", "csv", "--batch-size", "2")
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    errors = {row["path"]: row["error"] for row in rows}
+    names = ["a.png", "bomb.png", "empty.jpg", "gone.jpg", "loop.jpg", "m.png", "text.jpg", "truncated.jpg", "z.png"]
+    assert list(errors) == [f"in/{name}" for name in names]
+    reasons = {
+        "bomb.png": "50000 x 50000 pixels exceed the limit of 100,000,000",
+        "empty.jpg": "the file is empty",
+        "gone.jpg": "cannot read it: No such file or directory",
+        "loop.jpg": "cannot read it: Too many levels of symbolic links",
+        "text.jpg": "not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)",
+    }
+    for name, reason in reasons.items():
+        assert errors[f"in/{name}"] == reason
+    assert errors["in/truncated.jpg"].startswith("damaged or unsupported picture: ")
+    for row in rows:
+        assert (row["label"] == "red") is not bool(row["error"])
+    assert b"3 pictures classified, 6 could not be read" in done.stderr
+
+
+def test_a_file_without_read_permission_gets_a_row(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], environment: dict[str, str]
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name, "red")
+    os.chmod(tmp_path / "b.png", 0)
+    # the superuser reads everything, unless the process gives that right up
+    humble = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if humble and not shutil.which("setpriv"):
+        pytest.skip("needs setpriv, or not to be the superuser")
+    if subprocess.run([*humble, "cat", tmp_path / "b.png"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("the superuser cannot give the right up here")
+    command = [*humble, sys.executable, "-m", "cnn_infer", ".", "--model", models / "rgb.onnx", "--format", "csv"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["label"] for row in rows] == ["red", "", "red"]
+    assert rows[1]["error"] == "cannot read it: Permission denied"
+    assert "Traceback" not in done.stderr
+
+
+def test_where_there_is_nothing_it_is_one_line(tmp_path: Path, models: Path, refused: Refused) -> None:
+    (tmp_path / "empty").mkdir()
+    model = ("--model", models / "rgb.onnx", "--format", "jsonl")
+    assert refused("empty", *model).startswith("cnn-infer: no pictures found: expected files or folders with JPEG")
+    assert refused("absent", *model) == "cnn-infer: no such file or folder: absent"
+    assert refused(b"caf\xe9", *model) == "cnn-infer: no such file or folder: caf\\xe9"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("absent.onnx", r"cannot read the model: absent\.onnx \(No such file or directory\)"),
+        (".", r"cannot read the model: \. \(Is a directory\)"),
+        ("text.onnx", r"not an ONNX model, or damaged: text\.onnx"),
+        ("cut.onnx", r"not an ONNX model, or damaged: cut\.onnx"),
+        ("foreign.onnx", r"an ONNX model, but not one that cnn-export wrote"),
+        ("one_at_a_time.onnx", r"its batch size is fixed at 1"),
+        ("fails_in_batches.onnx", r"the model failed on 2 pictures: .*Reshape"),
+    ],
+)
+def test_a_bad_model_is_one_line(
+    tmp_path: Path, models: Path, refused: Refused, picture: Callable[..., Path], name: str, reason: str
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    (tmp_path / "text.onnx").write_text("hello")
+    (tmp_path / "cut.onnx").write_bytes((models / "rgb.onnx").read_bytes()[:700])
+    model = models / name if (models / name).is_file() else name
+    assert re.search(reason, refused("a.png", "a.png", "--model", model, "--output", "rows.txt"))
+    assert not (tmp_path / "rows.txt").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_device_that_does_not_come_up_is_one_line(models: Path, refused: Refused) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    line = refused("--info", "--model", models / "rgb.onnx", "--device", "cuda")
+    assert line.startswith("cnn-infer: the installed ONNX Runtime has no CUDAExecutionProvider (it has cpu")
+    assert "pip install 'cnn-infer[gpu]'" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("a.png", "--batch-size", "0"),
+        ("a.png", "--threads", "0"),
+        ("a.png", "--top", "0"),
+        ("a.png", "--threshold", "1.5"),
+        ("a.png", "--threshold", "nan"),
+        ("a.png", "--format", "xml"),
+        ("a.png", "--device", "gpu"),
+        ("a.png", "--output", "absent/rows.csv"),
+        ("a.png", "--output", "."),
+        ("a.png", "--report", "absent/report.json"),
+        ("a.png", "--unheard-of"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_refused_before_any_work(models: Path, cli: Run, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, "--model", models / "rgb.onnx", code=2)
+    assert not done.stdout
+    assert b"classified" not in done.stderr
+
+
+def test_an_earlier_file_stays_when_the_run_fails(
+    tmp_path: Path, models: Path, cli: Run, refused: Refused, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    (tmp_path / "rows.csv").write_text("of yesterday")
+    options = ("--model", models / "rgb.onnx", "--format", "csv", "--output", "rows.csv")
+    refused("a.png", "absent.png", *options)
+    assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "rows.csv"]
+    cli("a.png", *options)
+    assert (tmp_path / "rows.csv").read_text().startswith("path,label,")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "rows.csv"]

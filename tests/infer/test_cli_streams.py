@@ -1,0 +1,159 @@
+"""What becomes of the rows when their reader leaves, the disk is full, or somebody presses Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cnn_infer.atomic import write_text
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def many(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    """Some thousand pictures, all links to one."""
+    first = picture(tmp_path / "in" / "0.png", "red", (400, 400))
+    for index in range(1, 3000):
+        os.link(first, first.with_name(f"{index}.png"))
+    return first.parent
+
+
+@pytest.mark.parametrize("output", [(), ("--output", "rows.csv")], ids=["screen", "file"])
+def test_ctrl_c_is_one_line_and_130(
+    many: Path, models: Path, tmp_path: Path, environment: dict[str, str], output: tuple[str, ...]
+) -> None:
+    (tmp_path / "rows.csv").write_text("of yesterday")
+    names = [many] * 10  # half a minute of work
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnn_infer", *names, "--model", models / "rgb.onnx", "--format", "csv", *output],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    if output:
+        assert process.stderr.readline().startswith(b"model: ")
+    else:
+        process.stdout.read(1)  # the first rows are there
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors.decode()
+    assert errors.decode().splitlines()[-1] == "cnn-infer: interrupted"
+    assert b"Traceback" not in errors
+    assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_reader_that_leaves_is_no_error_to_speak_of(
+    many: Path, models: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for count in (1, 3000):  # the pipe breaks at the end, and in the middle
+        names = [str(path) for path in many.iterdir()][:count]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cnn_infer", *names, "--model", models / "rgb.onnx"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        errors = process.stderr.read().decode().splitlines()
+        assert process.wait(30) == 1
+        assert [line for line in errors if not line.startswith("model: ")] == []
+
+
+def test_head_gets_its_line(many: Path, models: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    command = f"{sys.executable} -m cnn_infer in --model {models / 'rgb.onnx'} --format csv 2>errors | head -1"
+    found = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert found.stdout == b"path,label,index,probability,top,error\n"
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("what", ["rows", "info"])
+def test_a_full_disk_behind_standard_output(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path], what: str
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    with open("/dev/full", "wb") as full:
+        done = cli("--info" if what == "info" else "a.png", "--model", models / "rgb.onnx", code=2, stdout=full)
+    assert done.stderr.decode().splitlines()[1:] == ["cnn-infer: No space left on device"]
+
+
+def small_disk(tmp_path: Path) -> Callable[[], None] | None:
+    """Mount a disk of 16 KB at tmp_path/disk where that is permitted; else a limit on the size of files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
+    if os.geteuid() == 0 and subprocess.run(options, capture_output=True, check=False).returncode == 0:
+        return None
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+
+    return limit
+
+
+def test_a_full_disk_keeps_the_earlier_file(
+    tmp_path: Path, models: Path, refused: Refused, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    limit = small_disk(tmp_path)
+    disk = tmp_path / "disk"
+    try:
+        (disk / "rows.jsonl").write_text("of yesterday")
+        options = ("--model", models / "rgb.onnx", "--format", "jsonl", "--output", "disk/rows.jsonl")
+        line = refused(*["a.png"] * 300, *options, preexec_fn=limit)  # 60 KB of rows
+        assert line.startswith("cnn-infer: No space left on device" if limit is None else "cnn-infer: File too large")
+        assert [path.name for path in disk.iterdir()] == ["rows.jsonl"]
+        assert (disk / "rows.jsonl").read_text() == "of yesterday"
+    finally:
+        if limit is None:
+            subprocess.run(["umount", disk], check=True)
+
+
+def test_what_is_no_file_is_written_to_not_replaced(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    os.mkfifo(tmp_path / "pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    cli("a.png", "--model", models / "rgb.onnx", "--format", "csv", "--output", "pipe")
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    reader.join(10)
+    assert read[0].splitlines()[1].startswith(b"a.png,red,0,")
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "target.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("elsewhere/target.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "elsewhere" / "target.txt").read_text() == "new"
+
+
+def test_new_files_have_the_permissions_of_the_process(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "ü")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xbc"

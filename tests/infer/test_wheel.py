@@ -1,0 +1,87 @@
+"""The wheel alone, in a bare virtual environment: no torch, no onnx, no scikit-learn, and everything works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "cnn_train", "cnn_export")
+SCRIPT = f"""
+import importlib.util, json, sys
+from cnn_infer import Classifier, evaluate, verify
+found = [name for name in {ABSENT!r} if importlib.util.find_spec(name)]
+with Classifier(sys.argv[1]) as classifier:
+    label = classifier.predict(sys.argv[2] + "/red/a.png").label
+    report = evaluate(classifier, [sys.argv[2]])
+    passed = all(replay.passed for replay in verify(classifier))
+loaded = [name for name in {ABSENT!r} if name in sys.modules]
+print(json.dumps([found, loaded, label, report.accuracy, passed, sys.modules["cnn_infer"].__file__]))
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a virtual environment with cnn-infer[cpu] and what it needs."""
+    if not (ROOT / "infer" / "pyproject.toml").exists():
+        pytest.skip("not in a checkout")
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    made = subprocess.run(
+        [*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT / "infer"], capture_output=True, text=True, check=False
+    )
+    if made.returncode and ("Connection" in made.stderr or "No matching distribution" in made.stderr):
+        pytest.skip("the build tools are neither installed nor to be had offline")
+    assert made.returncode == 0, made.stderr
+    (wheel,) = folder.glob("cnn_infer-*.whl")
+    assert all(name.startswith("cnn_infer") for name in zipfile.ZipFile(wheel).namelist())
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    installed = subprocess.run(
+        [*pip, "--python", python, "install", f"cnn-infer[cpu] @ {wheel.as_uri()}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if installed.returncode and "Connection" in installed.stderr:
+        pytest.skip("the registry cannot be reached")
+    assert installed.returncode == 0, installed.stderr
+    return folder / "venv"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    for name, colour in {"red": (220, 10, 10), "blue": (10, 10, 220)}.items():
+        picture(tmp_path / "in" / name / "a.png", colour)
+    return tmp_path / "in"
+
+
+def test_python_predicts_evaluates_and_verifies(bare: Path, folder: Path, models: Path) -> None:
+    text = run(bare / "bin" / "python", "-c", SCRIPT, models / "rgb.onnx", folder, cwd=folder)
+    found, loaded, label, accuracy, passed, where = json.loads(text)
+    assert (found, loaded) == ([], [])
+    assert (label, accuracy, passed) == ("red", 1.0, True)
+    assert where.startswith(str(bare))
+
+
+def test_the_command_predicts_evaluates_and_verifies(bare: Path, folder: Path, models: Path) -> None:
+    command = (bare / "bin" / "cnn-infer", folder, "--model", models / "rgb.onnx", "--verify")
+    rows = run(*command, "--format", "csv", "--report", "report.json", cwd=folder.parent).splitlines()
+    assert [row.split(",")[:3] for row in rows[1:]] == [
+        [str(folder / "blue" / "a.png"), "blue", "2"],
+        [str(folder / "red" / "a.png"), "red", "0"],
+    ]
+    assert json.loads((folder.parent / "report.json").read_text())["accuracy"] == 1.0
