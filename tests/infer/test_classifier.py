@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ def test_top_and_threshold() -> None:
 def test_equal_probabilities_go_to_the_class_that_comes_first(rgb: Classifier) -> None:
     found = rgb.to_prediction(np.array([0.1, 0.4, 0.4, 0.1], np.float32))
     assert [label for label, _ in found.top] == ["green", "blue", "red", "grey"]
+    names = tuple(f"class {number}" for number in range(100))
+    large = Classifier(replace(rgb.model, spec=replace(rgb.spec, classes=names)), top=100)
+    ties = np.tile(np.array([0.01, 0.02], np.float32), 50)
+    assert [label for label, _ in large.to_prediction(ties).top] == [*names[1::2], *names[::2]]
 
 
 def test_probabilities_take_a_batch_and_nothing_else(rgb: Classifier) -> None:

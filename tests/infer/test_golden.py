@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,6 @@ def test_int8_must_name_the_same_class(models: Path, grey: Classifier) -> None:
 
 
 def with_precision_int8(models: Path, entries: str) -> Any:
-    from dataclasses import replace
-
     classifier = Classifier(models / "grey.onnx")
     spec = replace(classifier.spec, details={"precision": "int8"})
     metadata = {**classifier.model.metadata, "cnn.golden": entries}
