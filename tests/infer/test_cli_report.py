@@ -98,7 +98,7 @@ def test_without_labels_there_are_no_metrics(folder: Path, models: Path, tmp_pat
     assert report(cli, tmp_path, "--model", models / "rgb.onnx")["accuracy"] is None
 
 
-def test_what_is_unknown_counts_as_wrong(folder: Path, rgb: Classifier) -> None:
+def test_what_is_unknown_counts_as_wrong(folder: Path, rgb: Classifier, models: Path, tmp_path: Path, cli: Run) -> None:
     strict = Classifier(rgb.model, threshold=0.9)  # the grey picture among the blue ones falls below
     found = evaluate(strict, [folder])
     assert found.accuracy == pytest.approx(6 / 9)
@@ -107,6 +107,7 @@ def test_what_is_unknown_counts_as_wrong(folder: Path, rgb: Classifier) -> None:
     assert (found.per_class["blue"]["unknown"], found.per_class["blue"]["support"]) == (1, 4)
     assert found.per_class["blue"]["recall"] == pytest.approx(3 / 4)
     assert found.confusion == [[2, 0, 1, 0], [1, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]]
+    assert report(cli, tmp_path, "--model", models / "rgb.onnx", "--threshold", "0.9")["coverage"] == found.coverage
     nothing = evaluate(Classifier(rgb.model, threshold=1.0), [folder])
     assert (nothing.accuracy, nothing.coverage, nothing.macro_f1) == (0, 0, 0)
 

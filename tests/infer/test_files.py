@@ -112,3 +112,15 @@ def test_a_pipe_in_a_folder_does_not_hang(tmp_path: Path, models: Path, cli: Run
     (tmp_path / "in" / "also.jpg").symlink_to("pipe.jpg")
     done = cli("in", "--model", models / "rgb.onnx", "--format", "csv")
     assert [line.split(b",")[0] for line in done.stdout.splitlines()[1:]] == [b"in/a.png"]
+
+
+def test_the_command_follows_links_on_request(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "in" / "a.png", "red")
+    picture(tmp_path / "out" / "b.png", "red")
+    (tmp_path / "in" / "link").symlink_to("../out")
+    (tmp_path / "out" / "back").symlink_to("../in")
+    for options, names in (((), [b"in/a.png"]), (("--follow-symlinks",), [b"in/a.png", b"in/link/b.png"])):
+        done = cli("in", "--model", models / "rgb.onnx", "--format", "csv", *options)
+        assert [line.split(b",")[0] for line in done.stdout.splitlines()[1:]] == names
