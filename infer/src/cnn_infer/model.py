@@ -127,6 +127,8 @@ def _runtime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C while it loads comes out of it as "initialization failed"
         raise DeviceError(f"ONNX Runtime is not installed or does not load ({error}): {INSTALL}") from error
     return onnxruntime  # type: ignore[no-any-return]  # it has no type hints
 
