@@ -1,0 +1,105 @@
+"""cnn-train, cnn-export --quantize, cnn-infer FOLDER, in an empty folder with an empty home."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cnn_infer import Classifier
+from PIL import Image
+
+Infer = Callable[..., dict[str, Any]]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def folder(chain: Path) -> Path:
+    [found] = (chain / "runs").iterdir()
+    return found
+
+
+def exported(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "export.json").read_text())
+    return document
+
+
+def int8_file(folder: Path) -> Path:
+    """Shipped or not: that depends on this machine."""
+    return folder / str(exported(folder)["int8"]["file"])
+
+
+def test_the_chain_leaves_one_run_and_nothing_else(chain: Path, folder: Path) -> None:
+    assert {path.name for path in chain.iterdir()} >= {"runs", "pictures", "rows.txt"}
+    assert folder.name.endswith("-digits")
+    assert {"model.onnx", "export.json", int8_file(folder).name} <= {path.name for path in folder.iterdir()}
+    assert len((chain / "rows.txt").read_text().splitlines()) > 179
+
+
+def test_accuracy_from_png_files_is_that_of_training_to_the_picture(chain: Path, folder: Path, infer: Infer) -> None:
+    trained = json.loads((folder / "report.json").read_text())["test"]
+    found = infer(chain, "pictures", "--model", folder / "model.onnx")
+    assert (found["images"], found["errors"], found["labelled"]) == (trained["images"], 0, trained["images"])
+    assert round(found["accuracy"] * found["labelled"], 6) == trained["correct"]
+    assert found["confusion"] == trained["confusion"]
+    assert found["macro_f1"] == pytest.approx(trained["macro_f1"], abs=1e-12)
+    assert found["weighted_f1"] == pytest.approx(trained["weighted_f1"], abs=1e-12)
+    assert found["accuracy"] == exported(folder)["fp32"]["accuracy"]
+
+
+def test_the_int8_run_is_that_of_export_to_the_picture(chain: Path, folder: Path, infer: Infer) -> None:
+    expected = exported(folder)["int8"]["test"]
+    found = infer(chain, "pictures", "--model", int8_file(folder))
+    assert found["precision"] == "int8"
+    assert found["accuracy"] == expected["accuracy_int8"]
+    assert found["macro_f1"] == pytest.approx(expected["macro_f1_int8"], abs=1e-12)
+    assert int8_file(folder).stat().st_size == exported(folder)["int8"]["bytes"]
+
+
+def test_infer_takes_what_export_ships(chain: Path, folder: Path, infer: Infer) -> None:
+    found = infer(chain, "pictures")
+    assert Path(found["model"]) == Path("runs", folder.name, exported(folder)["ship"])
+
+
+def test_the_rows_are_those_of_the_embedded_classifier(chain: Path, folder: Path, infer: Infer) -> None:
+    infer(chain, "pictures", "--model", folder / "model.onnx")
+    rows = [json.loads(line) for line in (chain / "rows").read_text().splitlines()]
+    paths = sorted(str(path.relative_to(chain)) for path in (chain / "pictures").rglob("*.png"))
+    assert [row["path"] for row in rows] == paths
+    with Classifier(folder / "model.onnx") as classifier:
+        for row in rows[::20]:
+            prediction = classifier.predict(chain / row["path"])
+            assert (row["label"], row["index"]) == (prediction.label, prediction.index)
+            assert row["probability"] == pytest.approx(prediction.probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_copied_model_proves_itself_elsewhere(folder: Path, run: Command, tmp_path: Path, precision: str) -> None:
+    source = folder / "model.onnx" if precision == "fp32" else int8_file(folder)
+    (tmp_path / "box.onnx").write_bytes(source.read_bytes())
+    done = run(tmp_path, "infer", "--verify", "--model", "box.onnx")
+    assert "verified: 8 golden pictures agree on this machine" in done.stderr
+
+
+def test_pictures_that_are_not_of_the_test_split_score_differently(
+    chain: Path, folder: Path, infer: Infer, tmp_path: Path
+) -> None:
+    """The equality above is not one of any pictures: with half of each picture blank it is gone."""
+    trained = json.loads((folder / "report.json").read_text())["test"]
+    for path in (chain / "pictures").rglob("*.png"):
+        pixels = np.array(Image.open(path))
+        pixels[:4] = 0
+        target = tmp_path / "pictures" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target)
+    found = infer(tmp_path, "pictures", "--model", folder / "model.onnx")
+    assert found["labelled"] == trained["images"]
+    assert found["accuracy"] < trained["accuracy"] - 0.05
+
+
+def test_nothing_was_written_outside_of_the_folder(chain: Path, environment: dict[str, str]) -> None:
+    """Digits need no cache: the home folder holds at most caches of libraries."""
+    assert set(os.listdir(environment["HOME"])) <= {".cache", ".config"}

@@ -1,0 +1,106 @@
+"""What the tests of training share: the digits, one finished run, a folder of pictures, and the command itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_train import Dataset, Run, open_source, prepare, train
+from cnn_train.cli import main
+from PIL import Image
+
+COMMAND = (sys.executable, "-m", "cnn_train")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return prepare(open_source("digits"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three epochs of nano on the digits; to be read only."""
+    return train("digits", model="nano", epochs=3, out=tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Path:
+    """A copy of the finished run's folder, to be changed at will."""
+    return Path(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of 12 JPEG files, 20 x 16."""
+    random = np.random.default_rng(0)
+    for name, colour in (("blue", (30, 40, 200)), ("green", (40, 180, 50)), ("red", (200, 40, 30))):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            pixels = np.clip(np.array(colour) + random.integers(-40, 40, (16, 20, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.jpg")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Of a process with one thread and a home folder of its own, without a way to any network."""
+    (tmp_path / "home").mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "TORCH_"))}
+    return {**kept, "HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "https_proxy": "http://127.0.0.1:9"}
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start cnn-train as a process of its own, in ``tmp_path``."""
+
+    def begin(*arguments: str, **settings: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """The command's entry point in this process (torch is loaded already): exit code and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["cnn-train", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        code = left.value.code
+        return (code if isinstance(code, int) else 0), capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def refused(command: Callable[..., tuple[int, str]]) -> Callable[..., str]:
+    """Run the command where it must fail: exit code 2, and the error in one last line, which is returned."""
+
+    def call(*arguments: str) -> str:
+        code, text = command(*arguments)
+        *before, last = text.splitlines()
+        assert code == 2, text
+        assert last.startswith("cnn-train: "), text
+        assert not any("Traceback" in line or line.startswith("cnn-train: ") for line in before), text
+        return last
+
+    return call

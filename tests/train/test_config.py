@@ -1,0 +1,173 @@
+"""Where an option's value comes from, what is refused, and what a run stores."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_train import Config, ConfigError, Dataset, Run, Split
+from cnn_train.config import checked, read_options, resolve
+
+INVALID = {
+    "data": ("", 3),
+    "model": ("", 18),
+    "pretrained": ("yes", 1),
+    "epochs": (0, -3, 2.5, "3", True),
+    "batch_size": (1, 0, -64, 64.0, True),
+    "lr": (0, -0.1, float("nan"), float("inf"), "0.1", True),
+    "optimizer": ("rmsprop", "SGD", 1),
+    "weight_decay": (-1e-4, float("nan"), float("inf"), "0"),
+    "dropout": (-0.1, 1, 1.5, float("nan"), "0.5"),
+    "label_smoothing": (-0.1, 1.0, float("nan")),
+    "augment": ("mirror", "flip,mirror", ["flip", "none"], [3], 5, ""),
+    "size": (3, 0, -28, 28.0, "28"),
+    "resize": ("stretch", "CROP", 1),
+    "seed": (-1, 1.5, "0", 2**63),
+    "device": ("gpu", "cuda:0"),
+    "precision": ("int8", "float32"),
+    "strict": ("no", 0),
+    "cache": ("", 1),
+    "data_dir": ("", 1),
+}
+
+
+def with_pictures(digits: Dataset, count: int, *, classes: tuple[str, ...] | None = None) -> Dataset:
+    """The digits as if there were ``count`` training pictures, and with other classes' names."""
+    images = np.broadcast_to(digits.train.images[:1], (count, *digits.train.images.shape[1:]))
+    train = Split(images, np.zeros(count, np.int64), range(count))
+    source = replace(digits.source, classes=classes or digits.source.classes)
+    return replace(digits, train=train, source=source)
+
+
+# flag, file, default
+
+
+def test_what_is_passed_wins_over_the_file_and_the_file_over_the_default(digits: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('epochs = 7\noptimizer = "adam"\nseed = 3\naugment = ["cutout", "flip"]\n')
+    default = resolve({}, digits)
+    found = resolve({**read_options(file), **checked({"epochs": 2, "seed": None})}, digits)
+    assert (found.epochs, found.optimizer, found.seed, found.augment) == (2, "adam", 3, ("flip", "cutout"))
+    assert (found.model, found.label_smoothing, found.resize) == (default.model, default.label_smoothing, "crop")
+    assert default.optimizer == "sgd"
+    assert default.seed == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_batch_size_and_rate_follow_each_other_in_proportion(digits: Dataset, optimizer: str) -> None:
+    many = with_pictures(digits, 50_000)
+    default = resolve({"optimizer": optimizer}, many)
+    smaller = resolve({"optimizer": optimizer, "batch_size": default.batch_size // 4}, many)
+    assert smaller.lr == pytest.approx(default.lr / 4)
+    gentler = resolve({"optimizer": optimizer, "lr": default.lr / 4}, many)
+    assert (gentler.batch_size, gentler.lr) == (default.batch_size // 4, default.lr / 4)
+    both = resolve({"optimizer": optimizer, "lr": 0.5, "batch_size": 10}, many)
+    assert (both.lr, both.batch_size) == (0.5, 10)
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(1e-9, 2, 2), (1e30, 100, 100), (1.7e308, 100, 100)])
+def test_a_rate_alone_never_asks_for_a_batch_that_cannot_be(
+    digits: Dataset, rate: float, least: int, most: int
+) -> None:
+    assert least <= resolve({"lr": rate}, with_pictures(digits, 100)).batch_size <= most
+
+
+def test_defaults_suit_the_data(digits: Dataset) -> None:
+    assert "flip" not in resolve({}, digits).augment
+    assert "flip" in resolve({}, with_pictures(digits, 1000, classes=("cat", "dog"))).augment
+    few, many = (resolve({}, with_pictures(digits, count)) for count in (1000, 60_000))
+    assert few.epochs > many.epochs
+    assert few.batch_size < many.batch_size
+    assert resolve({}, digits).dropout == 0
+    assert resolve({"model": "alexnet"}, digits).dropout is None
+    assert (resolve({}, digits).height, resolve({}, digits).width) == (8, 8)
+
+
+@pytest.mark.parametrize("value", ["none", ["none"], [], ()])
+def test_no_augmentation(value: object) -> None:
+    assert checked({"augment": value}) == {"augment": ()}
+
+
+def test_augmentations_as_text_or_list_in_any_order() -> None:
+    assert checked({"augment": "crop, flip"}) == checked({"augment": ["flip", "crop"]}) == {"augment": ("flip", "crop")}
+
+
+# what makes no sense
+
+
+@pytest.mark.parametrize(("option", "value"), [(key, value) for key, values in INVALID.items() for value in values])
+def test_a_value_that_makes_no_sense_is_refused_by_name(option: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked({option: value})
+    text = str(caught.value)
+    culprit = value.split(",")[-1] if isinstance(value, str) else value[-1] if isinstance(value, list) else value
+    assert option in text
+    assert repr(culprit) in text or repr(value) in text
+    assert "\n" not in text
+
+
+def test_every_option_of_the_class_has_a_rule() -> None:
+    from cnn_train.config import Options
+
+    assert {*INVALID} == {*Options.__annotations__, "data"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("epoch = 3", "unknown option 'epoch'"),
+        ("[train]\nepochs = 3", "unknown option 'train'"),
+        ("epochs = 0", "epochs must be .* not 0"),
+        ('augment = "turn"', "'turn'"),
+        ("epochs = ", "is not TOML"),
+        ("\xff", "is not TOML"),
+    ],
+)
+def test_a_file_is_refused_by_name_and_reason(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=reason) as caught:
+        read_options(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml: No such file"):
+        read_options(tmp_path / "none.toml")
+
+
+# what a run stores
+
+
+def test_the_stored_configuration_is_the_resolved_one(digits: Dataset, tmp_path: Path) -> None:
+    options = {"augment": "flip,colour", "lr": 0.03, "data_dir": "/somewhere", "dropout": 0.25, "seed": 2**62}
+    config = resolve(checked(options), digits)
+    config.save(tmp_path / "config.toml")
+    assert Config.load(tmp_path / "config.toml") == config
+    assert (config.lr, config.data_dir, config.augment) == (0.03, "/somewhere", ("flip", "colour"))
+
+
+def test_the_stored_configuration_serves_as_a_file_of_options(finished: Run, digits: Dataset) -> None:
+    options = read_options(finished.path / "config.toml")
+    assert options["size"] == 8
+    assert resolve(options, digits) == finished.config
+    assert resolve({**options, "seed": 5}, digits) == replace(finished.config, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("epochs = 3", 'epochs = "three"', "epochs must be"),
+        ("epochs = 3", "", "incomplete"),
+        ("epochs = 3", "epochs = 3\ncycles = 2", "unknown option 'cycles'"),
+        ("height = 8", "height = 0", "height must be"),
+    ],
+)
+def test_a_stored_configuration_that_was_damaged_is_refused(run: Path, old: str, new: str, reason: str) -> None:
+    file = run / "config.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=reason) as caught:
+        Config.load(file)
+    assert str(file) in str(caught.value)

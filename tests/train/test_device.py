@@ -1,0 +1,73 @@
+"""Which device and which arithmetic; nothing that was asked for is replaced in silence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cnn_infer import machine
+from cnn_train import ConfigError
+from cnn_train.device import pick_device, pick_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA comes up here")
+def test_cuda_that_does_not_come_up_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match=r"--device cuda does not come up: .+; pass --device cpu") as caught:
+        pick_device("cuda")
+    assert "\n" not in str(caught.value)
+    built = torch.version.cuda is not None
+    assert ("no usable NVIDIA driver" in str(caught.value)) == built
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="Metal comes up here")
+def test_mps_that_does_not_come_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--device mps does not come up"):
+        pick_device("mps")
+
+
+def test_auto_takes_what_there_is_and_says_why() -> None:
+    device, why = pick_device("auto")
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert device.type == expected
+    assert why
+
+
+def test_the_processor_can_always_be_asked_for() -> None:
+    assert pick_device("cpu") == (CPU, "asked for")
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_fp16_is_refused_where_it_cannot_train(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"--precision fp16 needs --device cuda; on {device}"):
+        pick_precision("fp16", torch.device(device))
+
+
+def test_a_precision_that_was_asked_for_is_taken() -> None:
+    assert pick_precision("fp32", CPU) == torch.float32
+    assert pick_precision("bf16", CPU) == torch.bfloat16
+    assert pick_precision("fp16", torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
+def test_auto_follows_this_processors_flags() -> None:
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    expected = torch.bfloat16 if words & {"avx512_bf16", "amx_bf16", "bf16"} else torch.float32
+    assert pick_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx2", "avx512f"}, torch.float32),
+        ({"avx2", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_bf16"}, torch.bfloat16),
+        ({"asimd", "bf16"}, torch.bfloat16),
+        (set(), torch.float32),
+    ],
+)
+def test_auto_follows_other_processors_flags(
+    flags: set[str], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
+    assert pick_precision("auto", CPU) == expected

@@ -1,0 +1,159 @@
+"""The recipe: the same weights for the same seed, the learning rate's shape, divergence, and one step by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cnn_infer import Spec
+from cnn_train import Config, Dataset, DivergedError, Run, Split, train
+from cnn_train.architectures import build
+from cnn_train.augment import NAMES
+from cnn_train.fit import Fit, learning_rate, logits_of, make_optimizer
+from torch import nn
+
+CPU = torch.device("cpu")
+
+
+def trained(out: Path, **options: object) -> bytes:
+    run = train("digits", **{"model": "nano", "epochs": 1, "batch_size": 256, "out": out, **options})
+    return (run.path / "model.safetensors").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    options = {"dropout": 0.2, "augment": list(NAMES), "seed": 7}
+    first = trained(tmp_path / "first", **options)
+    torch.manual_seed(123)  # what the caller did with random numbers does not matter
+    np.random.seed(123)
+    assert trained(tmp_path / "again", **options) == first
+    assert trained(tmp_path / "other", **{**options, "seed": 8}) != first
+
+
+# divergence
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_rate(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) at epoch 1, step \d+, learning rate \S+e\+\d+: lower"):
+        trained(tmp_path / "run", lr=1e30, batch_size=64, precision="fp32")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="validation loss is nan at epoch 1, step 1,"):
+        trained(tmp_path / "run", lr=1e30, batch_size=10_000, precision="fp32")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_checkpoint_before_a_divergence_is_kept(run: Path) -> None:
+    config, checkpoint = run / "config.toml", run / "checkpoint.pt"
+    text = config.read_text().replace("epochs = 3", "epochs = 6")
+    assert f"lr = {Config.load(config).lr}" in text
+    config.write_text(text.replace(f"lr = {Config.load(config).lr}", "lr = 1e30"))
+    before = checkpoint.read_bytes()
+    with pytest.raises(DivergedError, match="at epoch 4"):
+        train(out=run, resume=True)
+    assert checkpoint.read_bytes() == before
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+# the learning rate
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100, 2345])
+def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int) -> None:
+    rates = np.array([learning_rate(step, steps, 0.4) for step in range(steps)])
+    top = int(rates.argmax())
+    assert rates[top] == pytest.approx(0.4)
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert (rates > 0).all()
+    if steps >= 100:
+        assert 0 < top < steps / 2
+        assert rates[0] < 0.05
+        assert rates[-1] < 0.01
+
+
+def test_the_rate_of_an_epoch_is_that_of_its_last_step(finished: Run, digits: Dataset) -> None:
+    config = finished.config
+    steps = -(-len(digits.train.labels) // config.batch_size)
+    lines = [json.loads(line) for line in (finished.path / "metrics.jsonl").read_text().splitlines()]
+    expected = [learning_rate((epoch + 1) * steps - 1, config.epochs * steps, config.lr) for epoch in range(3)]
+    assert [line["lr"] for line in lines] == pytest.approx(expected)
+
+
+# batches and steps
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(3, 2), (5, 4), (9, 2), (2, 2), (7, 100)])
+def test_batches_are_never_of_one_picture(digits: Dataset, finished: Run, count: int, batch_size: int) -> None:
+    some = Split(digits.train.images[:count], digits.train.labels[:count], digits.train.names[:count])
+    config = replace(finished.config, batch_size=batch_size, lr=1e-3)
+    # small at 8 x 8 ends with one value a channel and picture: batch norm refuses a single picture there
+    network = build("small", classes=10, channels=1, size=(8, 8), dropout=0.0)
+    sizes: list[int] = []
+    epoch = Fit(network, some, digits.val, finished.spec, config, torch.float32).epoch(0, sizes.append)
+    assert sum(sizes) == count
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(batch_size, 3)
+    assert epoch.epoch == 1
+
+
+def test_an_epoch_is_stochastic_gradient_descent(digits: Dataset, finished: Run) -> None:
+    """Two steps against plain PyTorch: normalisation, order, smoothing, Nesterov momentum, decay, rates."""
+    spec, count = finished.spec, 64
+    some = Split(digits.train.images[:count], digits.train.labels[:count], digits.train.names[:count])
+    config = replace(finished.config, batch_size=32, epochs=1, augment=(), label_smoothing=0.2, weight_decay=0.1)
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        return build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0).train()
+
+    network, plain = fresh(), fresh()
+    Fit(network, some, digits.val, spec, config, torch.float32).epoch(0)
+    order = np.random.default_rng([config.seed, 0]).permutation(count)
+    velocity = {name: torch.zeros_like(value) for name, value in plain.named_parameters()}
+    for step, chosen in enumerate((order[:32], order[32:])):
+        pixels = torch.tensor(some.images[chosen].transpose(0, 3, 1, 2).astype(np.float32))
+        logits = plain((pixels - spec.zero_point) * spec.scale).log_softmax(dim=1)
+        truth = torch.full((32, 10), 0.2 / 10)
+        truth[torch.arange(32), torch.from_numpy(some.labels[chosen])] += 0.8
+        plain.zero_grad()
+        (-(truth * logits).sum(dim=1).mean()).backward()
+        rate = learning_rate(step, 2, config.lr)
+        with torch.no_grad():
+            for name, value in plain.named_parameters():
+                slope = value.grad + (0.1 if value.ndim > 1 else 0) * value
+                velocity[name] = 0.9 * velocity[name] + slope
+                value -= rate * (slope + 0.9 * velocity[name])
+    torch.testing.assert_close(network.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_biases_and_norms_do_not_decay(finished: Run, name: str, kind: type) -> None:
+    network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0)
+    optimizer = make_optimizer(network, replace(finished.config, optimizer=name, weight_decay=0.3))
+    assert type(optimizer) is kind
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    vectors = {
+        id(parameter)
+        for module in network.modules()
+        for key, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, nn.BatchNorm2d) or key == "bias"
+    }
+    assert {key: 0.0 if key in vectors else 0.3 for key in map(id, network.parameters())} == decay
+
+
+def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:
+    spec = Spec(digits.source.classes, 8, 8, "grey", "crop", "bilinear", zero_point=70, scale=0.02)
+    network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.5).train()
+    found = logits_of(network, digits.train.images[:1203], spec, CPU)
+    pixels = (digits.train.images[:1203].astype(np.float64) - 70) * 0.02
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float()).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.dtype == np.float32
