@@ -46,6 +46,18 @@ def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(digits: Dataset, 
     check(digits, tmp_path / "other")
 
 
+@pytest.mark.parametrize("name", ["photos", "photos/red", "."])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_data_set_itself_is_never_replaced(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, overwrite: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = prepare(open_source("photos"), size=12, cache=tmp_path / "cache")
+    with pytest.raises(RunError, match="belongs to the data set"):
+        write_test_pictures(dataset, Path(name), overwrite=overwrite)
+    assert len(list(photos.rglob("*.jpg"))) == 36
+
+
 def test_the_command_writes_them(command: Callable[..., tuple[int, str]], digits: Dataset, tmp_path: Path) -> None:
     code, text = command("--model", "nano", "--epochs", "1", "--batch-size", "512", "--test-pictures", "pictures")
     assert code == 0, text

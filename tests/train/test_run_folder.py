@@ -153,6 +153,8 @@ def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(
     run: Path, refused: Callable[..., str], command: Callable[..., tuple[int, str]]
 ) -> None:
     (run / "notes.txt").write_text("mine")
+    for name in ("export.json", "model.onnx", "model.int8.onnx"):  # of the network that is replaced
+        (run / name).write_text("earlier")
     (run / "more").mkdir()
     (run / "more" / "model.safetensors").write_text("mine too")
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}

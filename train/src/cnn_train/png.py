@@ -17,8 +17,13 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
     """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
 
     Raises:
-        RunError: the folder holds something already and ``overwrite`` is off.
+        RunError: the folder holds something already and ``overwrite`` is off, or that is the data set.
     """
+    location, place = dataset.source.location, folder.resolve()
+    if location is not None and folder.exists():
+        data = Path(location).resolve()
+        if data.is_relative_to(place) or place.is_relative_to(data):
+            raise RunError(f"{folder} belongs to the data set: name another folder for --test-pictures")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise RunError(
             f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"

@@ -34,6 +34,8 @@ METRICS = "metrics.jsonl"
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.pt"
 PICTURES = ("curves.png", "confusion.png", "mistakes.png", "samples.png")
+EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
+"""What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 
 CHECKPOINT_FORMAT = 1
 
@@ -167,7 +169,7 @@ def create(out: str | os.PathLike[str] | None, data: str, *, overwrite: bool) ->
             raise RunError(
                 f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it"
             )
-        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES):
+        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES, *EXPORTS):
             (path / name).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error

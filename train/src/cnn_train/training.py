@@ -240,9 +240,9 @@ def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> 
         for number in range(len(epochs), total):
             with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
                 epoch = fit.epoch(number, advance)
-            epochs.append(epoch)
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-            save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints)))
+            save_checkpoint(path, Checkpoint([*epochs, epoch], *state, dict(dataset.fingerprints)))
+            epochs.append(epoch)
             save_metrics(path, epochs)
             console.say(
                 f"epoch {epoch.epoch:>3} of {total}: "
