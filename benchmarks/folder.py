@@ -1,15 +1,17 @@
-"""A folder of pictures, whole commands: cnn-infer against the script people write around PyTorch.
+"""A folder of pictures, whole commands: cnn-infer against a script around PyTorch and against Ultralytics.
 
     python benchmarks/folder.py RUN PICTURES --output folder.json
 
 RUN is an exported run folder, PICTURES a folder with one subfolder a class. Each command is a process of its own,
 timed from start to exit, in turn, after one round that does not count: on one picture (cold start) and on all.
-Peak memory is the kernel's figure for that process and its children.
+Peak memory is the kernel's figure for the largest process. Ultralytics is measured where it is installed, with its
+smallest classifier, untrained, at the same size: its time does not depend on the weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -45,6 +47,15 @@ with torch.inference_mode():
 print(right / len(folder))
 """
 
+ULTRALYTICS = """
+import sys
+from ultralytics import YOLO
+
+model = YOLO(sys.argv[3])
+for found in model.predict(sys.argv[2] + "/**/*", stream=True, imgsz=int(sys.argv[4]), batch=64, verbose=False):
+    found.probs.top1
+"""
+
 
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds from start to exit, and peak resident memory in MB of the largest process."""
@@ -76,6 +87,20 @@ def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, 
     }
 
 
+def ultralytics_command(folder: Path, run: Path) -> list[str] | None:
+    """The program and its arguments behind the pictures, or None where Ultralytics is not installed."""
+    if importlib.util.find_spec("ultralytics") is None:
+        return None
+    from ultralytics import YOLO
+
+    script, weights = folder / "predict.py", folder / "yolo11n-cls.pt"
+    script.write_text(ULTRALYTICS)
+    YOLO("yolo11n-cls.yaml").save(weights)
+    spec = json.loads((run / "spec.json").read_text())
+    size = -(-max(spec["height"], spec["width"]) // 32) * 32  # it takes multiples of 32 alone
+    return [sys.executable, str(script), str(weights), str(size)]
+
+
 def main() -> None:
     """Print two tables; with --output also write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,21 +110,24 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     files = list(find_pictures([options.pictures]))
-    infer = str(Path(sys.executable).with_name("cnn-infer"))
+    infer = [sys.executable, "-m", "cnn_infer"]
     with tempfile.TemporaryDirectory() as folder:
         script, one = Path(folder, "pytorch.py"), Path(folder, "one", "a")
         script.write_text(PYTORCH)
+        yolo = ultralytics_command(Path(folder), options.run)
         one.mkdir(parents=True)
         (one / Path(files[0]).name).hardlink_to(files[0])
         results = {}
         for what, place in (("one picture", one.parent), ("all pictures", options.pictures)):
             ours = {
-                name: [infer, str(place), "--model", str(options.run / f"{name}.onnx"), "--format", "csv"]
+                name: [*infer, str(place), "--model", str(options.run / f"{name}.onnx"), "--format", "csv"]
                 for name in ("model.int8", "model")
                 if (options.run / f"{name}.onnx").exists()
             }
-            torch = {"pytorch": [sys.executable, str(script), str(options.run), str(place)]}
-            results[what] = compare({**ours, **torch}, options.rounds)
+            peers = {"pytorch": [sys.executable, str(script), str(options.run), str(place)]}
+            if yolo is not None:
+                peers["ultralytics"] = [*yolo[:2], str(options.run), str(place), *yolo[2:]]
+            results[what] = compare({**ours, **peers}, options.rounds)
     print(f"{machine.description()}; {len(files):,} pictures; medians of {options.rounds}")
     for what, rows in results.items():
         for name, row in rows.items():
@@ -107,9 +135,8 @@ def main() -> None:
             spread = f"({row['least']:.2f} to {row['most']:.2f})"
             print(f"{what:<13} {name:<11} {row['seconds']:>7.2f} s {spread:<18} {row['peak_mb']:>6.0f} MB {rate}")
     if options.output is not None:
-        versions = {
-            name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "torch", "torchvision", "pillow")
-        }
+        names = ["cnn-infer", "onnxruntime", "torch", "torchvision", "pillow", *(["ultralytics"] if yolo else [])]
+        versions = {name: metadata.version(name) for name in names}
         document = {"machine": machine.description(), "versions": versions, "pictures": len(files), **results}
         options.output.write_text(json.dumps(document, indent=2) + "\n")
 

@@ -67,12 +67,14 @@ def test_bad_files_get_a_row_with_the_reason_among_the_good(
     assert b"3 pictures classified, 6 could not be read" in done.stderr
 
 
-def test_a_file_without_read_permission_gets_a_row(
+def test_files_and_folders_without_permission_get_a_row(
     tmp_path: Path, models: Path, picture: Callable[..., Path], environment: dict[str, str]
 ) -> None:
     for name in ("a.png", "b.png", "c.png"):
         picture(tmp_path / name, "red")
+    picture(tmp_path / "d" / "inside.png", "red")
     os.chmod(tmp_path / "b.png", 0)
+    os.chmod(tmp_path / "d", 0)
     # the superuser reads everything, unless the process gives that right up
     humble = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     if humble and not shutil.which("setpriv"):
@@ -82,8 +84,11 @@ def test_a_file_without_read_permission_gets_a_row(
     command = [*humble, sys.executable, "-m", "cnn_infer", ".", "--model", models / "rgb.onnx", "--format", "csv"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [row["label"] for row in rows] == ["red", "", "red"]
+    os.chmod(tmp_path / "d", 0o755)
+    assert [row["label"] for row in rows] == ["red", "", "red", ""]
     assert rows[1]["error"] == "cannot read it: Permission denied"
+    assert rows[3]["path"] == "./d"
+    assert rows[3]["error"] in ("it is a folder; one found in a folder could not be listed", rows[1]["error"])
     assert "Traceback" not in done.stderr
 
 
@@ -93,6 +98,23 @@ def test_where_there_is_nothing_it_is_one_line(tmp_path: Path, models: Path, ref
     assert refused("empty", *model).startswith("cnn-infer: no pictures found: expected files or folders with JPEG")
     assert refused("absent", *model) == "cnn-infer: no such file or folder: absent"
     assert refused(b"caf\xe9", *model) == "cnn-infer: no such file or folder: caf\\xe9"
+
+
+def test_all_paths_are_looked_at_before_work_begins(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    model = ("--model", models / "rgb.onnx", "--format", "jsonl")
+    assert refused("a.png", "absent", *model) == "cnn-infer: no such file or folder: absent"
+
+
+def test_rows_and_report_do_not_share_a_file(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], cli: Run
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    done = cli("a.png", "--model", models / "rgb.onnx", "--output", "x", "--report", "./x", code=2)
+    assert b"name the same file" in done.stderr
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.pixels import MAX_PIXELS, to_pixels
+from cnn_infer.stream import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +41,18 @@ class Prediction:
     index: int | None
     probability: float
     top: tuple[tuple[str, float], ...]
+
+
+class Answer(NamedTuple):
+    """One of many pictures: a prediction or the reason there is none, and the milliseconds it took.
+
+    ``model_ms`` is the picture's share of its batch's run; ``total_ms`` adds reading, decoding and resizing.
+    """
+
+    prediction: Prediction | None
+    error: PictureError | None
+    model_ms: float
+    total_ms: float
 
 
 class Classifier:
@@ -156,15 +170,28 @@ class Classifier:
         """
         if errors not in ("raise", "yield"):
             raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
-        from cnn_infer.stream import classify
-
-        for answer in classify(self, pictures, batch_size=batch_size, workers=workers):
+        for answer in self.answers(pictures, batch_size=batch_size, workers=workers):
             if answer.prediction is not None:
                 yield answer.prediction
             elif errors == "yield":
                 yield answer.error
             elif answer.error is not None:
                 raise answer.error
+
+    def answers(
+        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1
+    ) -> Generator[Answer, None, None]:
+        """As :meth:`predict_many`, with errors and times.
+
+        A worker decodes a whole batch and runs the model on it, one call on its own thread: on a processor that is
+        faster than one session with several threads.
+
+        Raises:
+            InputError: ``batch_size`` or ``workers`` is less than 1, or a picture is none.
+        """
+        if batch_size < 1 or workers < 1:
+            raise InputError("the batch size and the number of workers must be at least 1")
+        return in_order(self._classify_batch, pictures, chunk=batch_size, workers=workers)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Name the best of one row of probabilities, shape (classes,); ties go to the lower index."""
@@ -175,3 +202,27 @@ class Classifier:
         if probability < self._threshold:
             return Prediction(UNKNOWN, None, probability, top)
         return Prediction(label, order[0], probability, top)
+
+    def _classify_batch(self, pictures: list[Picture]) -> list[Answer]:
+        decoded: list[np.ndarray | PictureError] = []
+        spent: list[float] = []
+        for picture in pictures:
+            start = time.perf_counter()
+            try:
+                decoded.append(self.pixels(picture))
+            except PictureError as error:
+                decoded.append(error)
+            spent.append(1e3 * (time.perf_counter() - start))
+        good = [item for item in decoded if not isinstance(item, PictureError)]
+        rows: Iterator[np.ndarray] = iter(())
+        share = 0.0
+        if good:
+            start = time.perf_counter()
+            rows = iter(self.probabilities(np.stack(good)))
+            share = 1e3 * (time.perf_counter() - start) / len(good)
+        return [
+            Answer(None, item, 0.0, decoding)
+            if isinstance(item, PictureError)
+            else Answer(self.to_prediction(next(rows)), None, share, decoding + share)
+            for item, decoding in zip(decoded, spent, strict=True)
+        ]

@@ -98,6 +98,8 @@ def command(
     """
     if not (paths or verifying or info):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
+    if output is not None and report_file is not None and output.absolute() == report_file.absolute():
+        raise click.UsageError("--output and --report name the same file")
     for target in (output, report_file):
         if target is not None and not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {target.absolute().parent}")

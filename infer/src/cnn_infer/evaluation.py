@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_infer import machine
-from cnn_infer.classifier import Classifier, Prediction
+from cnn_infer.classifier import Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
 from cnn_infer.files import find_pictures, parent_name, printable
 from cnn_infer.metrics import summarise
-from cnn_infer.stream import Answer, classify
 
 
 class Row(NamedTuple):
@@ -115,7 +114,7 @@ def evaluate(
             yield path
 
     start = time.perf_counter()
-    for answer in classify(classifier, remembered(), batch_size=batch_size, workers=threads):
+    for answer in classifier.answers(remembered(), batch_size=batch_size, workers=threads):
         path = waiting.popleft()
         tally.add(parent_name(path) if labels else None, answer)
         if on_row is not None:
@@ -150,12 +149,12 @@ class _Tally:
 
     def add(self, folder: str | None, answer: Answer) -> None:
         self.images += 1
-        truth = self.index.get(folder) if folder is not None else None
-        if folder is not None and truth is None:
-            self.folders[printable(folder)] += 1
         if answer.prediction is None:
             self.errors += 1
             return
+        truth = self.index.get(folder) if folder is not None else None
+        if folder is not None and truth is None:
+            self.folders[printable(folder)] += 1
         self.model_ms.append(answer.model_ms)
         self.total_ms.append(answer.total_ms)
         if truth is not None:

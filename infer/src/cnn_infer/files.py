@@ -15,43 +15,49 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
 
     A file that is named is taken whatever its name; in a folder, files count by extension
     (:data:`cnn_infer.pixels.EXTENSIONS`) and hidden ones do not. Symbolic links to folders are followed
-    only on request; a link that leads back to a folder above itself is then passed over.
+    only on request; a link that leads back to a folder above itself is then passed over. A folder further down that
+    cannot be listed stands for its pictures, so that it gets a row that says so.
 
     Raises:
-        InputError: a path does not exist, is neither a file nor a folder, or a folder cannot be listed.
+        InputError: a path does not exist, is neither a file nor a folder, or is a folder that cannot be listed. All
+            are looked at before the first picture comes.
     """
-    for path in paths:
-        name = os.fspath(path)
+    names = [os.fspath(path) for path in paths]
+    for name in names:
+        if not os.path.lexists(name):
+            raise InputError(f"no such file or folder: {printable(name)}")
+        if not os.path.isdir(name) and not os.path.isfile(name):
+            raise InputError(f"neither a file nor a folder: {printable(name)}")
+    for name in names:
         if os.path.isdir(name):
             yield from _walk(name, follow_symlinks)
-        elif os.path.isfile(name):
-            yield name
-        elif os.path.lexists(name):
-            raise InputError(f"neither a file nor a folder: {printable(name)}")
         else:
-            raise InputError(f"no such file or folder: {printable(name)}")
+            yield name
 
 
 def _walk(folder: str, follow: bool) -> Iterator[str]:
-    open_folders = [(_identity(folder), _entries(folder))]  # from the top down to where the walk is
+    try:
+        open_folders = [(_identity(folder), _entries(folder))]  # from the top down to where the walk is
+    except OSError as error:
+        raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
     while open_folders:
         entry = next(open_folders[-1][1], None)
         if entry is None:
             open_folders.pop()
         elif _is_folder(entry, follow):
-            identity = _identity(entry.path)
-            if all(identity != above for above, _ in open_folders):
-                open_folders.append((identity, _entries(entry.path)))
+            try:
+                identity = _identity(entry.path)
+                if all(identity != above for above, _ in open_folders):
+                    open_folders.append((identity, _entries(entry.path)))
+            except OSError:
+                yield entry.path
         elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and _is_file(entry):
             yield entry.path
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as listing:
-            shown = [entry for entry in listing if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+    with os.scandir(folder) as listing:
+        shown = [entry for entry in listing if not entry.name.startswith(".")]
     return iter(sorted(shown, key=lambda entry: os.fsencode(entry.name)))
 
 

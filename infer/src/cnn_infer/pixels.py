@@ -108,7 +108,7 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
         if isinstance(picture, Image.Image):
             image = _limited(picture, max_pixels)
         else:
-            image = _limited(_open(_read(picture)), max_pixels)
+            image = _limited(_open(_bytes_of(picture)), max_pixels)
             _shrink_while_decoding(image, spec)
         image.load()
         image = _upright(image)
@@ -122,8 +122,26 @@ def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MA
         PictureError: as :func:`to_pixels`, as far as the header tells.
     """
     with _reasons_named():
-        image = _limited(_open(_read(picture)), max_pixels)
+        image = _limited(_open(_bytes_of(picture)), max_pixels)
         return Header(*_turned(image.size, _orientation(image)), grey=image.mode in _GREY_MODES)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        PictureError: it cannot be read, or has more than :data:`MAX_BYTES`.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise PictureError("it is a folder; one found in a folder could not be listed") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
+    return data
 
 
 @contextmanager
@@ -140,19 +158,12 @@ def _reasons_named() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _read(picture: str | os.PathLike[str] | bytes) -> bytes:
+def _bytes_of(picture: str | os.PathLike[str] | bytes) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if not isinstance(picture, (str, os.PathLike)):
         raise InputError(f"expected a path, bytes, a PIL image or a uint8 array, not {type(picture).__name__}")
-    try:
-        with open(picture, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > MAX_BYTES:
-        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
-    return data
+    return read_file(picture)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from cnn_infer import stream
 from cnn_infer.errors import PictureError
 from cnn_infer.machine import usable_cpus
-from cnn_infer.pixels import MAX_BYTES, to_pixels
+from cnn_infer.pixels import read_file, to_pixels
 
 if TYPE_CHECKING:
     from cnn_infer.spec import Spec
@@ -47,38 +45,6 @@ def _decode(picture: str | NDArray[np.uint8], spec: Spec) -> Outcome:
         return Outcome(None, b"", str(error))
 
 
-def read_file(path: str) -> bytes:
-    """The bytes of a picture file.
-
-    Raises:
-        PictureError: it cannot be read, or is larger than any picture that is taken.
-    """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PictureError(f"cannot read it: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
-    return data
-
-
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """``function`` of each item, computed on all cores, in the order of the items.
-
-    Only a few chunks are in memory at a time. Where the caller stops early (Ctrl-C), it must close the generator:
-    then what has not begun is dropped.
-    """
-    workers = usable_cpus()
-    remaining = iter(items)
-    waiting: deque[Future[list[Result]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnn-train")
-    try:
-        while chunk := list(itertools.islice(remaining, _CHUNK)):
-            waiting.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunk))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """``function`` of each item, computed on all cores, in the order of the items. Close it to stop early."""
+    return stream.in_order(lambda chunk: [function(item) for item in chunk], items, chunk=_CHUNK, workers=usable_cpus())
