@@ -60,11 +60,13 @@ for found in model.predict(sys.argv[2] + "/**/*", stream=True, imgsz=int(sys.arg
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds from start to exit, and peak resident memory in MB of the largest process."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        sys.exit(f"failed: {' '.join(command)}")
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if status:
+            said.seek(0)
+            sys.exit(f"failed: {' '.join(command)}\n{said.read()}")
     return seconds, usage.ru_maxrss / 1024
 
 
@@ -91,11 +93,11 @@ def ultralytics_command(folder: Path, run: Path) -> list[str] | None:
     """The program and its arguments behind the pictures, or None where Ultralytics is not installed."""
     if importlib.util.find_spec("ultralytics") is None:
         return None
-    from ultralytics import YOLO
-
     script, weights = folder / "predict.py", folder / "yolo11n-cls.pt"
     script.write_text(ULTRALYTICS)
-    YOLO("yolo11n-cls.yaml").save(weights)
+    # in a process of its own: what this one has loaded would count as its children's memory
+    make = f"from ultralytics import YOLO; YOLO('yolo11n-cls.yaml').save({str(weights)!r})"
+    subprocess.run([sys.executable, "-c", make], check=True, stdout=subprocess.DEVNULL)
     spec = json.loads((run / "spec.json").read_text())
     size = -(-max(spec["height"], spec["width"]) // 32) * 32  # it takes multiples of 32 alone
     return [sys.executable, str(script), str(weights), str(size)]
@@ -112,7 +114,7 @@ def main() -> None:
     files = list(find_pictures([options.pictures]))
     infer = [sys.executable, "-m", "cnn_infer"]
     with tempfile.TemporaryDirectory() as folder:
-        script, one = Path(folder, "pytorch.py"), Path(folder, "one", "a")
+        script, one = Path(folder, "classify.py"), Path(folder, "one", "a")
         script.write_text(PYTORCH)
         yolo = ultralytics_command(Path(folder), options.run)
         one.mkdir(parents=True)

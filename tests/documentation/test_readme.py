@@ -23,19 +23,22 @@ EMBED = "from cnn_infer import Classifier"
 PYTHON = "from cnn_export import export"
 
 
-def run(command: list[str], folder: Path, scripts: Path = Path(sys.executable).parent) -> str:
-    """Run in ``folder`` with an empty home and our commands first on the path; what it printed."""
+def run(
+    command: list[str], folder: Path, scripts: Path = Path(sys.executable).parent
+) -> subprocess.CompletedProcess[str]:
+    """Run in ``folder`` with an empty home and our commands first on the path."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return done
 
 
 def shell(block: str, folder: Path, scripts: Path = Path(sys.executable).parent) -> str:
-    return run(["bash", "-e", "-c", block], folder, scripts)
+    done = run(["bash", "-e", "-c", block], folder, scripts)
+    return done.stdout + done.stderr
 
 
 def photograph(path: Path, seed: int, colour: tuple[int, int, int]) -> None:
@@ -88,13 +91,13 @@ def test_on_the_box(exported: tuple[Path, str], tmp_path: Path) -> None:
     missing = (
         "import importlib.util as u; print([m for m in ('torch', 'onnx', 'sklearn', 'matplotlib') if u.find_spec(m)])"
     )
-    assert run([str(scripts / "python3"), "-c", missing], tmp_path, scripts).strip() == "[]"
+    assert run([str(scripts / "python3"), "-c", missing], tmp_path, scripts).stdout.strip() == "[]"
     photograph(tmp_path / "photo.jpg", 0, (10, 200, 90))
-    assert run([str(scripts / "python3"), "-c", BLOCKS[EMBED]], tmp_path, scripts).count("\n") == 4
+    assert run([str(scripts / "python3"), "-c", BLOCKS[EMBED]], tmp_path, scripts).stdout.count("\n") == 4
 
 
 def test_training_and_export_from_python(tmp_path: Path) -> None:
-    said = run([sys.executable, "-c", BLOCKS[PYTHON]], tmp_path).splitlines()[-1].split()
+    said = run([sys.executable, "-c", BLOCKS[PYTHON]], tmp_path).stdout.splitlines()[-1].split()
     assert float(said[0]) > 0.8
     assert float(said[1]) <= 1e-4
     assert float(said[2]) == pytest.approx(float(said[0]), abs=0.02)
@@ -106,14 +109,14 @@ def test_make_demo(tmp_path: Path) -> None:
     said = run(
         ["make", "-C", str(REPOSITORY), "-o", str(ready), f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}", "demo"],
         tmp_path,
-    )
+    ).stdout
     assert re.search(r"accuracy 9\d\.\d+%|accuracy 100\.00%", said)
     assert "macro F1" in said
     assert "ms a picture" in said
     again = run(
         ["make", "-C", str(REPOSITORY), "-o", str(ready), f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}", "demo"],
         tmp_path,
-    )
+    ).stdout
     assert "cnn-train" not in again.split("$ cnn-infer")[0]
 
 

@@ -1,9 +1,15 @@
 """Export a trained network to one ONNX file, fp32 and int8, and prove that it computes what was trained."""
 
-from cnn_export.errors import ExportError, GraphError, ParityError
-from cnn_export.exporting import Export, Int8, export
-from cnn_export.parity import Parity
-from cnn_export.verdict import Difference, Latency, Verdict
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnn_export.errors import ExportError, GraphError, ParityError
+    from cnn_export.exporting import Export, Int8, export
+    from cnn_export.parity import Parity
+    from cnn_export.verdict import Difference, Latency, Verdict
 
 __version__ = "0.1.0"
 
@@ -19,3 +25,23 @@ __all__ = [
     "Verdict",
     "export",
 ]
+
+# Names are loaded when they are first used: torch takes seconds, and --help or a mistyped option needs none of it.
+_MODULES = {
+    "ExportError": "errors",
+    "GraphError": "errors",
+    "ParityError": "errors",
+    "Export": "exporting",
+    "Int8": "exporting",
+    "export": "exporting",
+    "Parity": "parity",
+    "Difference": "verdict",
+    "Latency": "verdict",
+    "Verdict": "verdict",
+}
+
+
+def __getattr__(name: str) -> Any:  # PEP 562
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -30,11 +30,9 @@ def main(command: click.Command) -> None:
         _fail(name, "interrupted", INTERRUPTED)
     except EdgeCNNError as error:
         _fail(name, str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe has left; keep the interpreter from flushing into it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
+        # Whatever of standard output could not be written must not be tried again on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f": {error.filename}" if error.filename else ""
         _fail(name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
 

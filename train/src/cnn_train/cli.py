@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,6 @@ def command(**options: Any) -> None:
     DATA is digits (default), mnist, fashion-mnist, cifar10, or a folder: IDX files as MNIST's, train/ with
     optional val/ and test/, or one subfolder a class.
     """
-    # Threads that wait by spinning make a busy machine many times slower; torch reads this when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import: --help and mistyped options need not wait for it
     from cnn_train.training import train
 

@@ -89,15 +89,17 @@ def train(
     spec = _spec(settings, dataset)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
-    if test_pictures is not None:
-        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     path = create(out, dataset.source.name, overwrite=overwrite)
     settings.save(path / CONFIG)
+    if test_pictures is not None:
+        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     return _fit_and_report(path, settings, dataset, spec, network, None)
 
 
 def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[str] | None, *, overwrite: bool) -> Run:
     checkpoint = load_checkpoint(path)
+    if (path / REPORT).exists():
+        raise RunError(f"the training in {path} is finished: nothing to resume")
     settings = Config.load(path / CONFIG)
     # a data set that has moved may be named anew, and the cache is only a place; the rest makes the weights
     settings = replace(settings, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
