@@ -97,11 +97,22 @@ def test_after_an_interrupt_and_a_kill_the_weights_are_those_of_one_training(
 # what cannot go on
 
 
-def test_options_that_make_the_weights_are_refused(run: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    text = refused("--resume", "--out", str(run), "--lr", "0.5", "--epochs", "9", "--strict")
+def test_options_that_make_the_weights_are_refused(cut: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+    text = refused("--resume", "--out", str(cut), "--lr", "0.5", "--epochs", "9", "--strict")
     assert "leave out epochs, lr, strict" in text
     (tmp_path / "mine.toml").write_text("epochs = 9\n")
-    assert "leave out --config" in refused("--resume", "--out", str(run), "--config", str(tmp_path / "mine.toml"))
+    assert "leave out --config" in refused("--resume", "--out", str(cut), "--config", str(tmp_path / "mine.toml"))
+
+
+@pytest.fixture
+def cut(run: Path) -> Path:
+    """A run folder whose last epoch is done and whose report is not."""
+    (run / "report.json").unlink()
+    return run
+
+
+def test_a_finished_training_is_not_resumed(run: Path, refused: Callable[..., str]) -> None:
+    assert "is finished: nothing to resume" in refused("--resume", "--out", str(run))
 
 
 def damaged(run: Path, how: str) -> None:
@@ -119,20 +130,20 @@ def damaged(run: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["empty", "text", "cut short", "overwritten"])
-def test_a_damaged_checkpoint_is_refused(run: Path, refused: Callable[..., str], how: str) -> None:
-    damaged(run, how)
-    assert "checkpoint.pt is damaged: train anew with --overwrite" in refused("--resume", "--out", str(run))
+def test_a_damaged_checkpoint_is_refused(cut: Path, refused: Callable[..., str], how: str) -> None:
+    damaged(cut, how)
+    assert "checkpoint.pt is damaged: train anew with --overwrite" in refused("--resume", "--out", str(cut))
 
 
-def test_a_checkpoint_of_another_network_is_refused(run: Path, refused: Callable[..., str]) -> None:
-    config = run / "config.toml"
+def test_a_checkpoint_of_another_network_is_refused(cut: Path, refused: Callable[..., str]) -> None:
+    config = cut / "config.toml"
     config.write_text(config.read_text().replace('model = "nano"', 'model = "small"'))
-    assert "is not of the training in" in refused("--resume", "--out", str(run))
+    assert "is not of the training in" in refused("--resume", "--out", str(cut))
 
 
-def test_without_its_configuration_a_training_does_not_go_on(run: Path, refused: Callable[..., str]) -> None:
-    (run / "config.toml").unlink()
-    assert "cannot read" in refused("--resume", "--out", str(run))
+def test_without_its_configuration_a_training_does_not_go_on(cut: Path, refused: Callable[..., str]) -> None:
+    (cut / "config.toml").unlink()
+    assert "cannot read" in refused("--resume", "--out", str(cut))
 
 
 def test_nothing_to_resume(run: Path, refused: Callable[..., str], tmp_path: Path) -> None:
@@ -147,7 +158,9 @@ def test_changed_data_is_refused_and_moved_data_is_not(photos: Path, tmp_path: P
     run = train(photos, out=tmp_path / "run", **options)
     before = run.report["test"]
     moved = photos.rename(tmp_path / "elsewhere")
+    (run.path / "report.json").unlink()
     assert train(moved, out=run.path, resume=True).report["test"] == before
+    (run.path / "report.json").unlink()
     Image.new("RGB", (20, 16), (1, 2, 3)).save(moved / "red" / "0.jpg")
     with pytest.raises(RunError, match=r"the data is not what the training in .* began with"):
         train(moved, out=run.path, resume=True)
