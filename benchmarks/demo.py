@@ -27,10 +27,10 @@ def main(folder: Path) -> None:
         step("cnn-train", "--out", str(run), "--test-pictures", str(pictures), "--overwrite")
     if not (run / "export.json").exists():
         step("cnn-export", str(run), "--quantize")
-    model = run / json.loads((run / "export.json").read_text())["ship"]
+    model = run / json.loads((run / "export.json").read_text(encoding="utf-8"))["ship"]
     rows = ("--format", "csv", "--output", str(folder / "rows.csv"))
     step("cnn-infer", str(pictures), "--model", str(model), *rows, "--report", str(report))
-    found = json.loads(report.read_text())
+    found = json.loads(report.read_text(encoding="utf-8"))
     latency = found["latency_ms"]
     print(
         f"\n{found['images']} pictures, {model}: accuracy {found['accuracy']:.2%}, macro F1 {found['macro_f1']:.4f}"

@@ -39,7 +39,10 @@ def test_figures_equal_scikit_learn() -> None:
     assert found.accuracy_int8 == accuracy_score(labels, second.argmax(1))
     assert found.macro_f1_int8 == pytest.approx(f1_score(labels, second.argmax(1), average="macro"))
     assert found.drop_points == pytest.approx(100 * (found.accuracy_fp32 - found.accuracy_int8))
-    assert found.drop_interval[0] < found.drop_points < found.drop_interval[1]
+    lost, won = found.lost + 0.5, found.won + 0.5
+    centre, total = (lost - won) / 502, lost + won
+    half = 1.959964 * ((total / 502 - centre**2) / 502) ** 0.5
+    assert found.drop_interval == pytest.approx((100 * (centre - half), 100 * (centre + half)), rel=1e-3)
     assert found.flips == (first.argmax(1) != second.argmax(1)).sum()
 
 
@@ -57,13 +60,18 @@ def test_mcnemar_is_near_its_chi_square_form_and_exact_by_hand() -> None:
     [(10, 0, 5000, True), (11, 0, 5000, False), (14, 4, 5000, True), (1, 0, 100, True), (2, 0, 100, False)],
 )
 def test_the_drop_on_validation_decides(lost: int, won: int, images: int, ships: bool) -> None:
-    verdict = decide(difference(lost, won, images), FASTER, 0.2)
+    verdict = decide(difference(lost, won, images), FASTER)
     assert verdict.ships is ships
     assert ("one net picture" in verdict.reason) is (images == 100)
 
 
+def test_no_drop_means_none() -> None:
+    assert decide(difference(0, 0, 100), FASTER, 0).ships
+    assert not decide(difference(1, 0, 100), FASTER, 0).ships
+
+
 def test_slower_does_not_ship() -> None:
-    verdict = decide(difference(0, 0, 5000), SLOWER, 0.2)
+    verdict = decide(difference(0, 0, 5000), SLOWER)
     assert not verdict.ships
     assert "not faster" in verdict.reason
 

@@ -47,7 +47,7 @@ def test_one_changed_weight_fails_and_keeps_the_earlier_export(
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("cnn-export: parity failed")
     assert before == {name: (run.path / name).read_bytes() for name in before}
-    evidence = json.loads((run.path / "export.failed.json").read_text().replace("NaN", "null"))
+    evidence = json.loads((run.path / "export.failed.json").read_text(), parse_constant=pytest.fail)
     assert evidence["parity"]["passed"] is False
 
 
@@ -78,6 +78,8 @@ def test_data_that_is_gone_changed_or_other_is_an_error(
     spec = json.loads((run / "spec.json").read_text())
     spec["details"]["data"]["location"] = str(tmp_path / "gone")
     (run / "spec.json").write_text(json.dumps(spec))
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace(str(photos), str(tmp_path / "gone")))
     assert run_command(monkeypatch, str(run)) == 2
     assert "--data" in capsys.readouterr().err
     assert run_command(monkeypatch, str(run), "--data", str(moved)) == 0
@@ -98,9 +100,19 @@ def test_a_tie_within_the_tolerance_may_flip_and_nothing_else() -> None:
     assert tie.passed
     assert [flip["picture"] for flip in tie.flips] == ["a"]
     assert tie.top1_agreement == 0.5
-    loose = check(reference, [(1, outputs((0.4, 0.6), (0.9, 0.1)))], ["a", "b"], 0.1)
-    assert not loose.passed
-    assert "change their class" in loose.reason or "differ" in loose.reason
+    apart = outputs((0.50008, 0.49992), (0.9, 0.1))
+    flipped = check(apart, [(1, outputs((0.49999, 0.50001), (0.9, 0.1)))], ["a", "b"], 1e-4)
+    assert flipped.probabilities["max"] <= 1e-4
+    assert not flipped.passed
+    assert "change their class" in flipped.reason
+
+
+def test_a_saturated_softmax_does_not_hide_other_logits() -> None:
+    same = np.array([[1.0, 0.0]], np.float32)
+    reference = Outputs(np.array([[40.0, 0.0]], np.float32), same)
+    result = check(reference, [(1, Outputs(np.array([[44.0, 0.0]], np.float32), same))], ["a"], 1e-4)
+    assert result.probabilities["max"] == 0
+    assert "logits differ" in result.reason
 
 
 def test_the_worst_batch_size_counts() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cnn_infer.files import printable
 from cnn_infer.pixels import to_pixels
 from cnn_infer.spec import Spec
 from cnn_train.cache import store
@@ -321,7 +322,7 @@ def test_names_that_are_not_utf8(tree: Path, load: Callable[..., Dataset]) -> No
     (tree / "new.bmp").rename(name)
     for _ in range(2):
         dataset = load(tree)
-        assert name in dataset.train.names
+        assert printable(name) in dataset.train.names
     Path(name).write_bytes(b"")
     with pytest.raises(DataError, match=r"\\xff\\xfe"):
         load(tree, strict=True)

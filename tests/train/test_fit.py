@@ -48,6 +48,7 @@ def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(tmp_path: Pat
 
 
 def test_the_checkpoint_before_a_divergence_is_kept(run: Path) -> None:
+    (run / "report.json").unlink()
     config, checkpoint = run / "config.toml", run / "checkpoint.pt"
     text = config.read_text().replace("epochs = 3", "epochs = 6")
     assert f"lr = {Config.load(config).lr}" in text

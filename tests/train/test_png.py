@@ -38,12 +38,20 @@ def test_colour_pictures_are_equal_to_the_test_split(photos: Path, tmp_path: Pat
 
 def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "stale.png").write_bytes(b"")
+    (tmp_path / "other" / "000000.png").write_bytes(b"")
     with pytest.raises(RunError, match=r"other is not empty: pass --overwrite .* --test-pictures"):
         write_test_pictures(digits, tmp_path / "other")
-    assert (tmp_path / "other" / "stale.png").exists()
+    assert not (tmp_path / "other" / "000000.png").read_bytes()
     write_test_pictures(digits, tmp_path / "other", overwrite=True)
     check(digits, tmp_path / "other")
+
+
+def test_what_is_no_test_picture_is_never_lost(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "work" / "deep").mkdir(parents=True)
+    (tmp_path / "work" / "deep" / "thesis.txt").write_text("years")
+    with pytest.raises(RunError, match=r"thesis.txt is no test picture and would be lost"):
+        write_test_pictures(digits, tmp_path / "work", overwrite=True)
+    assert (tmp_path / "work" / "deep" / "thesis.txt").read_text() == "years"
 
 
 @pytest.mark.parametrize("name", ["photos", "photos/red", "."])

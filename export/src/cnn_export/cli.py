@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from cnn_infer import console
+from cnn_infer.files import printable
 
 if TYPE_CHECKING:
     from cnn_export.exporting import Export, Int8
@@ -32,9 +33,7 @@ Then: cnn-infer FOLDER
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
-    default=0.2,
-    show_default=True,
-    help="Validation accuracy that int8 may lose, in percentage points.",
+    help="Validation accuracy that int8 may lose, in percentage points. Default: 0.2, or one net picture if more.",
 )
 @click.option(
     "--golden",
@@ -50,12 +49,13 @@ Then: cnn-infer FOLDER
     show_default=True,
     help="Training pictures that the int8 ranges come from.",
 )
+@click.version_option(package_name="cnn-export")
 def command(
     run: str | None,
     quantize: bool,
     data: str | None,
     tolerance: float,
-    max_drop: float,
+    max_drop: float | None,
     golden: int,
     calibration: int,
 ) -> None:
@@ -83,7 +83,7 @@ def command(
 def _lines(result: Export) -> list[str]:
     parity = result.parity
     lines = [
-        f"run            {result.run.path}",
+        f"run            {printable(result.run.path)}",
         f"parity         passed on {parity.images:,} test pictures at batch {', '.join(map(str, parity.batch_sizes))}",
         f"  logits       differ by at most {parity.logits['max']:.2g}, {parity.logits['mean']:.2g} on average",
         f"  probabilities differ by at most {parity.probabilities['max']:.2g} (tolerance {parity.tolerance:g})",
@@ -92,7 +92,8 @@ def _lines(result: Export) -> list[str]:
     ]
     if result.int8 is not None:
         lines += _int8_lines(result.int8)
-    return [*lines, f"ships          {result.ship}", f"wrote          {result.run.path}/export.json"]
+    lines += [f"ships          {printable(result.ship)}", f"wrote          {printable(result.run.path)}/export.json"]
+    return [*lines, "next           cnn-infer FOLDER, or copy what ships to the box"]
 
 
 def _int8_lines(int8: Int8) -> list[str]:

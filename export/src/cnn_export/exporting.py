@@ -18,7 +18,7 @@ from cnn_infer.atomic import write_bytes, write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
 from cnn_train import Dataset, Run, Split
-from cnn_train.evaluation import probabilities_of
+from cnn_train.evaluation import cross_entropy, probabilities_of
 from cnn_train.fit import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -37,7 +37,6 @@ REJECTED = "model.int8.rejected.onnx"
 REPORT = "export.json"
 
 TOLERANCE = 1e-4
-MAX_DROP = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def export(
     quantize: bool = False,
     data: str | os.PathLike[str] | None = None,
     tolerance: float = TOLERANCE,
-    max_drop: float = MAX_DROP,
+    max_drop: float | None = None,
     golden_pictures: int = golden.MAX_PICTURES,
     calibration_pictures: int = quantization.CALIBRATION_PICTURES,
 ) -> Export:
@@ -105,7 +104,8 @@ def export(
         quantize: Also make ``model.int8.onnx``; it ships only if it loses little and is faster here.
         data: Where the run's data set lies now, if it has moved.
         tolerance: Largest difference of a probability between PyTorch and the file.
-        max_drop: Validation accuracy that int8 may lose, in percentage points.
+        max_drop: Validation accuracy that int8 may lose, in percentage points; None for 0.2, or one net picture
+            where that is more.
         golden_pictures: Test pictures to carry inside for ``cnn-infer --verify``; 0 for none.
         calibration_pictures: Training pictures that the int8 ranges come from.
 
@@ -115,6 +115,8 @@ def export(
         GraphError: the network cannot be exported.
         ParityError: the file does not compute what was trained. Earlier files of the run stay as they are.
     """
+    if not 0 <= tolerance <= 1 or not 0 <= (0 if max_drop is None else max_drop) <= 100:
+        raise ExportError("the tolerance must be from 0 to 1 and the largest drop from 0 to 100 percentage points")
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
     source = open_run_source(run, data)
@@ -124,14 +126,13 @@ def export(
     reference = _reference(run, test)
     parity = _parity(run, candidate, test, reference, tolerance)
     certificate = _certificate(run, test, parity)
-    chosen = _golden(reference, test, golden_pictures)
-    spec = _described(run.spec, "fp32", certificate)
-    fp32 = _file(candidate, spec, test, chosen, reference.probabilities)
-    write_bytes(run.path / FP32, fp32)
-    int8 = None
+    pictures = _Golden(test.images, _golden_order(reference, test), golden_pictures)
+    fp32 = _file(run, candidate, _described(run.spec, "fp32", certificate), pictures, reference.probabilities)
+    files, int8 = {FP32: fp32}, None
     if quantize:
         dataset = read_dataset(run, source)
-        int8 = _int8(run, graph, fp32, dataset, test, chosen, certificate, max_drop, calibration_pictures)
+        int8, data_int8 = _int8(run, graph, fp32, dataset, test, pictures, certificate, max_drop, calibration_pictures)
+        files[int8.file] = data_int8
     ship = run.path / (INT8 if int8 is not None and int8.verdict.ships else FP32)
     result = Export(
         run=run,
@@ -142,24 +143,38 @@ def export(
         int8=int8,
         machine=machine.description(),
     )
+    _write(run, files, result)
+    return result
+
+
+def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:
+    """All that was made, at the end: what is interrupted before leaves the earlier export as it was."""
+    for name, content in files.items():
+        write_bytes(run.path / name, content)
     write_text(run.path / REPORT, result.to_json() + "\n")
     # what an earlier export of this run left and this one did not write is not of this model
-    written = {int8.file} if int8 is not None else set()
-    for name in {INT8, REJECTED, FAILED} - written:
-        (run.path / name).unlink(missing_ok=True)
-    return result
+    for name in sorted({INT8, REJECTED, FAILED} - files.keys()):
+        if (run.path / name).exists():
+            (run.path / name).unlink()
+            console.say(f"removed {run.path / name} of an earlier export")
 
 
 def _reference(run: Run, test: Split) -> Outputs:
     """What the trained network says of the test pictures: PyTorch, CPU, fp32."""
     logits = logits_of(run.network(), test.images, run.spec, torch.device("cpu"))
+    expected, found = run.report["test"]["loss"], cross_entropy(logits, test.labels)
+    # weights, normalisation and pixels are those that were tested, or this is another number
+    if not abs(found - expected) <= 1e-3 * max(1.0, expected):
+        reason = f"the network has a test loss of {found:.5g} here and had {expected:.5g} when it was trained"
+        raise parity_failure(run, reason, {"loss": found, "loss_in_training": expected})
     return Outputs(logits / np.float32(run.spec.temperature), probabilities_of(logits, run.spec.temperature))
 
 
 def _parity(run: Run, candidate: ModelProto, test: Split, reference: Outputs, tolerance: float) -> Parity:
     data = with_metadata(candidate, run.spec, {SPEC_KEY: run.spec.to_json()})
     model = open_model(data, device="cpu")
-    found = [(size, run_model(model, test.images, size, f"parity at batch {size}")) for size in (*BATCHES, FULL_BATCH)]
+    sizes = sorted({min(size, len(test.images)) for size in (*BATCHES, FULL_BATCH)})
+    found = [(size, run_model(model, test.images, size, f"parity at batch {size}")) for size in sizes]
     parity = check(reference, found, test.names, tolerance)
     if not parity.passed:
         raise parity_failure(run, parity.reason, asdict(parity))
@@ -181,11 +196,25 @@ def _certificate(run: Run, test: Split, parity: Parity) -> dict[str, Any]:
 
 
 def _described(spec: Spec, precision: str, certificate: Mapping[str, Any]) -> Spec:
-    return replace(spec, details={**spec.details, "precision": precision, "parity": certificate})
+    """The specification as it travels: with the certificate, without the places of the machine it was made on."""
+    data = {key: value for key, value in spec.details["data"].items() if key != "location"}
+    places = ("data", "data_dir", "cache")
+    settings = {key: value for key, value in spec.details["settings"].items() if key not in places}
+    details = {**spec.details, "data": data, "settings": settings, "precision": precision, "parity": certificate}
+    return replace(spec, details=details)
 
 
-def _golden(reference: Outputs, test: Split, most: int) -> NDArray[np.int64]:
-    """Test pictures to carry inside: the classes in turn, right ones with a clear margin first."""
+@dataclass(frozen=True)
+class _Golden:
+    """Test pictures, the order in which they are to be carried inside, and how many at most."""
+
+    images: NDArray[np.uint8]
+    order: NDArray[np.int64]
+    most: int
+
+
+def _golden_order(reference: Outputs, test: Split) -> NDArray[np.int64]:
+    """The classes in turn, right ones with a clear margin first; some more than fit, since some are too large."""
     ranked = np.sort(reference.probabilities, axis=1)
     clear = (ranked[:, -1] - ranked[:, -2] > 0.2) & (reference.logits.argmax(axis=1) == test.labels)
     order = np.argsort(~clear, kind="stable")
@@ -195,20 +224,18 @@ def _golden(reference: Outputs, test: Split, most: int) -> NDArray[np.int64]:
         label = int(test.labels[index])
         turn[position] = turns.get(label, 0)
         turns[label] = turns.get(label, 0) + 1
-    return order[np.argsort(turn, kind="stable")][:most]
+    return order[np.argsort(turn, kind="stable")][: 8 * golden.MAX_PICTURES]
 
 
-def _file(
-    model: ModelProto, spec: Spec, test: Split, chosen: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> bytes:
+def _file(run: Run, model: ModelProto, spec: Spec, pictures: _Golden, probabilities: NDArray[np.float32]) -> bytes:
     """The bytes of a model with all its metadata, opened and replayed once before anyone sees them."""
-    packed = (
-        golden.pack(np.stack([test.images[index] for index in chosen]), probabilities[chosen]) if len(chosen) else "[]"
-    )
+    packed = golden.pack(pictures.images[pictures.order], probabilities[pictures.order], pictures.most)
     data = with_metadata(model, spec, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: packed})
     classifier = Classifier(data, device="cpu")
-    if len(chosen) and not all(replay.passed for replay in verify(classifier)):
-        raise ExportError("the exported file does not give the expected probabilities for its own golden pictures")
+    if packed != "[]" and not all(replay.passed for replay in verify(classifier)):
+        raise parity_failure(run, "the file does not give what it must for its own golden pictures", {})
+    if packed == "[]" and pictures.most:
+        console.say(f"no test picture fits into {golden.MAX_BYTES >> 10} KiB: the model carries none for --verify")
     return data
 
 
@@ -218,11 +245,11 @@ def _int8(
     fp32: bytes,
     dataset: Dataset,
     test: Split,
-    chosen: NDArray[np.int64],
+    pictures: _Golden,
     certificate: dict[str, Any],
-    max_drop: float,
+    max_drop: float | None,
     calibration_pictures: int,
-) -> Int8:
+) -> tuple[Int8, bytes]:
     picked = quantization.calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
     console.say(f"int8: calibrating on {len(picked):,} training pictures")
     quantized = keep_contract(quantization.quantize(graph, dataset.train.images[picked], run.spec), run.spec)
@@ -243,11 +270,9 @@ def _int8(
         "verdict": asdict(verdict),
     }
     spec = _described(run.spec, "int8", {**certificate, "fp32_against_int8": figures})
-    data = _file(quantized, spec, test, chosen, after.probabilities)
-    name = INT8 if verdict.ships else REJECTED
-    write_bytes(run.path / name, data)
-    return Int8(
-        file=name,
+    data = _file(run, quantized, spec, pictures, after.probabilities)
+    int8 = Int8(
+        file=INT8 if verdict.ships else REJECTED,
         bytes=len(data),
         calibration_pictures=len(picked),
         validation=validation,
@@ -256,3 +281,4 @@ def _int8(
         latency=latency,
         verdict=verdict,
     )
+    return int8, data

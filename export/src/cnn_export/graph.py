@@ -37,7 +37,9 @@ def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
         GraphError: the network cannot be exported, or the exporter wrote another opset than it was asked for.
     """
     example = torch.zeros(2, spec.channels, spec.height, spec.width)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of operators of other libraries
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -55,6 +57,8 @@ def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise GraphError(f"PyTorch cannot export this network: {reason}") from error
+    finally:
+        logger.setLevel(level)
     if program is None:
         raise GraphError("PyTorch's exporter returned nothing")
     model: ModelProto = program.model_proto

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,11 +14,24 @@ from cnn_infer.atomic import write_text
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
 from cnn_train.dataset import read_split
 from cnn_train.evaluation import pixel_digest
-from cnn_train.named import NAMED
 
 from cnn_export.errors import ExportError, ParityError
 
 FAILED = "export.failed.json"
+
+
+def recorded_data(run: Run) -> dict[str, Any]:
+    """What ``spec.json`` says of the data: ``location``, ``fingerprints`` of the three splits, ``test_pixels``.
+
+    Raises:
+        ExportError: it does not say all of it.
+    """
+    data = run.spec.details.get("data")
+    if isinstance(data, dict) and isinstance(data.get("fingerprints"), dict):
+        texts = (*data["fingerprints"].values(), data.get("test_pixels"), data.get("location") or "")
+        if set(data["fingerprints"]) == {"train", "val", "test"} and all(isinstance(text, str) for text in texts):
+            return data
+    raise ExportError(f"{run.path / 'spec.json'} is damaged, it does not say what the data was: train again")
 
 
 def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
@@ -26,11 +40,11 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
     Raises:
         ExportError: it is not there.
     """
-    config, location = run.config, run.spec.details["data"]["location"]
+    config, location = run.config, recorded_data(run).get("location")
     if data is not None:
         place = os.fspath(data)
     else:
-        place = config.data if config.data in NAMED or location is None else location
+        place = config.data if location is None or not os.path.isdir(location) else location
     try:
         return open_source(place, data_dir=config.data_dir, seed=config.seed)
     except DataError as error:
@@ -39,7 +53,7 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
 
 def read_test_split(run: Run, source: Source) -> Split:
     """The test pictures, decoded now from the files' bytes, and shown to be those of the run."""
-    data = run.spec.details["data"]
+    data = recorded_data(run)
     place = source.location or source.name
     if source.classes != run.spec.classes:
         raise ExportError(f"{place} has other classes than the run was trained on: pass --data with the run's data set")
@@ -51,7 +65,7 @@ def read_test_split(run: Run, source: Source) -> Split:
             run,
             "the test pictures decode to other pixels than the network was tested on "
             f"(filter {run.spec.filter}, Pillow {metadata.version('pillow')}; trained with Pillow "
-            f"{run.spec.details['versions']['pillow']})",
+            f"{run.spec.details.get('versions', {}).get('pillow', 'unknown')})",
             {},
         )
     return split
@@ -68,16 +82,25 @@ def read_dataset(run: Run, source: Source) -> Dataset:
         colour=spec.colour,
         cache=config.cache,
     )
-    for name, fingerprint in spec.details["data"]["fingerprints"].items():
+    for name, fingerprint in recorded_data(run)["fingerprints"].items():
         if dataset.fingerprints[name] != fingerprint:
             place = source.location or source.name
             raise ExportError(f"the {name} pictures in {place} are not those of the run: pass --data")
     return dataset
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become text."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def parity_failure(run: Run, reason: str, evidence: Mapping[str, Any]) -> ParityError:
     """Write the evidence and make the error that names it."""
     path = run.path / FAILED
     document = {"reason": reason, "parity": evidence, "machine": machine.description()}
-    write_text(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json.dumps(_finite(document), ensure_ascii=False, indent=2) + "\n")
     return ParityError(f"parity failed: {reason}; nothing was exported, the evidence is in {path}")

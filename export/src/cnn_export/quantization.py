@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from cnn_infer import machine
+from cnn_infer.model import LOGITS
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -73,7 +74,8 @@ def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> Mode
                 per_channel=True,
                 reduce_range=reduce_range,
                 calibrate_method=CalibrationMethod.MinMax,
-                nodes_to_exclude=[node.name for node in moves],
+                # where no fully connected layer makes the logits, temperature is a node of its own: logits stay float
+                nodes_to_exclude=[*(node.name for node in moves), f"{LOGITS}_scale"],
                 extra_options={
                     # logits come straight from the 32-bit sums
                     "OpTypesToExcludeOutputQuantization": ["Gemm"],

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+MAX_DROP = 0.2
+"""Percentage points of validation accuracy that int8 may lose unless told otherwise."""
+
 LATENCY_BATCHES = (1, 32)
 MIN_SECONDS = 0.6
 MIN_ROUNDS = 20
@@ -126,15 +129,15 @@ def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Latency:
     return Latency(len(batch), first, second, first / second, len(times[0]))
 
 
-def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float) -> Verdict:
+def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float | None = None) -> Verdict:
     """int8 ships when it costs at most ``max_drop`` percentage points of validation accuracy and is faster.
 
-    One net picture is always allowed: on a small validation split it is more than any sensible ``max_drop``.
+    None allows :data:`MAX_DROP`, or one net picture, which on a small validation split is more.
     """
-    allowed = max(max_drop, 100 / validation.images)
+    allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
     change = "loses" if validation.drop_points > 0 else "gains"
     drop = f"it {change} {abs(validation.drop_points):.2f} points on {validation.images:,} validation pictures"
-    limit = f"{allowed:.2f} allowed" + (", one net picture" if allowed > max_drop else "")
+    limit = f"{allowed:.2f} allowed" + (", one net picture" if max_drop is None and allowed > MAX_DROP else "")
     slower = [entry for entry in latencies if not entry.speedup > 1]
     speed = ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in latencies)
     # lost pictures are counted, not divided: 0.2 points of 5,000 are exactly 10 pictures

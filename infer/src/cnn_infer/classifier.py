@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
+from cnn_infer.files import printable
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.pixels import MAX_PIXELS, to_pixels
 from cnn_infer.stream import in_order
@@ -59,7 +60,8 @@ class Classifier:
     """An exported model, ready to classify. Thread-safe; may be used as a context manager.
 
     Args:
-        model: An ``.onnx`` file that cnn-export wrote, its bytes, or an open :class:`~cnn_infer.Model`.
+        model: An ``.onnx`` file that cnn-export wrote, its bytes, or an open :class:`~cnn_infer.Model`, which keeps
+            the device and the threads that it was opened with.
         device: ``auto`` (CUDA where it comes up, else the CPU), ``cpu``, ``cuda``, ...
         threads: CPU threads of one call. To use all cores on many pictures, leave this at 1 and pass
             ``workers`` to :meth:`predict_many`: small models run faster so.
@@ -140,7 +142,13 @@ class Classifier:
             PictureError: the picture cannot be read.
             InputError: the argument is of another kind.
         """
-        return self.to_prediction(self.probabilities(self.pixels(picture)[None])[0])
+        try:
+            pixels = self.pixels(picture)
+        except PictureError as error:
+            if isinstance(picture, (str, os.PathLike)):
+                raise PictureError(f"{printable(picture)}: {error}") from error
+            raise
+        return self.to_prediction(self.probabilities(pixels[None])[0])
 
     @overload
     def predict_many(
@@ -155,10 +163,11 @@ class Classifier:
     def predict_many(
         self, pictures: Iterable[Any], *, batch_size: int = 32, workers: int = 1, errors: str = "raise"
     ) -> Iterator[Any]:
-        """Classify many pictures; answers come in the order of the pictures, as they are ready.
+        """Classify many pictures; answers come in the order of the pictures, as their batches are ready.
 
         Args:
-            pictures: Any iterable, also an endless one: only a few batches are read ahead.
+            pictures: Any iterable, also an endless one: only a few batches are read ahead. Arrays are read when
+                their batch is full, so a camera must not use one buffer for several of them.
             batch_size: Pictures that go through the model at once.
             workers: Threads; each decodes and classifies a batch of its own.
             errors: ``raise`` stops at a picture that cannot be read; ``yield`` gives the
@@ -168,6 +177,8 @@ class Classifier:
             PictureError: with ``errors="raise"``, at the position of the unreadable picture.
             InputError: an argument makes no sense, or a picture is none.
         """
+        if isinstance(pictures, (str, bytes, os.PathLike)):
+            raise InputError("predict_many takes several pictures: for one, call predict")
         if errors not in ("raise", "yield"):
             raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
         for answer in self.answers(pictures, batch_size=batch_size, workers=workers):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,8 +17,10 @@ from cnn_infer.atomic import replacing, write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report, Row, evaluate
+from cnn_infer.files import printable
 from cnn_infer.golden import verify
 from cnn_infer.model import DEVICES, newest_export
+from cnn_infer.pixels import EXTENSIONS
 from cnn_infer.rows import formatter
 from cnn_infer.spec import Spec
 
@@ -31,17 +33,26 @@ Examples:
 """
 
 
+MOST_PRINTED_CLASSES = 20
+COUNT = click.IntRange(1, 1 << 20)
+RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
+
+
 @click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=str))
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=str, readable=False))
 @click.option("--model", metavar="FILE", help="The .onnx file. Default: what the newest export under runs/ ships.")
 @click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Never falls back in silence."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures to a run of the model."
+    "--batch-size",
+    type=COUNT,
+    default=32,
+    show_default=True,
+    help="Pictures to a run of the model.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads. Default: every processor this process may use.")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name for each picture.")
+@click.option("--threads", type=COUNT, help="Threads. Default: every processor this process may use.")
+@click.option("--top", type=COUNT, default=5, show_default=True, help="Classes to name for each picture.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.0, help="Below this probability the answer is 'unknown'."
 )
@@ -51,11 +62,14 @@ Examples:
     type=click.Choice(["table", "jsonl", "csv"]),
     default="table",
     show_default=True,
-    help="Of the rows.",
+    help="Format of the rows.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows to this file.")
+@click.option("--output", type=RESULT_FILE, help="Write the rows to this file.")
 @click.option(
-    "--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here, as JSON."
+    "--report",
+    "report_file",
+    type=RESULT_FILE,
+    help="Write the report here, as JSON.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
 @click.option(
@@ -73,6 +87,7 @@ Examples:
     help="Replay the golden pictures inside the model; exit with 1 on a difference.",
 )
 @click.option("--info", is_flag=True, help="Print what the model knows of itself.")
+@click.version_option(package_name="cnn-infer")
 def command(
     paths: tuple[str, ...],
     model: str | None,
@@ -98,12 +113,9 @@ def command(
     """
     if not (paths or verifying or info):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
-    if output is not None and report_file is not None and output.absolute() == report_file.absolute():
-        raise click.UsageError("--output and --report name the same file")
-    for target in (output, report_file):
-        if target is not None and not target.absolute().parent.is_dir():
-            raise InputError(f"no such folder: {target.absolute().parent}")
-    classifier = Classifier(model or newest_export(), device=device, top=top, threshold=threshold)
+    model = model or str(newest_export())
+    _check_targets(output, report_file, model, paths)
+    classifier = Classifier(model, device=device, top=top, threshold=threshold)
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
@@ -112,7 +124,9 @@ def command(
         _verify(classifier)
     if not paths:
         return
-    with _row_writer(form, output, classifier.spec) as write, console.progress("classifying") as advance:
+    # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
+    bar = nullcontext(_no_bar) if output is None and sys.stdout.isatty() else console.progress("classifying")
+    with _row_writer(form, output, classifier.spec) as write, bar as advance:
 
         def on_row(row: Row) -> None:
             write(row)
@@ -134,6 +148,23 @@ def command(
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
         raise CheckError("none of the pictures could be read")
+
+
+def _check_targets(output: Path | None, report_file: Path | None, model: str, paths: tuple[str, ...]) -> None:
+    """Nothing that is read may be written over."""
+    sources = {os.path.realpath(path) for path in (model, *paths)}
+    targets = [target for target in (output, report_file) if target is not None]
+    for target in targets:
+        if not target.absolute().parent.is_dir():
+            raise InputError(f"no such folder: {printable(target.absolute().parent)}")
+        if os.path.realpath(target) in sources or target.suffix.lower() in EXTENSIONS | {".onnx"}:
+            raise InputError(f"{printable(target)} is a picture or a model: name another file for the results")
+    if len(targets) == 2 and os.path.realpath(targets[0]) == os.path.realpath(targets[1]):
+        raise InputError("--output and --report name the same file")
+
+
+def _no_bar(count: int) -> None:
+    """In place of a progress bar's advance."""
 
 
 @contextmanager
@@ -189,6 +220,7 @@ def _summary(report: Report, output: Path | None, report_file: Path | None) -> s
             f"  {row['support']:>7,}"
             for name, row in report.per_class.items()
         ]
+        lines += _confusion_lines(report)
         if report.unknown_folders:
             names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
             lines.append(f"folders that are no class of this model, not counted: {names}")
@@ -198,7 +230,21 @@ def _summary(report: Report, output: Path | None, report_file: Path | None) -> s
     return "\n".join(lines)
 
 
+def _confusion_lines(report: Report) -> list[str]:
+    """The confusion matrix where it fits a screen; the report file always has it."""
+    if report.confusion is None or report.per_class is None or len(report.confusion) > MOST_PRINTED_CLASSES:
+        return []
+    width = max(5, len(str(max(map(max, report.confusion)))) + 1)
+    names = list(report.per_class)
+    first = max(len("true"), *(len(name) for name in names))
+    head = "".join(f"{number:>{width}}" for number in range(len(names)))
+    rows = zip(names, report.confusion, strict=True)
+    return [
+        f"  {'true':<{first}}  {head}  predicted, by number in the order of the rows",
+        *(f"  {name:<{first}}  {''.join(f'{count:>{width}}' for count in row)}" for name, row in rows),
+    ]
+
+
 def main() -> None:
     """Entry point of the command."""
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
     console.main(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,10 @@ INTERRUPTED = 130
 def main(command: click.Command) -> None:
     """Run a command and leave the process with its exit code: the one place where errors become text."""
     name = command.name or "edgecnn"
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started this
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
     try:
         sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.Exit as left:
@@ -30,6 +35,8 @@ def main(command: click.Command) -> None:
         _fail(name, "interrupted", INTERRUPTED)
     except EdgeCNNError as error:
         _fail(name, str(error), error.exit_code)
+    except MemoryError:
+        _fail(name, "not enough memory: take a smaller size or batch size", EdgeCNNError.exit_code)
     except OSError as error:
         # Whatever of standard output could not be written must not be tried again on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,8 +45,13 @@ def main(command: click.Command) -> None:
 
 
 def _fail(name: str, text: str, code: int) -> None:
-    click.echo(f"{name}: {text}", err=True)
+    click.echo(f"{name}: {shown(text)}", err=True)
     sys.exit(code)
+
+
+def shown(text: str) -> str:
+    """One line: names may hold line breaks and terminal commands, which are shown, not obeyed."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from cnn_infer import machine
 from cnn_infer.classifier import Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
-from cnn_infer.files import find_pictures, parent_name, printable
+from cnn_infer.files import find_pictures, folder_name, parent_name, printable
 from cnn_infer.metrics import summarise
 
 
@@ -113,12 +114,15 @@ def evaluate(
             waiting.append(path)
             yield path
 
+    # a session's first run sets it up: it is no picture's latency
+    classifier.probabilities(np.zeros((1, *classifier.spec.shape), np.uint8))
     start = time.perf_counter()
-    for answer in classifier.answers(remembered(), batch_size=batch_size, workers=threads):
-        path = waiting.popleft()
-        tally.add(parent_name(path) if labels else None, answer)
-        if on_row is not None:
-            on_row(Row(printable(path), answer.prediction, str(answer.error) if answer.error else None))
+    with closing(classifier.answers(remembered(), batch_size=batch_size, workers=threads)) as answers:
+        for answer in answers:
+            path = waiting.popleft()
+            tally.add(parent_name(path) if labels else None, answer)
+            if on_row is not None:
+                on_row(Row(printable(path), answer.prediction, str(answer.error) if answer.error else None))
     seconds = time.perf_counter() - start
     if not tally.images:
         raise InputError("no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files")
@@ -152,7 +156,10 @@ class _Tally:
         if answer.prediction is None:
             self.errors += 1
             return
-        truth = self.index.get(folder) if folder is not None else None
+        truth = None
+        if folder is not None:
+            # training calls a class by a name that every system can give a folder; this one may have another
+            truth = self.index.get(folder, self.index.get(folder_name(folder)))
         if folder is not None and truth is None:
             self.folders[printable(folder)] += 1
         self.model_ms.append(answer.model_ms)

@@ -9,6 +9,9 @@ from pathlib import Path
 from cnn_infer.errors import InputError
 from cnn_infer.pixels import EXTENSIONS
 
+_FORBIDDEN = set('<>:"/\\|?*')
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[str]:
     """The picture files under ``paths``, in the order given, folders walked in sorted order.
@@ -89,3 +92,11 @@ def parent_name(path: str) -> str:
 def printable(path: str | os.PathLike[str]) -> str:
     """The path as text that any stream can hold: bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def folder_name(text: str) -> str:
+    """``text`` as a folder may be called on Linux, macOS and Windows: ``T-shirt/top`` becomes ``T-shirt-top``."""
+    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in text).strip(" ").rstrip(". ")
+    if not safe or safe.startswith(".") or safe.split(".")[0].strip().lower() in _RESERVED:
+        return f"_{safe}"
+    return safe

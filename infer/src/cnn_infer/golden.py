@@ -47,10 +47,12 @@ class Replay:
 def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit: int = MAX_PICTURES) -> str:
     """The metadata text for ``pictures``, uint8 (n, h, w, c), and their ``probabilities``, float32 (n, classes).
 
-    Takes the first ``limit`` that fit in :data:`MAX_BYTES`.
+    Takes the first ``limit`` that fit in :data:`MAX_BYTES` together; large ones are passed over.
     """
     packed: list[dict[str, object]] = []
-    for picture, row in zip(pictures[:limit], probabilities[:limit], strict=True):
+    for picture, row in zip(pictures, probabilities, strict=True):
+        if len(packed) == limit:
+            break
         stream = io.BytesIO()
         Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(stream, "PNG", optimize=True)
         entry: dict[str, object] = {
@@ -58,7 +60,7 @@ def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit:
             "probabilities": [round(float(value), 7) for value in row],
         }
         if len(json.dumps([*packed, entry])) > MAX_BYTES:
-            break
+            continue
         packed.append(entry)
     return json.dumps(packed)
 
@@ -80,7 +82,7 @@ def verify(classifier: Classifier) -> Sequence[Replay]:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, EdgeCNNError) as error:
         raise ModelError(f"the model's golden pictures are damaged: {error}") from error
     if not entries:
-        raise ModelError("the model carries no golden pictures: it was exported with --golden 0")
+        raise ModelError("the model carries no golden pictures: they were too large, or left out with --golden 0")
     return [_compare(classifier, *pair, tolerance) for pair in zip(expected, found, strict=True)]
 
 

@@ -110,8 +110,8 @@ def newest_export(runs: str | os.PathLike[str] = "runs") -> Path:
             f"no exported model under {runs}/: run cnn-train and cnn-export first, or pass --model FILE.onnx"
         )
     try:
-        return reports[-1].parent / str(json.loads(reports[-1].read_text())["ship"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return reports[-1].parent / str(json.loads(reports[-1].read_text(encoding="utf-8"))["ship"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{reports[-1]} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx"
         ) from error
@@ -147,6 +147,8 @@ def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         return "model", source
     path, name = Path(source), printable(source)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelError(f"the model is not a file: {name}")
         if path.stat().st_size > MAX_MODEL_BYTES:
             raise ModelError(f"the model is larger than {MAX_MODEL_BYTES >> 30} GiB: {name}")
         return name, path.read_bytes()

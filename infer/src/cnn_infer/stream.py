@@ -27,7 +27,7 @@ def in_order(
     try:
         while batch := list(itertools.islice(remaining, chunk)):
             waiting.append(pool.submit(function, batch))
-            if len(waiting) > 2 * workers:
+            while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

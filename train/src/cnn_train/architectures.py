@@ -13,10 +13,6 @@ from torch import nn
 from cnn_train.errors import ConfigError
 from cnn_train.networks import PRESETS, preset
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-"""What torchvision's weights expect (pytorch.org/vision/stable/models.html): (pixel / 255 - mean) / deviation."""
-
 
 def build(name: str, *, classes: int, channels: int, size: tuple[int, int], dropout: float | None) -> nn.Module:
     """A network with fresh weights from torch's global generator.
@@ -56,7 +52,8 @@ def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: fl
     if name in PRESETS:
         raise ConfigError(f"--pretrained needs a torchvision model; {name} is trained from scratch")
     try:
-        state = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        state = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -65,9 +62,15 @@ def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: fl
         ) from error
     first_name, first = _first_convolution(name, network)
     own = network.state_dict()
+    unknown = (f"{first_name}.bias", "num_batches_tracked")  # ours alone; and a counter that older files lack
+    missing = [key for key in own if key not in state and not key.endswith(unknown)]
+    if missing:
+        raise ConfigError(f"torchvision's weights of {name} lack {missing[0]}: train it without --pretrained")
+    expected = weights.transforms()  # (pixel / 255 - mean) / deviation, for each channel
+    mean, deviation = torch.tensor(expected.mean), torch.tensor(expected.std)
     weight = state[f"{first_name}.weight"]
-    shift = (zero_point / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_DEVIATION)
-    gain = 1 / (255 * scale * torch.tensor(IMAGENET_DEVIATION))
+    shift = (zero_point / 255 - mean) / deviation
+    gain = 1 / (255 * scale * deviation)
     bias = (weight.sum(dim=(2, 3)) * shift).sum(dim=1) + state.get(f"{first_name}.bias", torch.zeros(len(weight)))
     weight = weight * gain[:, None, None]
     first.bias = nn.Parameter(bias)
@@ -131,4 +134,7 @@ def _try_out(name: str, network: nn.Module, classes: int, channels: int, size: t
         raise ConfigError(
             f"{name} does not return one tensor of (batch, classes), so it cannot keep the model contract"
         )
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except ValueError as error:
+        raise ConfigError(f"{name} cannot be stored as plain weights ({error})") from error

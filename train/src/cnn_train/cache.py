@@ -49,7 +49,10 @@ class Decoded:
 
 def user_cache() -> Path:
     """EdgeCNN's folder among this user's caches, as the system has it; it may not exist yet."""
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise DataError("there is no home folder for the cache: set HOME, or name a folder with --cache") from error
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"
     elif sys.platform == "win32":

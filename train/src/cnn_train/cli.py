@@ -21,7 +21,7 @@ Then: cnn-export --quantize
 @click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", required=False)
 @click.option("--model", help="nano, small (default), base, or a torchvision classification model.")
-@click.option("--pretrained", is_flag=True, default=None, help="Start from torchvision's weights.")
+@click.option("--pretrained/--no-pretrained", default=None, help="Start from torchvision's weights.")
 @click.option("--epochs", type=int, help="Default: by the number of pictures, 10 to 60.")
 @click.option("--batch-size", type=int, help="Default: 256, less for small sets; --lr follows it.")
 @click.option(
@@ -49,10 +49,11 @@ Then: cnn-export --quantize
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in --out, or the newest unfinished one.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out and --test-pictures.")
-@click.option("--strict", is_flag=True, default=None, help="An unreadable picture is an error.")
+@click.option("--strict/--no-strict", default=None, help="An unreadable picture is an error.")
 @click.option(
     "--test-pictures", type=click.Path(file_okay=False), metavar="DIR", help="Write the test split there as PNG files."
 )
+@click.version_option(package_name="cnn-train")
 def command(**options: Any) -> None:
     """Train a network on pictures and write a run folder with its weights, figures and plots.
 

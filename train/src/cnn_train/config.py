@@ -6,7 +6,7 @@ An option's value comes from the call or the command line, else from ``--config`
 
 from __future__ import annotations
 
-import math
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from cnn_infer.spec import Resize
 from cnn_train.augment import NAMES as AUGMENTATIONS
 from cnn_train.dataset import Dataset
 from cnn_train.errors import ConfigError
+from cnn_train.named import NAMED
 from cnn_train.networks import PRESETS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -136,19 +137,31 @@ def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: type(value) is int and least <= value < 2**63, f"a whole number of at least {least}"
 
 
-def _number(least: float, below: float = math.inf) -> tuple[Callable[[Any], bool], str]:
-    text = f"a number from {least:g}" + (f" to below {below:g}" if below < math.inf else "")
+def _number(least: float, below: float = 1e38) -> tuple[Callable[[Any], bool], str]:
+    text = f"a number from {least:g}" + (f" to below {below:g}" if below < 1e38 else "")
     return lambda value: type(value) in (int, float) and least <= value < below, text
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_of(names: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in names, f"one of {', '.join(names)}"
 
 
-_TEXT: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, str) and value != "", "a text")
+# a name that is not UTF-8 cannot be stored in TOML and JSON
+_TEXT: tuple[Callable[[Any], bool], str] = (
+    lambda value: isinstance(value, str) and value != "" and _is_utf8(value),
+    "a text, in UTF-8",
+)
 _SWITCH: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, bool), "true or false")
 _POSITIVE: tuple[Callable[[Any], bool], str] = (
-    lambda value: type(value) in (int, float) and 0 < value < math.inf,
+    lambda value: type(value) in (int, float) and 0 < value < 1e38,
     "a number above 0",
 )
 
@@ -216,7 +229,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     count = len(dataset.train.labels)
     batch_size, lr = _batch_size_and_rate(options, optimizer, count)
     return Config(
-        data=options.get("data", "digits"),
+        data=_absolute(options.get("data", "digits")),
         model=options.get("model", "small"),
         pretrained=options.get("pretrained", False),
         epochs=options.get("epochs", min(60, max(10, round(PICTURES_SEEN / count)))),
@@ -234,9 +247,14 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
         precision=options.get("precision", "auto"),
         strict=options.get("strict", False),
         dropout=options.get("dropout", 0.0 if options.get("model", "small") in PRESETS else None),
-        data_dir=options.get("data_dir"),
-        cache=options.get("cache"),
+        data_dir=options.get("data_dir") and os.path.abspath(options["data_dir"]),
+        cache=options.get("cache") and os.path.abspath(options["cache"]),
     )
+
+
+def _absolute(data: str) -> str:
+    """A folder's place from anywhere; a named set stays its name."""
+    return data if data in ("digits", *NAMED) else os.path.abspath(data)
 
 
 def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int) -> tuple[int, float]:
@@ -253,8 +271,8 @@ def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int)
 
 
 def _default_augmentations(dataset: Dataset) -> tuple[str, ...]:
-    # Classes named by one character are characters, and those change their meaning in a mirror.
-    characters = all(len(name) == 1 for name in dataset.source.classes)
+    # Classes named by a character or a number are likely to be signs, and those change their meaning in a mirror.
+    characters = all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
     flip = () if characters else ("flip",)
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)
@@ -273,8 +291,10 @@ def _augmentations(value: str | list[Any] | tuple[Any, ...], where: str) -> tupl
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"not a file: {path}")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error

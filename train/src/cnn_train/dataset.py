@@ -36,7 +36,7 @@ class Split:
     Attributes:
         images: uint8 (n, h, w, c), perhaps memory-mapped and read-only.
         labels: int64 (n,).
-        names: Path of each picture, or ``test[17]`` where there are no files.
+        names: Path of each picture, or ``test[17]`` where there are no files; what is not UTF-8 is escaped.
     """
 
     images: NDArray[np.uint8]
@@ -260,7 +260,7 @@ def _relative(source: Source, name: str) -> Sequence[str]:
 def _split(records: Records, name: str, found: disk.Decoded) -> Split:
     pictures = records.pictures
     files = not isinstance(pictures, np.ndarray)
-    names = [str(pictures[at]) if files else f"{name}[{at}]" for at in found.kept]
+    names = [printable(str(pictures[at])) if files else f"{name}[{at}]" for at in found.kept]
     return Split(found.images, records.labels[found.kept], names)
 
 

@@ -29,8 +29,8 @@ def pick_device(name: str) -> tuple[torch.device, str]:
     return torch.device(name), "asked for"
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type that convolutions compute in for ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+def pick_precision(name: str, device: torch.device) -> tuple[str, torch.dtype]:
+    """The name and the type that convolutions compute in for ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
     ``auto`` is bf16 where the processor's flags or the card say that it has bf16 arithmetic, fp16 on older
     CUDA cards, else fp32.
@@ -46,4 +46,4 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
         else:
             has_bf16 = not machine.cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
             name = "bf16" if device.type == "cpu" and has_bf16 else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return name, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

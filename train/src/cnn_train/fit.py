@@ -28,7 +28,8 @@ WARM_UP = 0.15
 line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
 
 MOMENTUM = 0.9
-EVALUATION_BATCH = 500
+EVALUATION_PIXELS = 1 << 19
+"""Pixels to a batch of evaluation: some hundreds of small pictures, ten of 224 x 224."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> T
 def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> NDArray[np.float32]:
     """Logits at temperature 1 in fp32, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c)."""
     network.eval()
+    size = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     # cuDNN would round fp32 convolutions to TF32
     with torch.backends.cudnn.flags(allow_tf32=False):
         parts = [
-            network(to_input(pictures[start : start + EVALUATION_BATCH], spec, device)).float().cpu()
-            for start in range(0, len(pictures), EVALUATION_BATCH)
+            network(to_input(pictures[start : start + size], spec, device)).float().cpu()
+            for start in range(0, len(pictures), size)
         ]
     result: NDArray[np.float32] = torch.cat(parts).numpy()
     return result

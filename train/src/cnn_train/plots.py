@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,8 @@ MOST_NAMED_CLASSES = 60
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as stream:
+    with replacing(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of characters that the font lacks: they become boxes
         figure.savefig(stream, format="png", dpi=110)
 
 
@@ -73,7 +75,7 @@ def mistakes(
     path: Path,
     most: int = 24,
 ) -> None:
-    """The most confident wrong test pictures, with the true and the predicted class.
+    """The most confident wrong test pictures, with the true and the predicted class; if none, the least certain.
 
     Args:
         pictures: uint8 (n, h, w, c).
@@ -83,17 +85,20 @@ def mistakes(
         path: The PNG file.
         most: Pictures to show.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:most]
+    if len(wrong):
+        chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+        more = f"; the {len(chosen)} most confident" if len(wrong) > most else ""
+        heading = f"{len(wrong):,} of {len(labels):,} test pictures are wrong{more}"
+    else:
+        chosen = np.argsort(confidence, kind="stable")[:most]
+        heading = f"all {len(labels):,} test pictures are right; the {len(chosen)} least certain"
     captions = [
-        f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {probabilities[index].max():.0%}"
+        f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {confidence[index]:.0%}"
         for index in chosen
     ]
-    heading = f"{len(wrong):,} of {len(labels):,} test pictures are wrong" + (
-        f"; the {len(chosen)} most confident" if len(wrong) > most else ""
-    )
-    _grid(pictures[chosen], captions, heading, path, colour=WRONG)
+    _grid(pictures[chosen], captions, heading, path, colour=WRONG if len(wrong) else "black")
 
 
 def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
@@ -120,4 +125,5 @@ def _grid(
 
 
 def _short(name: str, most: int = 18) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    short = name if len(name) <= most else name[: most - 1] + "…"
+    return short.replace("$", r"\$")  # matplotlib would read formulas between two of them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,11 +14,11 @@ from cnn_train.dataset import Dataset, Split
 from cnn_train.errors import RunError
 
 
-def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
-    """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
+def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that :func:`write_test_pictures` would take something away from.
 
     Raises:
-        RunError: the folder holds something already and ``overwrite`` is off, or that is the data set.
+        RunError: it holds something and ``overwrite`` is off, or anything but test pictures, or is the data set's.
     """
     location, place = dataset.source.location, folder.resolve()
     if location is not None and folder.exists():
@@ -28,6 +29,20 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
         raise RunError(
             f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"
         )
+    if folder.exists():
+        files = (path for path in folder.rglob("*") if not path.is_dir())
+        foreign = next((path for path in files if not re.fullmatch(r"\d{6,}\.png", path.name)), None)
+        if foreign is not None:
+            raise RunError(f"{foreign} is no test picture and would be lost: name another folder for --test-pictures")
+
+
+def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
+    """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
+
+    Raises:
+        RunError: as :func:`check_folder`.
+    """
+    check_folder(dataset, folder, overwrite=overwrite)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.", suffix=".partial"))
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from cnn_infer.atomic import replacing, write_bytes, write_text
+from cnn_infer.atomic import write_bytes, write_text
 from cnn_infer.errors import ModelError
 from cnn_infer.spec import Spec
 from torch import nn
@@ -131,7 +131,8 @@ class Run:
             fit_biases(network, state)
             network.load_state_dict(state)
         except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-            raise RunError(f"{self.path / WEIGHTS} is damaged or of another network: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{self.path / WEIGHTS} is damaged or of another network: {reason}") from error
         return network.eval()
 
 
@@ -153,6 +154,13 @@ def _newest(root: str | os.PathLike[str], name: str) -> list[Path]:
     return [path.parent for path in found]
 
 
+def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
+    """Refuse a run folder that holds something, unless it may be overwritten. Raises :class:`RunError`."""
+    path = None if out is None else Path(out)
+    if path is not None and path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it")
+
+
 def create(out: str | os.PathLike[str] | None, data: str, *, overwrite: bool) -> Path:
     """Make the run folder: ``out``, or ``runs/TIMESTAMP-DATA``.
 
@@ -165,10 +173,7 @@ def create(out: str | os.PathLike[str] | None, data: str, *, overwrite: bool) ->
         path = _unused(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()) and not overwrite:
-            raise RunError(
-                f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it"
-            )
+        check_out(path, overwrite=overwrite)
         for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES, *EXPORTS):
             (path / name).unlink(missing_ok=True)
     except OSError as error:
@@ -188,8 +193,9 @@ def _unused(path: Path) -> Path:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write it whole or not at all."""
     document = {"format": CHECKPOINT_FORMAT, **vars(checkpoint), "epochs": [vars(epoch) for epoch in checkpoint.epochs]}
-    with replacing(path / CHECKPOINT) as stream:
-        torch.save(document, stream)
+    stream = io.BytesIO()  # torch's own writer hides why a disk refuses
+    torch.save(document, stream)
+    write_bytes(path / CHECKPOINT, stream.getvalue())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

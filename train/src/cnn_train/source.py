@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cnn_infer.files import find_pictures, printable
+from cnn_infer.files import find_pictures, folder_name, printable
 from cnn_infer.pixels import EXTENSIONS
 
 from cnn_train.errors import DataError
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 MAX_VALIDATION = 5000
 """A validation split that is set aside has a tenth of the training pictures, and no more than this."""
-
-_FORBIDDEN = set('<>:"/\\|?*')
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -249,14 +246,6 @@ def _pictures_directly_in(folder: Path) -> int:
 def _strays(folder: Path) -> list[str]:
     count = _pictures_directly_in(folder)
     return [f"left out: {count:,} pictures that lie in {printable(folder)} outside of any class"] if count else []
-
-
-def folder_name(text: str) -> str:
-    """``text`` as a folder may be called on Linux, macOS and Windows: ``T-shirt/top`` becomes ``T-shirt-top``."""
-    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in text).strip(" ").rstrip(". ")
-    if not safe or safe.startswith(".") or safe.split(".")[0].strip().lower() in _RESERVED:
-        return f"_{safe}"
-    return safe
 
 
 def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -28,13 +28,14 @@ from cnn_train.device import pick_device, pick_precision
 from cnn_train.errors import RunError, TrainingInterruptedError
 from cnn_train.evaluation import fit_temperature, metrics_of, pixel_digest, probabilities_of
 from cnn_train.fit import Epoch, Fit, logits_of, to_input
-from cnn_train.png import write_test_pictures
+from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.run import (
     CONFIG,
     REPORT,
     SPEC,
     Checkpoint,
     Run,
+    check_out,
     create,
     fit_biases,
     load_checkpoint,
@@ -80,15 +81,21 @@ def train(
         path = Path(out) if out is not None else newest_unfinished()
         return _resume(path, given, test_pictures, overwrite=overwrite)
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
+    # what can be refused at once is refused before thousands of pictures are decoded
+    pick_device(wanted.get("device", "auto"))
+    check_out(out, overwrite=overwrite)
     dataset = _dataset(wanted)
     settings = resolve(wanted, dataset)
     device, _ = pick_device(settings.device)
-    pick_precision(settings.precision, device)
+    # what auto came to is part of what makes the weights: a resumed run must not take another
+    settings = replace(settings, device=device.type, precision=pick_precision(settings.precision, device)[0])
     torch.manual_seed(settings.seed)
     network = _network(settings, dataset)
     spec = _spec(settings, dataset)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
+    if test_pictures is not None:
+        check_folder(dataset, Path(test_pictures), overwrite=overwrite)
     path = create(out, dataset.source.name, overwrite=overwrite)
     settings.save(path / CONFIG)
     if test_pictures is not None:
@@ -178,9 +185,10 @@ def _spec(settings: Config, dataset: Dataset) -> Spec:
     )
 
 
-def _mean_and_deviation(images: NDArray[np.uint8], block: int = 4096) -> tuple[float, float]:
-    """Of all pixel values, from their histogram: exact, and a block of pictures in memory at a time."""
+def _mean_and_deviation(images: NDArray[np.uint8]) -> tuple[float, float]:
+    """Of all pixel values, from their histogram: exact, and a few megabytes of pictures in memory at a time."""
     counts = np.zeros(256, np.int64)
+    block = max(1, (4 << 20) // images[0].size)
     for start in range(0, len(images), block):
         counts += np.bincount(images[start : start + block].ravel(), minlength=256)
     values = np.arange(256)
@@ -192,8 +200,9 @@ def _fit_and_report(
     path: Path, settings: Config, dataset: Dataset, spec: Spec, network: nn.Module, checkpoint: Checkpoint | None
 ) -> Run:
     device, why = pick_device(settings.device)
-    precision = pick_precision(settings.precision, device)
-    name = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
+    name, precision = pick_precision(settings.precision, device)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
     weights = sum(parameter.numel() for parameter in network.parameters())
     console.say(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
     if checkpoint is not None:
@@ -231,7 +240,7 @@ def _fit_and_report(
     test = report["test"]
     console.say(
         f"test: accuracy {test['accuracy']:.2%}, macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} "
-        f"on {test['images']:,} pictures\nwrote {path}/"
+        f"on {test['images']:,} pictures\nwrote {path}/\nnext: cnn-export --quantize"
     )
     return run
 
@@ -279,10 +288,10 @@ def _evaluate(path: Path, network: nn.Module, device: torch.device, dataset: Dat
     summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
     versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "torchvision", "pillow", "numpy")}
     details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
+    save_weights(path, network)
+    write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
     plots.confusion(np.array(test["confusion"]), spec.classes, path / "confusion.png", title)
     probabilities = probabilities_of(logits, temperature)
     plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
-    save_weights(path, network)
-    write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     return {"test": test, "validation": validation, "temperature": temperature}
