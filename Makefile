@@ -34,6 +34,7 @@ check:
 
 # One command for all three: they are not published, so none may be looked for in a registry.
 $(READY): infer/pyproject.toml train/pyproject.toml export/pyproject.toml requirements-dev.txt | check
+	@echo "installing PyTorch and the rest into $(VENV): some minutes, about 6 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e 'infer[cpu]' -e train -e export -r requirements-dev.txt
 	touch $(READY)

@@ -37,6 +37,7 @@ def main(folder: Path) -> None:
         f"\nlatency: {latency['total']['p50']:.3f} ms a picture (p99 {latency['total']['p99']:.3f}), "
         f"the model {latency['model']['p50']:.3f} ms of it; {found['machine']}"
         f"\nlook at: {run}/curves.png confusion.png mistakes.png samples.png"
+        "\nnext: . .venv/bin/activate && cnn-train --help"
     )
 
 

@@ -87,6 +87,17 @@ def test_golden_zero_keeps_private_pictures_out(run: Run) -> None:
     assert json.loads(metadata["cnn.golden"]) == []
 
 
+def test_pictures_too_large_to_be_carried_are_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_infer.golden.MAX_BYTES", 100)
+    export(run)
+    metadata = {entry.key: entry.value for entry in onnx.load(run.path / "model.onnx").metadata_props}
+    assert json.loads(metadata["cnn.golden"]) == []
+
+
+def test_no_place_of_the_training_machine_travels(model: Path, photos: Path) -> None:
+    assert str(photos).encode() not in model.read_bytes()
+
+
 def test_the_first_quantised_convolution_reads_the_raw_bytes(exported: Path, tmp_path: Path) -> None:
     """In the graph that ONNX Runtime really runs there is no float node between the bytes and the logits."""
     options = onnxruntime.SessionOptions()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from cnn_export import cli, export, exporting
 from cnn_export.parity import Outputs, check
 from cnn_train import Run
@@ -68,6 +69,38 @@ def test_another_resize_filter_fails(
     assert run_command(monkeypatch, str(run.path)) == 1
     assert "decode to other pixels" in capsys.readouterr().err
     assert not (run.path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("what", ["weights", "scale"])
+def test_another_network_than_was_tested_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    if what == "weights":
+        state = safetensors.numpy.load_file(run.path / "model.safetensors")
+        state["head.weight"] = -state["head.weight"]
+        safetensors.numpy.save_file(state, run.path / "model.safetensors")
+    else:
+        spec = json.loads((run.path / "spec.json").read_text())
+        (run.path / "spec.json").write_text(json.dumps({**spec, "scale": spec["scale"] * 3}))
+    assert run_command(monkeypatch, str(run.path)) == 1
+    assert "test loss" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [None, 5, {}, {"fingerprints": {"test": "0"}, "test_pixels": "0"}])
+def test_a_specification_that_does_not_name_its_data_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: object
+) -> None:
+    spec = json.loads((run.path / "spec.json").read_text())
+    spec["details"]["data"] = data
+    (run.path / "spec.json").write_text(json.dumps(spec))
+    assert run_command(monkeypatch, str(run.path)) == 2
+    assert "does not say what the data was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--tolerance", "nan"), ("--max-drop", "nan"), ("--max-drop", "-1")])
+def test_limits_that_are_none_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch, option: str, value: str) -> None:
+    assert run_command(monkeypatch, str(run.path), option, value) == 2
+    assert not (run.path / "export.failed.json").exists()
 
 
 def test_data_that_is_gone_changed_or_other_is_an_error(

@@ -193,3 +193,14 @@ def test_eight_threads_share_one_classifier(rgb: Classifier) -> None:
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(work, range(8)):
             assert found == want
+
+
+@pytest.mark.parametrize("one", ["photo.jpg", b"bytes", Path("photo.jpg")])
+def test_one_picture_is_not_many(rgb: Classifier, one: object) -> None:
+    with pytest.raises(InputError, match="for one, call predict"):
+        next(rgb.predict_many(one))  # type: ignore[arg-type]
+
+
+def test_an_unreadable_picture_is_named(rgb: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match=r"absent\.jpg: cannot read it: No such file"):
+        rgb.predict(tmp_path / "absent.jpg")

@@ -108,6 +108,33 @@ def test_all_paths_are_looked_at_before_work_begins(
     assert refused("a.png", "absent", *model) == "cnn-infer: no such file or folder: absent"
 
 
+@pytest.mark.parametrize("option", ["--output", "--report"])
+@pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png"])
+def test_what_is_read_is_not_written_over(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    picture(tmp_path / "in" / "b.png", "red")
+    shutil.copy(models / "rgb.onnx", tmp_path / "model.onnx")
+    before = (tmp_path / name).read_bytes()
+    assert "is a picture or a model" in refused("a.png", "in", "--model", "model.onnx", option, name)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_closed_standard_output_is_no_traceback(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], environment: dict[str, str]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    command = f"'{sys.executable}' -m cnn_infer a.png --model '{models / 'rgb.onnx'}' --report r.json"
+    for closed in (">&-", "2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {closed}"], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+    assert (tmp_path / "r.json").exists()
+
+
 def test_rows_and_report_do_not_share_a_file(
     tmp_path: Path, models: Path, picture: Callable[..., Path], cli: Run
 ) -> None:

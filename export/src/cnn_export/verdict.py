@@ -135,8 +135,15 @@ def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float
     None allows :data:`MAX_DROP`, or one net picture, which on a small validation split is more.
     """
     allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
-    change = "loses" if validation.drop_points > 0 else "gains"
-    drop = f"it {change} {abs(validation.drop_points):.2f} points on {validation.images:,} validation pictures"
+    points = f"{abs(validation.drop_points):.2f} points"
+    change = (
+        f"loses {points}"
+        if validation.drop_points > 0
+        else f"gains {points}"
+        if validation.drop_points
+        else "loses nothing"
+    )
+    drop = f"it {change} on {validation.images:,} validation pictures"
     limit = f"{allowed:.2f} allowed" + (", one net picture" if max_drop is None and allowed > MAX_DROP else "")
     slower = [entry for entry in latencies if not entry.speedup > 1]
     speed = ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in latencies)
