@@ -48,6 +48,6 @@ def test_siblings_are_pinned_to_the_same_version(part: str) -> None:
     expected = {
         "infer": set(),
         "train": {"cnn-infer==VERSION"},
-        "export": {"cnn-infer[cpu]==VERSION", "cnn-train==VERSION"},
+        "export": {"cnn-infer==VERSION", "cnn-train==VERSION"},
     }[part]
     assert siblings == {entry.replace("VERSION", project["version"]) for entry in expected}
