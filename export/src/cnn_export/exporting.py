@@ -22,6 +22,7 @@ from cnn_train.evaluation import cross_entropy, probabilities_of
 from cnn_train.fit import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto
+from torch import nn
 
 from cnn_export import quantization
 from cnn_export.errors import ExportError
@@ -29,6 +30,7 @@ from cnn_export.graph import float_graph, keep_contract, with_metadata
 from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, find_flips
 from cnn_export.parity import run as run_model
 from cnn_export.provenance import FAILED, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.selection import classes_in_turn
 from cnn_export.verdict import Difference, Latency, Verdict, compare, decide, measure
 
 FP32 = "model.onnx"
@@ -121,9 +123,10 @@ def export(
         run = Run.newest() if run is None else Run.open(run)
     source = open_run_source(run, data)
     test = read_test_split(run, source)
-    graph = float_graph(run.network(), run.spec)
+    network = run.network()
+    reference = _reference(run, network, test)  # before the exporter has had its hands on the network
+    graph = float_graph(network, run.spec)
     candidate = keep_contract(graph, run.spec)
-    reference = _reference(run, test)
     parity = _parity(run, candidate, test, reference, tolerance)
     certificate = _certificate(run, test, parity)
     pictures = _Golden(test.images, _golden_order(reference, test), golden_pictures)
@@ -159,9 +162,9 @@ def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:
             console.say(f"removed {run.path / name} of an earlier export")
 
 
-def _reference(run: Run, test: Split) -> Outputs:
+def _reference(run: Run, network: nn.Module, test: Split) -> Outputs:
     """What the trained network says of the test pictures: PyTorch, CPU, fp32."""
-    logits = logits_of(run.network(), test.images, run.spec, torch.device("cpu"))
+    logits = logits_of(network, test.images, run.spec, torch.device("cpu"))
     expected, found = run.report["test"]["loss"], cross_entropy(logits, test.labels)
     # weights, normalisation and pixels are those that were tested, or this is another number
     if not abs(found - expected) <= 1e-3 * max(1.0, expected):
@@ -218,13 +221,7 @@ def _golden_order(reference: Outputs, test: Split) -> NDArray[np.int64]:
     ranked = np.sort(reference.probabilities, axis=1)
     clear = (ranked[:, -1] - ranked[:, -2] > 0.2) & (reference.logits.argmax(axis=1) == test.labels)
     order = np.argsort(~clear, kind="stable")
-    turns: dict[int, int] = {}
-    turn = np.zeros(len(order), np.int64)
-    for position, index in enumerate(order):
-        label = int(test.labels[index])
-        turn[position] = turns.get(label, 0)
-        turns[label] = turns.get(label, 0) + 1
-    return order[np.argsort(turn, kind="stable")][: 8 * golden.MAX_PICTURES]
+    return classes_in_turn(test.labels, order)[: 8 * golden.MAX_PICTURES]
 
 
 def _file(run: Run, model: ModelProto, spec: Spec, pictures: _Golden, probabilities: NDArray[np.float32]) -> bytes:

@@ -23,6 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from cnn_export.errors import GraphError
 from cnn_export.graph import NORMALISED
 from cnn_export.passes import drop_bias_zero_points, leading_moves, strip_unused
+from cnn_export.selection import classes_in_turn
 
 CALIBRATION_PICTURES = 1024
 CALIBRATION_BATCH = 32
@@ -97,10 +98,4 @@ def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> Mode
 def calibration_set(labels: NDArray[np.int64], seed: int, most: int = CALIBRATION_PICTURES) -> NDArray[np.int64]:
     """Indices of at most ``most`` training pictures to calibrate on: the classes in turn, in seeded order."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.zeros(len(labels), np.int64)
-    seen: dict[int, int] = {}
-    for index in order:
-        label = int(labels[index])
-        turn[index] = seen.get(label, 0)
-        seen[label] = turn[index] + 1
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
+    return np.sort(classes_in_turn(labels, order)[:most])

@@ -84,6 +84,12 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
+def folders_holding(name: str, root: str | os.PathLike[str]) -> list[Path]:
+    """The folders right under ``root`` that hold a file ``name``; the one whose file was written last is the last."""
+    found = sorted(Path(root).glob(f"*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
+    return [path.parent for path in found]
+
+
 def parent_name(path: str) -> str:
     """The name of the folder that a file lies in, also for a bare or relative name."""
     return os.path.basename(os.path.dirname(path)) or Path(path).resolve().parent.name

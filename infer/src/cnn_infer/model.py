@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import DeviceError, InputError, ModelError
-from cnn_infer.files import printable
+from cnn_infer.files import folders_holding, printable
 from cnn_infer.spec import Spec
 
 if TYPE_CHECKING:
@@ -104,17 +104,16 @@ def newest_export(runs: str | os.PathLike[str] = "runs") -> Path:
     Raises:
         InputError: there is no finished export.
     """
-    reports = sorted(Path(runs).glob("*/export.json"), key=lambda path: (path.stat().st_mtime_ns, path))
-    if not reports:
+    exports = folders_holding("export.json", runs)
+    if not exports:
         raise InputError(
             f"no exported model under {runs}/: run cnn-train and cnn-export first, or pass --model FILE.onnx"
         )
+    report = exports[-1] / "export.json"
     try:
-        return reports[-1].parent / str(json.loads(reports[-1].read_text(encoding="utf-8"))["ship"])
+        return report.parent / str(json.loads(report.read_text(encoding="utf-8"))["ship"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{reports[-1]} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx"
-        ) from error
+        raise InputError(f"{report} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx") from error
 
 
 def _runtime() -> ModuleType:

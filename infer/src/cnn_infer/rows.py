@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from cnn_infer.console import shown
 from cnn_infer.evaluation import Row
 
 FIELDS = ("path", "label", "index", "probability", "top", "error")
@@ -52,12 +53,7 @@ def _csv_line(values: Sequence[object]) -> str:
 
 
 def _table_line(row: Row, width: int) -> str:
-    path = _shown(row.path)
+    path = shown(row.path)
     if row.prediction is None:
         return f"{'error':<{width}}  {'':>11}  {path}: {row.error}\n"
-    return f"{_shown(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"
-
-
-def _shown(name: str) -> str:
-    """A name may hold line breaks and terminal commands; a table shows them, it does not run them."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+    return f"{shown(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from cnn_infer.atomic import write_bytes, write_text
 from cnn_infer.errors import ModelError
+from cnn_infer.files import folders_holding
 from cnn_infer.spec import Spec
 from torch import nn
 
@@ -85,7 +86,7 @@ class Run:
         Raises:
             RunError: there is none.
         """
-        found = _newest(root, REPORT)
+        found = folders_holding(REPORT, root)
         if not found:
             raise RunError(f"no finished run under {root}/: run cnn-train first, or name a run folder")
         return cls.open(found[-1])
@@ -142,16 +143,10 @@ def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
     Raises:
         RunError: there is none.
     """
-    found = [path for path in _newest(root, CHECKPOINT) if not (path / REPORT).exists()]
+    found = [path for path in folders_holding(CHECKPOINT, root) if not (path / REPORT).exists()]
     if not found:
         raise RunError(f"no unfinished training under {root}/: name its folder with --out")
     return found[-1]
-
-
-def _newest(root: str | os.PathLike[str], name: str) -> list[Path]:
-    """The folders right under ``root`` that hold ``name``, the one whose file was written last at the end."""
-    found = sorted(Path(root).glob(f"*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
-    return [path.parent for path in found]
 
 
 def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
