@@ -95,7 +95,9 @@ def test_pictures_too_large_to_be_carried_are_left_out(run: Run, monkeypatch: py
 
 
 def test_no_place_of_the_training_machine_travels(model: Path, photos: Path) -> None:
-    assert str(photos).encode() not in model.read_bytes()
+    content = model.read_bytes()
+    assert str(photos).encode() not in content
+    assert b"networks.py" not in content
 
 
 def test_the_first_quantised_convolution_reads_the_raw_bytes(exported: Path, tmp_path: Path) -> None:

@@ -111,6 +111,9 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]))
     del graph.value_info[:]
     graph.name = "edgecnn"
+    # the exporter notes where each node came from, with the paths of this machine
+    for noted in (graph, *graph.node):
+        del noted.metadata_props[:]
     result.ir_version = IR_VERSION
     result.producer_name = "cnn-export"
     strip_unused(result)
