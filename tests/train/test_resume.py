@@ -82,10 +82,13 @@ def test_after_an_interrupt_and_a_kill_the_weights_are_those_of_one_training(
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
     for name in ("report.json", "spec.json"):
         first, second = (json.loads((folder / name).read_text()) for folder in (cut, whole))
-        ignored = ("seconds", "session_seconds")
+        ignored = ("seconds", "session_seconds", "seconds_with_preparation")
         assert {k: v for k, v in first.items() if k not in ignored} == {
             k: v for k, v in second.items() if k not in ignored
         }
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (cut, whole)]
+    assert reports[0]["seconds_with_preparation"] is None  # nobody knows how long the machine was off
+    assert reports[1]["seconds_with_preparation"] > reports[1]["seconds"]
     lines = [
         [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in text.splitlines()]
         for text in ((folder / "metrics.jsonl").read_text() for folder in (cut, whole))

@@ -106,7 +106,16 @@ class Run:
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The final figures, as in ``report.json``. Raises :class:`RunError` where the file is damaged."""
+        """The final figures, as in ``report.json``.
+
+        Of its times, ``seconds`` is the sum of the epochs, each with its validation, ``session_seconds`` reaches from
+        the first epoch of the last session to the final figures, and ``seconds_with_preparation`` from the call of
+        :func:`cnn_train.train`, before the data is opened, to the end of the last epoch: what a person waits for. It
+        is None for a training that was resumed.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         try:
             document: dict[str, Any] = json.loads((self.path / REPORT).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -28,6 +28,7 @@ from cnn_train.device import pick_device, pick_precision
 from cnn_train.errors import RunError, TrainingInterruptedError
 from cnn_train.evaluation import fit_temperature, metrics_of, pixel_digest, probabilities_of
 from cnn_train.fit import Epoch, Fit, logits_of, to_input
+from cnn_train.normalisation import mean_and_deviation
 from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.run import (
     CONFIG,
@@ -74,6 +75,7 @@ def train(
         RunError: the run folder is in the way, or there is nothing to resume.
         DivergedError: the loss became infinite or not a number; the last epoch's checkpoint is kept.
     """
+    start = time.perf_counter()
     given = checked({**({} if data is None else {"data": os.fspath(data)}), **options})
     if resume:
         if config is not None:
@@ -100,7 +102,7 @@ def train(
     settings.save(path / CONFIG)
     if test_pictures is not None:
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    return _fit_and_report(path, settings, dataset, spec, network, None)
+    return _fit_and_report(path, settings, dataset, spec, network, start)
 
 
 def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[str] | None, *, overwrite: bool) -> Run:
@@ -120,7 +122,7 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
     if test_pictures is not None:
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     network = _network(settings, dataset)
-    return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, checkpoint)
+    return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, None, checkpoint)
 
 
 def _dataset(options: dict[str, Any]) -> Dataset:
@@ -161,7 +163,7 @@ def _network(settings: Config, dataset: Dataset) -> nn.Module:
 
 def _spec(settings: Config, dataset: Dataset) -> Spec:
     """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
-    mean, deviation = _mean_and_deviation(dataset.train.images)
+    mean, deviation = mean_and_deviation(dataset.train.images)
     source = dataset.source
     return Spec(
         classes=source.classes,
@@ -185,19 +187,14 @@ def _spec(settings: Config, dataset: Dataset) -> Spec:
     )
 
 
-def _mean_and_deviation(images: NDArray[np.uint8]) -> tuple[float, float]:
-    """Of all pixel values, from their histogram: exact, and a few megabytes of pictures in memory at a time."""
-    counts = np.zeros(256, np.int64)
-    block = max(1, (4 << 20) // images[0].size)
-    for start in range(0, len(images), block):
-        counts += np.bincount(images[start : start + block].ravel(), minlength=256)
-    values = np.arange(256)
-    mean = float((counts * values).sum() / counts.sum())
-    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
-
-
 def _fit_and_report(
-    path: Path, settings: Config, dataset: Dataset, spec: Spec, network: nn.Module, checkpoint: Checkpoint | None
+    path: Path,
+    settings: Config,
+    dataset: Dataset,
+    spec: Spec,
+    network: nn.Module,
+    started: float | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Run:
     device, why = pick_device(settings.device)
     name, precision = pick_precision(settings.precision, device)
@@ -221,6 +218,7 @@ def _fit_and_report(
     start = time.perf_counter()
     plots.samples(*_augmented(fit), spec.classes, path / "samples.png")
     _run_epochs(path, fit, dataset, epochs)
+    trained = time.perf_counter()
     plots.curves(epochs, path / "curves.png")
     report = _evaluate(path, network, device, dataset, spec)
     report.update(
@@ -228,6 +226,7 @@ def _fit_and_report(
         epochs=len(epochs),
         seconds=sum(epoch.seconds for epoch in epochs),
         session_seconds=time.perf_counter() - start,
+        seconds_with_preparation=None if started is None else trained - started,
         device=device.type,
         precision=name,
         threads=torch.get_num_threads(),
