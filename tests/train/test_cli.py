@@ -13,7 +13,20 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 OPTIONS = (
     *("model", "pretrained", "epochs", "batch-size", "lr", "optimizer", "weight-decay", "dropout", "label-smoothing"),
-    *("augment", "size", "resize", "seed", "device", "precision", "config", "out", "cache", "data-dir", "resume"),
+    *(
+        "augment",
+        "balance",
+        "size",
+        "resize",
+        "seed",
+        "device",
+        "precision",
+        "config",
+        "out",
+        "cache",
+        "data-dir",
+        "resume",
+    ),
     *("overwrite", "strict", "test-pictures"),
 )
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_train import Config, ConfigError, Dataset, Run, Split
-from cnn_train.config import checked, read_options, resolve
+from cnn_train.config import resolve
+from cnn_train.options import Options, checked, read_options
 
 INVALID = {
     "data": ("", 3),
@@ -20,6 +21,7 @@ INVALID = {
     "dropout": (-0.1, 1, 1.5, float("nan"), "0.5"),
     "label_smoothing": (-0.1, 1.0, float("nan")),
     "augment": ("mirror", "flip,mirror", ["flip", "none"], [3], 5, ""),
+    "balance": ("yes", 1),
     "size": (3, 0, -28, 28.0, "28"),
     "resize": ("stretch", "CROP", 1),
     "seed": (-1, 1.5, "0", 2**63),
@@ -107,8 +109,6 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(option: str, value: obje
 
 
 def test_every_option_of_the_class_has_a_rule() -> None:
-    from cnn_train.config import Options
-
     assert {*INVALID} == {*Options.__annotations__, "data"}
 
 

@@ -13,7 +13,19 @@ import pytest
 from cnn_train import RunError, train
 from PIL import Image
 
-FLAGS = ("--model", "nano", "--epochs", "30", "--batch-size", "64", "--augment", "crop", "--dropout", "0.1")
+FLAGS = (
+    "--model",
+    "nano",
+    "--epochs",
+    "30",
+    "--batch-size",
+    "64",
+    "--augment",
+    "crop",
+    "--dropout",
+    "0.1",
+    "--balance",
+)
 TIMES = ("images_per_second", "seconds")
 
 

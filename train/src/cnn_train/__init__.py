@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnn_train.config import Config, Options
+    from cnn_train.config import Config
     from cnn_train.dataset import Dataset, Split, prepare
     from cnn_train.errors import ConfigError, DataError, DivergedError, RunError, TrainError, TrainingInterruptedError
+    from cnn_train.options import Options
     from cnn_train.run import Run
     from cnn_train.source import Source, open_source
     from cnn_train.training import train
@@ -36,7 +37,7 @@ __all__ = [
 # Names are loaded when they are first used: torch takes seconds, and --help or a mistyped option needs none of it.
 _MODULES = {
     "Config": "config",
-    "Options": "config",
+    "Options": "options",
     "Dataset": "dataset",
     "Split": "dataset",
     "prepare": "dataset",

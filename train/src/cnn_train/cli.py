@@ -35,6 +35,9 @@ Then: cnn-export --quantize
     "--augment", metavar="LIST", help="none, or out of flip,crop,rotate,cutout,colour. Default: suits the data."
 )
 @click.option(
+    "--balance/--no-balance", default=None, help="Draw every class equally often. Default: as the pictures are."
+)
+@click.option(
     "--size", type=int, help="Side in pixels. Default: the pictures' own where equal and at most 128, else 128."
 )
 @click.option("--resize", type=click.Choice(["squash", "crop", "pad"]), help="How to reach it. Default: crop.")

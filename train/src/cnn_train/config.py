@@ -7,25 +7,20 @@ An option's value comes from the call or the command line, else from ``--config`
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any
 
 import tomli_w
 from cnn_infer.atomic import write_text
 from cnn_infer.spec import Resize
 
-from cnn_train.augment import NAMES as AUGMENTATIONS
 from cnn_train.dataset import Dataset
 from cnn_train.errors import ConfigError
 from cnn_train.named import NAMED
 from cnn_train.networks import PRESETS
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+from cnn_train.options import checked, read_toml
 
 BATCH_SIZE = 256
 LEARNING_RATE = {"sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
@@ -36,29 +31,6 @@ WEIGHT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 0.05}
 
 PICTURES_SEEN = 600_000
 """Default length of a training in pictures: ten epochs of MNIST. Small sets get more epochs, up to 60."""
-
-
-class Options(TypedDict, total=False):
-    """What can be asked for; what is left out is decided by :func:`resolve`. Fields as in :class:`Config`."""
-
-    data_dir: str | None
-    model: str
-    pretrained: bool
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str
-    weight_decay: float
-    dropout: float
-    label_smoothing: float
-    augment: tuple[str, ...] | list[str] | str
-    size: int
-    resize: Resize
-    seed: int
-    device: str
-    precision: str
-    cache: str | None
-    strict: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +48,7 @@ class Config:
         weight_decay: Of weights; never of biases and norms.
         label_smoothing: 0 to below 1 (Szegedy et al., 2016, arXiv:1512.00567).
         augment: Out of :data:`cnn_train.augment.NAMES`, in any order; empty for none.
+        balance: Draw every class equally often.
         height: Rows of the network's input, in pixels.
         width: Columns of the network's input, in pixels.
         resize: ``squash``, ``crop`` or ``pad``.
@@ -98,6 +71,7 @@ class Config:
     weight_decay: float
     label_smoothing: float
     augment: tuple[str, ...]
+    balance: bool
     height: int
     width: int
     resize: Resize
@@ -121,7 +95,7 @@ class Config:
         Raises:
             ConfigError: the file is missing, damaged, or of another version.
         """
-        values = _read_toml(path)
+        values = read_toml(path)
         sides = {key: values.pop(key) for key in ("height", "width") if key in values}
         for key, side in sides.items():
             if type(side) is not int or side < 1:
@@ -130,92 +104,6 @@ class Config:
             return cls(**checked(values, f" in {path}"), **sides)
         except TypeError as error:
             raise ConfigError(f"{path} is of another version or incomplete: {error}") from error
-
-
-def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
-    # TOML and torch count in 64 bits
-    return lambda value: type(value) is int and least <= value < 2**63, f"a whole number of at least {least}"
-
-
-def _number(least: float, below: float = 1e38) -> tuple[Callable[[Any], bool], str]:
-    text = f"a number from {least:g}" + (f" to below {below:g}" if below < 1e38 else "")
-    return lambda value: type(value) in (int, float) and least <= value < below, text
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _one_of(names: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in names, f"one of {', '.join(names)}"
-
-
-# a name that is not UTF-8 cannot be stored in TOML and JSON
-_TEXT: tuple[Callable[[Any], bool], str] = (
-    lambda value: isinstance(value, str) and value != "" and _is_utf8(value),
-    "a text, in UTF-8",
-)
-_SWITCH: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, bool), "true or false")
-_POSITIVE: tuple[Callable[[Any], bool], str] = (
-    lambda value: type(value) in (int, float) and 0 < value < 1e38,
-    "a number above 0",
-)
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "data": _TEXT,
-    "data_dir": _TEXT,
-    "model": _TEXT,
-    "pretrained": _SWITCH,
-    "epochs": _whole(1),
-    "batch_size": _whole(2),  # batch norm has nothing to compare one picture with
-    "lr": _POSITIVE,
-    "optimizer": _one_of(OPTIMIZERS),
-    "weight_decay": _number(0),
-    "dropout": _number(0, 1),
-    "label_smoothing": _number(0, 1),
-    "augment": (lambda value: isinstance(value, (str, list, tuple)), "a list of names"),
-    "size": _whole(4),
-    "resize": _one_of(get_args(Resize)),
-    "seed": _whole(0),
-    "device": _one_of(DEVICES),
-    "precision": _one_of(PRECISIONS),
-    "cache": _TEXT,
-    "strict": _SWITCH,
-}
-
-
-def checked(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """The options that are set, each of a sensible type and value.
-
-    Raises:
-        ConfigError: an option is unknown or its value makes no sense; the text says which and what would.
-    """
-    result = {key: value for key, value in options.items() if value is not None}
-    for key, value in result.items():
-        if key not in _RULES:
-            raise ConfigError(f"unknown option {key!r}{where}: one of {', '.join(_RULES)}")
-        valid, text = _RULES[key]
-        if not valid(value):
-            raise ConfigError(f"{key} must be {text}, not {value!r}{where}")
-    if "augment" in result:
-        result["augment"] = _augmentations(result["augment"], where)
-    return result
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """The options in a TOML file: those of the command line, with ``_`` for ``-``.
-
-    A run's ``config.toml`` serves as well. Raises :class:`ConfigError` as :func:`checked`.
-    """
-    values = _read_toml(path)
-    height, width = values.pop("height", None), values.pop("width", None)
-    if height is not None and height == width:
-        values.setdefault("size", height)
-    return checked(values, f" in {path}")
 
 
 def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
@@ -239,6 +127,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
         weight_decay=options.get("weight_decay", WEIGHT_DECAY[optimizer]),
         label_smoothing=options.get("label_smoothing", 0.1),
         augment=options.get("augment", _default_augmentations(dataset)),
+        balance=options.get("balance", False),
         height=dataset.height,
         width=dataset.width,
         resize=options.get("resize", "crop"),
@@ -276,25 +165,3 @@ def _default_augmentations(dataset: Dataset) -> tuple[str, ...]:
     flip = () if characters else ("flip",)
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)
-
-
-def _augmentations(value: str | list[Any] | tuple[Any, ...], where: str) -> tuple[str, ...]:
-    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
-    if names == ["none"]:
-        return ()
-    unknown = [name for name in names if name not in AUGMENTATIONS]
-    if unknown:
-        text = f"augment must be none or a list out of {', '.join(AUGMENTATIONS)}"
-        raise ConfigError(f"{text}, not {', '.join(map(repr, unknown))}{where}")
-    return tuple(name for name in AUGMENTATIONS if name in names)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"not a file: {path}")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error

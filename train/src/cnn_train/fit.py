@@ -22,6 +22,7 @@ from cnn_train.augment import augment
 from cnn_train.config import Config
 from cnn_train.dataset import Split
 from cnn_train.errors import DivergedError
+from cnn_train.sampling import epoch_order
 
 WARM_UP = 0.15
 """Share of the steps over which the learning rate rises to its peak; then it falls to zero, both in a straight
@@ -145,7 +146,7 @@ class Fit:
         seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
-        order = np.random.default_rng([self.config.seed, number]).permutation(len(self.train.labels))
+        order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance)
         self.network.train()
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)

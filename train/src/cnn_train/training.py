@@ -6,7 +6,6 @@ import json
 import os
 import time
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -22,18 +21,19 @@ from torch import nn
 from cnn_train import plots
 from cnn_train.architectures import build, load_pretrained
 from cnn_train.augment import augment
-from cnn_train.config import Config, Options, checked, read_options, resolve
+from cnn_train.config import Config, resolve
 from cnn_train.dataset import Dataset, prepare
 from cnn_train.device import pick_device, pick_precision
 from cnn_train.errors import RunError, TrainingInterruptedError
-from cnn_train.evaluation import fit_temperature, metrics_of, pixel_digest, probabilities_of
-from cnn_train.fit import Epoch, Fit, logits_of, to_input
+from cnn_train.evaluation import pixel_digest
+from cnn_train.fit import Epoch, Fit, to_input
 from cnn_train.normalisation import mean_and_deviation
+from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
+from cnn_train.results import write_results
 from cnn_train.run import (
     CONFIG,
     REPORT,
-    SPEC,
     Checkpoint,
     Run,
     check_out,
@@ -43,8 +43,8 @@ from cnn_train.run import (
     newest_unfinished,
     save_checkpoint,
     save_metrics,
-    save_weights,
 )
+from cnn_train.sampling import imbalance
 from cnn_train.source import open_source
 
 
@@ -196,6 +196,9 @@ def _fit_and_report(
     started: float | None,
     checkpoint: Checkpoint | None = None,
 ) -> Run:
+    warnings: list[str] = []
+    if not settings.balance and (unequal := imbalance(dataset.train.labels, spec.classes)):
+        _warn(warnings, unequal)
     device, why = pick_device(settings.device)
     name, precision = pick_precision(settings.precision, device)
     if device.type == "cuda":
@@ -220,7 +223,7 @@ def _fit_and_report(
     _run_epochs(path, fit, dataset, epochs)
     trained = time.perf_counter()
     plots.curves(epochs, path / "curves.png")
-    report = _evaluate(path, network, device, dataset, spec)
+    report = write_results(path, network, device, dataset, spec)
     report.update(
         parameters=weights,
         epochs=len(epochs),
@@ -233,6 +236,7 @@ def _fit_and_report(
         machine=machine.description(),
         unreadable=[{"path": printable(file), "reason": reason} for file, reason in dataset.unreadable],
         notes=list(dataset.source.notes),
+        warnings=warnings,
     )
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     run = Run.open(path)
@@ -242,6 +246,12 @@ def _fit_and_report(
         f"on {test['images']:,} pictures\nwrote {path}/\nnext: cnn-export --quantize"
     )
     return run
+
+
+def _warn(warnings: list[str], text: str) -> None:
+    """Say it, and keep it for the report."""
+    console.say(f"warning: {text}")
+    warnings.append(text)
 
 
 def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> None:
@@ -275,22 +285,3 @@ def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.
     batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed))
     pixels = (batch / fit.spec.scale + fit.spec.zero_point).round().clamp(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).numpy(), fit.train.labels[chosen]
-
-
-def _evaluate(path: Path, network: nn.Module, device: torch.device, dataset: Dataset, spec: Spec) -> dict[str, Any]:
-    """Fit the temperature, measure the test split, and write the weights, the specification and the pictures."""
-    val_logits = logits_of(network, dataset.val.images, spec, device)
-    temperature = fit_temperature(val_logits, dataset.val.labels)
-    validation = metrics_of(val_logits, dataset.val.labels, spec.classes)
-    logits = logits_of(network, dataset.test.images, spec, device)
-    test = metrics_of(logits, dataset.test.labels, spec.classes)
-    summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
-    versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "torchvision", "pillow", "numpy")}
-    details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
-    save_weights(path, network)
-    write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
-    title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
-    plots.confusion(np.array(test["confusion"]), spec.classes, path / "confusion.png", title)
-    probabilities = probabilities_of(logits, temperature)
-    plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
-    return {"test": test, "validation": validation, "temperature": temperature}
