@@ -1,0 +1,91 @@
+"""The results of benchmarks/train.py as one picture: test accuracy against training time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {"nano": "#228833", "small": "#4477aa", "base": "#aa3377"}
+OTHER = "#777777"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What others reach; ``seconds`` is None where nobody says how long it took, then it is a line."""
+
+    data: str
+    name: str
+    accuracy: float
+    seconds: float | None
+    source: str
+
+
+PEERS = (
+    Peer("fashion-mnist", "plain net, 413k", 93.45, 258, "benchmarks/plain_net.py, 10 epochs, two Zen 4 cores"),
+    Peer(
+        "cifar10", "airbench94 with Muon", 88.6, 1070, "KellerJordan/cifar10-airbench in bf16 on two Zen 4 cores, JPEG"
+    ),
+    Peer("fashion-mnist", "2 convolutions, 113k", 92.2, None, "table of zalandoresearch/fashion-mnist"),
+    Peer("fashion-mnist", "DenseNet-BC, 768k", 95.4, None, "table of zalandoresearch/fashion-mnist"),
+    Peer("fashion-mnist", "WRN-28-10, 36M", 96.3, None, "table of zalandoresearch/fashion-mnist"),
+)
+
+
+def draw(files: list[Path], target: Path) -> None:
+    """One panel a data set; ours are dots with the deviation over seeds and the least and most time."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = [result for result in found if not result["more"]]
+    panels = sorted({result["data"] for result in found}, reverse=True)
+    if not panels:
+        sys.exit("nothing to draw: there is no train_*.json of an unchanged row")
+    figure = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for result in found:
+            if result["data"] == data:
+                _ours(axes, result)
+        for peer in PEERS:
+            if peer.data == data:
+                _peer(axes, peer)
+        axes.set(xscale="log", xlabel="training time (s)", ylabel="test accuracy (%)", title=data)
+        axes.margins(x=0.3, y=0.15)
+        axes.grid(alpha=0.3, which="both")
+    figure.savefig(target, format="png", dpi=90)
+
+
+def _ours(axes: Axes, result: dict[str, Any]) -> None:
+    accuracy, seconds = result["accuracy"], result["seconds"]
+    axes.errorbar(
+        seconds["median"],
+        100 * accuracy["mean"],
+        xerr=[[seconds["median"] - seconds["least"]], [seconds["most"] - seconds["median"]]],
+        yerr=100 * accuracy["deviation"],
+        fmt="o" if result["device"] == "cpu" else "D",
+        color=COLOURS.get(result["model"], "black"),
+        capsize=3,
+    )
+    where = f" on {result['card']}" if result["card"] else ""
+    _name(axes, seconds["median"], 100 * accuracy["mean"], f"{result['model']}, {_short(result['parameters'])}{where}")
+
+
+def _peer(axes: Axes, peer: Peer) -> None:
+    if peer.seconds is None:
+        axes.axhline(peer.accuracy, color=OTHER, linewidth=0.8, linestyle=":")
+        place = axes.get_yaxis_transform()
+        axes.text(0.01, peer.accuracy, peer.name, transform=place, fontsize=7, color=OTHER, va="bottom")
+        return
+    axes.plot(peer.seconds, peer.accuracy, "x", color=OTHER)
+    _name(axes, peer.seconds, peer.accuracy, peer.name)
+
+
+def _name(axes: Axes, seconds: float, accuracy: float, name: str) -> None:
+    axes.annotate(name, (seconds, accuracy), xytext=(5, -11), textcoords="offset points", fontsize=8)
+
+
+def _short(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"
