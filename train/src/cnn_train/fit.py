@@ -100,7 +100,7 @@ def _no_progress(count: int) -> None:
 def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:
     return DivergedError(
         f"{what} is {value} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
-        "lower --lr (or raise --batch-size with it), or train with --precision fp32"
+        "lower --lr or --weight-decay, or train with --precision fp32 where that is not set"
     )
 
 

@@ -9,8 +9,10 @@ import os
 import pickle
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.pt"
+LOCK = ".lock"
 PICTURES = ("curves.png", "confusion.png", "mistakes.png", "samples.png")
 EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
 """What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
@@ -161,36 +164,53 @@ def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
 def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
     """Refuse a run folder that holds something, unless it may be overwritten. Raises :class:`RunError`."""
     path = None if out is None else Path(out)
-    if path is not None and path.is_dir() and any(path.iterdir()) and not overwrite:
+    # the lock alone is left where a training is killed as it begins
+    if path is not None and path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()) and not overwrite:
         raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it")
 
 
-def create(out: str | os.PathLike[str] | None, data: str, *, overwrite: bool) -> Path:
-    """Make the run folder: ``out``, or ``runs/TIMESTAMP-DATA``.
+def create(out: str | os.PathLike[str] | None, data: str) -> Path:
+    """Make the run folder: ``out``, or ``runs/TIMESTAMP-DATA``, with a number where that exists.
 
     Raises:
-        RunError: it holds something already and ``overwrite`` is off, or it cannot be made.
+        RunError: it cannot be made.
     """
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-.") or "data"
     path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
-    if out is None:
-        path = _unused(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        check_out(path, overwrite=overwrite)
-        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES, *EXPORTS):
-            (path / name).unlink(missing_ok=True)
+        if out is not None:
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _made_anew(path)
     except OSError as error:
         raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
-    return path
 
 
-def _unused(path: Path) -> Path:
+def clear(path: Path) -> None:
+    """Remove what an earlier run left, and nothing else. Raises :class:`RunError`."""
+    try:
+        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES, *EXPORTS):
+            (path / name).unlink(missing_ok=True)
+        sweep(path)
+    except OSError as error:
+        raise RunError(f"cannot clear the run folder {path}: {error.strerror}") from error
+
+
+def sweep(path: Path) -> None:
+    """Remove what a training that was killed left half-written."""
+    for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES):
+        for partial in path.glob(f".{name}.*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+def _made_anew(path: Path) -> Path:
     """``path``, or the same with a number behind it where two trainings start in one second."""
-    number, candidate = 2, path
-    while candidate.exists():
-        candidate = path.with_name(f"{path.name}-{number}")
-        number += 1
+    for number in count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            candidate.mkdir()
+            break
     return candidate
 
 

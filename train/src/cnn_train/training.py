@@ -24,7 +24,7 @@ from cnn_train.augment import augment
 from cnn_train.config import Config, resolve
 from cnn_train.dataset import Dataset, prepare
 from cnn_train.device import pick_device, pick_precision
-from cnn_train.errors import RunError, TrainingInterruptedError
+from cnn_train.errors import RunError
 from cnn_train.evaluation import pixel_digest
 from cnn_train.fit import Epoch, Fit, to_input
 from cnn_train.normalisation import mean_and_deviation
@@ -37,14 +37,17 @@ from cnn_train.run import (
     Checkpoint,
     Run,
     check_out,
+    clear,
     create,
     fit_biases,
     load_checkpoint,
     newest_unfinished,
     save_checkpoint,
     save_metrics,
+    sweep,
 )
 from cnn_train.sampling import imbalance
+from cnn_train.session import alone_in, ends_explained
 from cnn_train.source import open_source
 
 
@@ -81,11 +84,14 @@ def train(
         if config is not None:
             raise RunError("--resume goes on with the options that its run folder stores: leave out --config")
         path = Path(out) if out is not None else newest_unfinished()
-        return _resume(path, given, test_pictures, overwrite=overwrite)
+        with alone_in(path):
+            return _resume(path, given, test_pictures, overwrite=overwrite)
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
     # what can be refused at once is refused before thousands of pictures are decoded
     pick_device(wanted.get("device", "auto"))
-    check_out(out, overwrite=overwrite)
+    if out is not None and Path(out).is_dir():
+        with alone_in(Path(out)):
+            check_out(out, overwrite=overwrite)
     dataset = _dataset(wanted)
     settings = resolve(wanted, dataset)
     device, _ = pick_device(settings.device)
@@ -98,18 +104,26 @@ def train(
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     if test_pictures is not None:
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
-    path = create(out, dataset.source.name, overwrite=overwrite)
-    settings.save(path / CONFIG)
-    if test_pictures is not None:
-        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    return _fit_and_report(path, settings, dataset, spec, network, start)
+    path = create(out, dataset.source.name)
+    with alone_in(path), ends_explained(path):
+        check_out(path, overwrite=overwrite)
+        clear(path)
+        settings.save(path / CONFIG)
+        if test_pictures is not None:
+            write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
+        return _fit_and_report(path, settings, dataset, spec, network, start)
 
 
 def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[str] | None, *, overwrite: bool) -> Run:
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
         raise RunError(f"the training in {path} is finished: nothing to resume")
+    sweep(path)
     settings = Config.load(path / CONFIG)
+    # what diverged needs another rate or precision
+    settings = replace(settings, **{key: given.pop(key) for key in ("lr", "precision") if key in given})
+    precision, _ = pick_precision(settings.precision, pick_device(settings.device)[0])
+    recipe = settings = replace(settings, precision=precision)
     # a data set that has moved may be named anew, and the cache is only a place; the rest makes the weights
     settings = replace(settings, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
     if given:
@@ -122,7 +136,9 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
     if test_pictures is not None:
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     network = _network(settings, dataset)
-    return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, None, checkpoint)
+    with ends_explained(path):
+        recipe.save(path / CONFIG)
+        return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, None, checkpoint)
 
 
 def _dataset(options: dict[str, Any]) -> Dataset:
@@ -214,7 +230,8 @@ def _fit_and_report(
         try:
             network.load_state_dict(checkpoint.network)
             fit.optimizer.load_state_dict(checkpoint.optimizer)
-            fit.scaler.load_state_dict(checkpoint.scaler)
+            if checkpoint.scaler:  # none where the precision was another
+                fit.scaler.load_state_dict(checkpoint.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs = checkpoint.epochs
@@ -255,27 +272,26 @@ def _warn(warnings: list[str], text: str) -> None:
 
 
 def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> None:
+    def keep(epochs: list[Epoch]) -> None:
+        state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
+        save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints)))
+        save_metrics(path, epochs)
+
+    if not epochs:
+        keep(epochs)  # from here on a training can be killed and gone on with
+    save_metrics(path, epochs)  # a kill between the two files leaves it one line short
     total = fit.config.epochs
-    try:
-        for number in range(len(epochs), total):
-            with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
-                epoch = fit.epoch(number, advance)
-            state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-            save_checkpoint(path, Checkpoint([*epochs, epoch], *state, dict(dataset.fingerprints)))
-            epochs.append(epoch)
-            save_metrics(path, epochs)
-            console.say(
-                f"epoch {epoch.epoch:>3} of {total}: "
-                f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
-                f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
-                f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
-            )
-    except KeyboardInterrupt:
-        if not epochs:
-            raise TrainingInterruptedError(f"interrupted in the first epoch; nothing to resume in {path}") from None
-        raise TrainingInterruptedError(
-            f"interrupted; {len(epochs)} of {total} epochs are kept: cnn-train --resume --out {path}"
-        ) from None
+    for number in range(len(epochs), total):
+        with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
+            epoch = fit.epoch(number, advance)
+        epochs.append(epoch)
+        keep(epochs)
+        console.say(
+            f"epoch {epoch.epoch:>3} of {total}: "
+            f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
+            f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
+            f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
+        )
 
 
 def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
