@@ -12,6 +12,7 @@ from cnn_train import Config, Dataset, DivergedError, Run, Split, train
 from cnn_train.architectures import build
 from cnn_train.augment import NAMES
 from cnn_train.fit import Fit, learning_rate, logits_of, make_optimizer
+from cnn_train.run import load_checkpoint
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -37,14 +38,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
 def test_a_loss_that_is_no_number_names_the_step_and_the_rate(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"^the loss is (nan|inf) at epoch 1, step \d+, learning rate \S+e\+\d+: "):
         trained(tmp_path / "run", lr=1e30, batch_size=64, precision="fp32")
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert load_checkpoint(tmp_path / "run").epochs == []
     assert not (tmp_path / "run" / "report.json").exists()
 
 
 def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="validation loss is nan at epoch 1, step 1,"):
         trained(tmp_path / "run", lr=1e30, batch_size=10_000, precision="fp32")
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert load_checkpoint(tmp_path / "run").epochs == []
 
 
 def test_the_checkpoint_before_a_divergence_is_kept(run: Path) -> None:

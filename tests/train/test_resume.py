@@ -76,7 +76,7 @@ def test_an_interrupt_leaves_with_130_and_says_how_to_go_on(place: Path, interru
     *epochs, last = lines
     assert all(line.startswith("epoch ") for line in epochs)
     assert last.startswith("cnn-train: interrupted; ")
-    assert last.endswith("of 30 epochs are kept: cnn-train --resume --out runs/cut")
+    assert last.endswith("of 30 epochs are kept in runs/cut/checkpoint.pt: cnn-train --resume --out runs/cut")
     assert not (place / "runs" / "cut" / "report.json").exists()
 
 
@@ -113,8 +113,8 @@ def test_after_an_interrupt_and_a_kill_the_weights_are_those_of_one_training(
 
 
 def test_options_that_make_the_weights_are_refused(cut: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    text = refused("--resume", "--out", str(cut), "--lr", "0.5", "--epochs", "9", "--strict")
-    assert "leave out epochs, lr, strict" in text
+    text = refused("--resume", "--out", str(cut), "--dropout", "0.5", "--epochs", "9", "--strict")
+    assert "leave out dropout, epochs, strict" in text
     (tmp_path / "mine.toml").write_text("epochs = 9\n")
     assert "leave out --config" in refused("--resume", "--out", str(cut), "--config", str(tmp_path / "mine.toml"))
 
@@ -163,7 +163,9 @@ def test_without_its_configuration_a_training_does_not_go_on(cut: Path, refused:
 
 def test_nothing_to_resume(run: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     assert "no unfinished training under runs/" in refused("--resume")
-    assert "nothing to resume in none: checkpoint.pt" in refused("--resume", "--out", "none")
+    assert "no such run folder: none" in refused("--resume", "--out", "none")
+    (tmp_path / "empty").mkdir()
+    assert "nothing to resume in empty: checkpoint.pt" in refused("--resume", "--out", "empty")
     shutil.copytree(run, tmp_path / "runs" / "finished")
     assert "no unfinished training under runs/" in refused("--resume")
 

@@ -37,7 +37,8 @@ METRICS = "metrics.jsonl"
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.pt"
 LOCK = ".lock"
-PICTURES = ("curves.png", "confusion.png", "mistakes.png", "samples.png")
+SAMPLES = "samples.png"
+PICTURES = ("curves.png", "confusion.png", "mistakes.png", SAMPLES)
 EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
 """What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 

@@ -21,15 +21,15 @@ def alone_in(path: Path) -> Iterator[None]:
     The system lets go of the lock when the process ends, also where it is killed.
 
     Raises:
-        RunError: another process trains in it, or the lock cannot be written.
+        RunError: there is no such folder, another process trains in it, or the lock cannot be written.
     """
+    if not path.is_dir():  # the lock would make it
+        raise RunError(f"no such run folder: {path}")
     lock = FileLock(path / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise RunError(f"another cnn-train is at work in {path}: wait for it, stop it, or name another --out") from None
-    except FileNotFoundError:
-        raise RunError(f"no such run folder: {path}") from None
     except OSError as error:
         raise RunError(f"cannot write in the run folder {path}: {error.strerror}") from error
     try:
@@ -66,5 +66,5 @@ def _how_to_go_on(path: Path, *, lower_rate: bool = False) -> str:
         config, done = Config.load(path / CONFIG), len(load_checkpoint(path).epochs)
     except (RunError, ConfigError):
         return f"nothing is kept in {path}: train anew with --overwrite"
-    rate = f" --lr {config.lr / 4:.2g}" if lower_rate else ""
+    rate = f" --lr {config.lr / 10:.2g}" if lower_rate else ""
     return f"{done} of {config.epochs} epochs are kept in {path / CHECKPOINT}: cnn-train --resume --out {path}{rate}"

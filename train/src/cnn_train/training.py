@@ -34,6 +34,7 @@ from cnn_train.results import write_results
 from cnn_train.run import (
     CONFIG,
     REPORT,
+    SAMPLES,
     Checkpoint,
     Run,
     check_out,
@@ -236,7 +237,8 @@ def _fit_and_report(
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs = checkpoint.epochs
     start = time.perf_counter()
-    plots.samples(*_augmented(fit), spec.classes, path / "samples.png")
+    if not (path / SAMPLES).exists():  # a resumed training has the same
+        plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
     _run_epochs(path, fit, dataset, epochs)
     trained = time.perf_counter()
     plots.curves(epochs, path / "curves.png")
