@@ -1,115 +1,12 @@
-"""A training that was cut off goes on to the same weights, bit for bit, or says in one line why it cannot."""
+"""What a training that was cut off cannot go on with: one line says why."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cnn_train import RunError, train
 from PIL import Image
-
-FLAGS = (
-    "--model",
-    "nano",
-    "--epochs",
-    "30",
-    "--batch-size",
-    "64",
-    "--augment",
-    "crop",
-    "--dropout",
-    "0.1",
-    "--balance",
-)
-TIMES = ("images_per_second", "seconds")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("resume")
-
-
-def begin(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cnn_train", *arguments],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def stopped(process: subprocess.Popen[str], number: int) -> str:
-    """Send a signal as soon as an epoch is reported; what the process said after it."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch "):
-            break
-    process.send_signal(number)
-    rest = process.stderr.read()
-    process.wait(60)
-    return rest
-
-
-@pytest.fixture(scope="module")
-def whole(place: Path) -> Path:
-    assert begin(place, "digits", *FLAGS, "--out", "whole").wait(120) == 0
-    return place / "whole"
-
-
-@pytest.fixture(scope="module")
-def interrupted(place: Path) -> tuple[int, list[str]]:
-    process = begin(place, "digits", *FLAGS, "--out", "runs/cut")
-    said = stopped(process, signal.SIGINT)
-    return process.returncode, said.splitlines()
-
-
-def test_an_interrupt_leaves_with_130_and_says_how_to_go_on(place: Path, interrupted: tuple[int, list[str]]) -> None:
-    code, lines = interrupted
-    assert code == 130
-    *epochs, last = lines
-    assert all(line.startswith("epoch ") for line in epochs)
-    assert last.startswith("cnn-train: interrupted; ")
-    assert last.endswith("of 30 epochs are kept in runs/cut/checkpoint.pt: cnn-train --resume --out runs/cut")
-    assert not (place / "runs" / "cut" / "report.json").exists()
-
-
-def test_after_an_interrupt_and_a_kill_the_weights_are_those_of_one_training(
-    place: Path, whole: Path, interrupted: tuple[int, list[str]]
-) -> None:
-    cut = place / "runs" / "cut"
-    killed = begin(place, "--resume")  # finds the newest unfinished one
-    stopped(killed, signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL
-    before = len((cut / "metrics.jsonl").read_text().splitlines())
-    assert 2 <= before < 30
-    assert begin(place, "--resume", "--out", "runs/cut").wait(120) == 0
-    for name in ("model.safetensors", "config.toml"):
-        assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
-    for name in ("report.json", "spec.json"):
-        first, second = (json.loads((folder / name).read_text()) for folder in (cut, whole))
-        ignored = ("seconds", "session_seconds", "seconds_with_preparation")
-        assert {k: v for k, v in first.items() if k not in ignored} == {
-            k: v for k, v in second.items() if k not in ignored
-        }
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (cut, whole)]
-    assert reports[0]["seconds_with_preparation"] is None  # nobody knows how long the machine was off
-    assert reports[1]["seconds_with_preparation"] > reports[1]["seconds"]
-    lines = [
-        [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in text.splitlines()]
-        for text in ((folder / "metrics.jsonl").read_text() for folder in (cut, whole))
-    ]
-    assert lines[0] == lines[1]
-    assert len(lines[0]) == 30
-
-
-# what cannot go on
 
 
 def test_options_that_make_the_weights_are_refused(cut: Path, refused: Callable[..., str], tmp_path: Path) -> None:

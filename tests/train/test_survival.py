@@ -1,4 +1,4 @@
-"""What ends a training early costs no more than the epoch it was in: kills, divergence, a full disk, a second command."""
+"""What ends a training early costs the epoch it was in, no more: kills, Ctrl-C, divergence, a full disk."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 EPOCHS = 14
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", "128", "--augment", "crop")
-FLAGS += ("--dropout", "0.1", "--precision", "fp32", "--seed", "3", "--out", "run")
+FLAGS += ("--dropout", "0.1", "--balance", "--precision", "fp32", "--seed", "3", "--out", "run")
 TIMES = ("images_per_second", "seconds", "session_seconds", "seconds_with_preparation")
 GO_ON = re.compile(r"; (\d+) of \d+ epochs are kept in run/checkpoint\.pt: cnn-train (--resume --out run.*)$")
 
@@ -114,13 +114,36 @@ def test_a_kill_between_the_checkpoint_and_the_metrics_costs_no_line(
     assert (run / "metrics.jsonl").read_text() == text
 
 
+def test_after_an_interrupt_a_training_goes_on_to_the_same_weights(
+    whole: Path, forked: Callable[..., Any], tmp_path: Path
+) -> None:
+    process = forked(tmp_path, *FLAGS[:-1], "runs/cut")
+    run = tmp_path / "runs" / "cut"
+    wait_until(lambda: epochs_in(run) >= 1)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    last = process.said().splitlines()[-1]
+    assert last == (
+        f"cnn-train: interrupted; {epochs_in(run)} of {EPOCHS} epochs are kept in runs/cut/checkpoint.pt: "
+        "cnn-train --resume --out runs/cut"
+    )
+    assert process.said().count("cnn-train: ") == 1
+    assert not (run / "report.json").exists()
+    process = forked(tmp_path, "--resume")  # finds the newest unfinished one
+    assert process.wait() == 0, process.said()
+    assert_same(run, whole)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (run, whole)]
+    assert reports[0]["seconds_with_preparation"] is None  # nobody knows how long the machine was off
+    assert reports[1]["seconds_with_preparation"] > reports[1]["seconds"]
+
+
 # divergence
 
 
 def test_a_divergence_in_the_first_epoch(refused: Callable[..., str], tmp_path: Path) -> None:
     flags = ("--model", "nano", "--epochs", "2", "--precision", "fp32", "--out", "run")
     text = refused(*flags, "--lr", "1e6")
-    assert re.search(r"the (validation )?loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+06: lower --lr ", text)
+    assert re.search(r"the (validation )?loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+06: lower ", text)
     found = GO_ON.search(text)
     assert found is not None, text
     assert found.groups() == ("0", "--resume --out run --lr 1e+05")
@@ -175,10 +198,10 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
 
 
 @pytest.fixture
-def at_work(forked: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
+def at_work(forked: Callable[..., Any], tmp_path: Path) -> Any:
     process = forked(tmp_path, *FLAGS)
     wait_until((tmp_path / "run" / "checkpoint.pt").exists)
-    yield process
+    return process
 
 
 def test_a_run_folder_in_use_is_refused_until_its_training_ends(

@@ -19,17 +19,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnn_train import plots
-from cnn_train.architectures import build, load_pretrained
+from cnn_train.architectures import load_pretrained
 from cnn_train.augment import augment
 from cnn_train.config import Config, resolve
-from cnn_train.dataset import Dataset, prepare
+from cnn_train.dataset import Dataset
 from cnn_train.device import pick_device, pick_precision
 from cnn_train.errors import RunError
-from cnn_train.evaluation import pixel_digest
 from cnn_train.fit import Epoch, Fit, to_input
-from cnn_train.normalisation import mean_and_deviation
 from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
+from cnn_train.preparation import network_of, open_dataset, spec_of
 from cnn_train.results import write_results
 from cnn_train.run import (
     CONFIG,
@@ -49,7 +48,6 @@ from cnn_train.run import (
 )
 from cnn_train.sampling import imbalance
 from cnn_train.session import alone_in, ends_explained
-from cnn_train.source import open_source
 
 
 def train(
@@ -93,14 +91,14 @@ def train(
     if out is not None and Path(out).is_dir():
         with alone_in(Path(out)):
             check_out(out, overwrite=overwrite)
-    dataset = _dataset(wanted)
+    dataset = open_dataset(wanted)
     settings = resolve(wanted, dataset)
     device, _ = pick_device(settings.device)
     # what auto came to is part of what makes the weights: a resumed run must not take another
     settings = replace(settings, device=device.type, precision=pick_precision(settings.precision, device)[0])
     torch.manual_seed(settings.seed)
-    network = _network(settings, dataset)
-    spec = _spec(settings, dataset)
+    network = network_of(settings, dataset)
+    spec = spec_of(settings, dataset)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     if test_pictures is not None:
@@ -129,79 +127,17 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
     settings = replace(settings, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
     if given:
         raise RunError(f"--resume goes on with the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
-    dataset = _dataset({**asdict(settings), "size": (settings.height, settings.width)})
+    dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)})
     if dict(dataset.fingerprints) != checkpoint.fingerprints:
         raise RunError(
             f"the data is not what the training in {path} began with: restore it, or train anew with --overwrite"
         )
     if test_pictures is not None:
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    network = _network(settings, dataset)
+    network = network_of(settings, dataset)
     with ends_explained(path):
         recipe.save(path / CONFIG)
-        return _fit_and_report(path, settings, dataset, _spec(settings, dataset), network, None, checkpoint)
-
-
-def _dataset(options: dict[str, Any]) -> Dataset:
-    data_dir, cache = options.get("data_dir"), options.get("cache")
-    source = open_source(
-        options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
-    )
-    dataset = prepare(
-        source,
-        size=options.get("size"),
-        resize=options.get("resize", "crop"),
-        cache=Path(cache) if cache else None,
-        strict=options.get("strict", False),
-    )
-    counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
-    kind = "grey" if dataset.colour == "grey" else "colour"
-    console.say(
-        f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}"
-    )
-    for note in source.notes:
-        console.say(f"  {note}")
-    if dataset.unreadable:
-        console.say(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
-    for name, reason in dataset.unreadable:
-        console.say(f"    {printable(name)}: {reason}")
-    return dataset
-
-
-def _network(settings: Config, dataset: Dataset) -> nn.Module:
-    return build(
-        settings.model,
-        classes=len(dataset.source.classes),
-        channels=1 if dataset.colour == "grey" else 3,
-        size=(dataset.height, dataset.width),
-        dropout=settings.dropout,
-    )
-
-
-def _spec(settings: Config, dataset: Dataset) -> Spec:
-    """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
-    mean, deviation = mean_and_deviation(dataset.train.images)
-    source = dataset.source
-    return Spec(
-        classes=source.classes,
-        height=dataset.height,
-        width=dataset.width,
-        colour=dataset.colour,
-        resize=settings.resize,
-        filter=dataset.filter,
-        zero_point=round(mean),
-        scale=1 / max(deviation, 1.0),
-        details={
-            "data": {
-                "name": source.name,
-                "location": source.location,
-                "fingerprints": dict(dataset.fingerprints),
-                "images": {name: len(split.labels) for name, split in dataset.splits.items()},
-                "test_pixels": pixel_digest(dataset.test.images),
-            },
-            "settings": asdict(settings),
-        },
-    )
+        return _fit_and_report(path, settings, dataset, spec_of(settings, dataset), network, None, checkpoint)
 
 
 def _fit_and_report(

@@ -1,0 +1,88 @@
+"""From options to what a training needs: the data, the network, and the specification of what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cnn_infer import console
+from cnn_infer.files import printable
+from cnn_infer.spec import Spec
+from torch import nn
+
+from cnn_train.architectures import build
+from cnn_train.config import Config
+from cnn_train.dataset import Dataset, prepare
+from cnn_train.evaluation import pixel_digest
+from cnn_train.normalisation import mean_and_deviation
+from cnn_train.source import open_source
+
+
+def open_dataset(options: Mapping[str, Any]) -> Dataset:
+    """Open and decode the data that options name, and say what was found.
+
+    Raises:
+        DataError: it is missing or not understood.
+    """
+    data_dir, cache = options.get("data_dir"), options.get("cache")
+    source = open_source(
+        options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
+    )
+    dataset = prepare(
+        source,
+        size=options.get("size"),
+        resize=options.get("resize", "crop"),
+        cache=Path(cache) if cache else None,
+        strict=options.get("strict", False),
+    )
+    counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
+    kind = "grey" if dataset.colour == "grey" else "colour"
+    console.say(
+        f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}"
+    )
+    for note in source.notes:
+        console.say(f"  {note}")
+    if dataset.unreadable:
+        console.say(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
+    for name, reason in dataset.unreadable:
+        console.say(f"    {printable(name)}: {reason}")
+    return dataset
+
+
+def network_of(settings: Config, dataset: Dataset) -> nn.Module:
+    """The network that is to be trained, with random weights."""
+    return build(
+        settings.model,
+        classes=len(dataset.source.classes),
+        channels=1 if dataset.colour == "grey" else 3,
+        size=(dataset.height, dataset.width),
+        dropout=settings.dropout,
+    )
+
+
+def spec_of(settings: Config, dataset: Dataset) -> Spec:
+    """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
+    mean, deviation = mean_and_deviation(dataset.train.images)
+    source = dataset.source
+    return Spec(
+        classes=source.classes,
+        height=dataset.height,
+        width=dataset.width,
+        colour=dataset.colour,
+        resize=settings.resize,
+        filter=dataset.filter,
+        zero_point=round(mean),
+        scale=1 / max(deviation, 1.0),
+        details={
+            "data": {
+                "name": source.name,
+                "location": source.location,
+                "fingerprints": dict(dataset.fingerprints),
+                "images": {name: len(split.labels) for name, split in dataset.splits.items()},
+                "test_pixels": pixel_digest(dataset.test.images),
+            },
+            "settings": asdict(settings),
+        },
+    )
