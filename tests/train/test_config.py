@@ -51,11 +51,11 @@ def test_what_is_passed_wins_over_the_file_and_the_file_over_the_default(digits:
     found = resolve({**read_options(file), **checked({"epochs": 2, "seed": None})}, digits)
     assert (found.epochs, found.optimizer, found.seed, found.augment) == (2, "adam", 3, ("flip", "cutout"))
     assert (found.model, found.label_smoothing, found.resize) == (default.model, default.label_smoothing, "crop")
-    assert default.optimizer == "sgd"
+    assert default.optimizer == "muon"
     assert default.seed == 0
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["muon", "sgd", "adam", "adamw"])
 def test_batch_size_and_rate_follow_each_other_in_proportion(digits: Dataset, optimizer: str) -> None:
     many = with_pictures(digits, 50_000)
     default = resolve({"optimizer": optimizer}, many)
@@ -76,7 +76,12 @@ def test_a_rate_alone_never_asks_for_a_batch_that_cannot_be(
 
 def test_defaults_suit_the_data(digits: Dataset) -> None:
     assert "flip" not in resolve({}, digits).augment
-    assert "flip" in resolve({}, with_pictures(digits, 1000, classes=("cat", "dog"))).augment
+    animals = with_pictures(digits, 1000, classes=("cat", "dog"))
+    assert "flip" not in resolve({}, animals).augment
+    both_ways = np.concatenate([animals.train.images[:500], animals.train.images[:500, :, ::-1]])
+    labels = np.concatenate([animals.train.labels[:500]] * 2)
+    mirrored = replace(animals, train=replace(animals.train, images=both_ways, labels=labels))
+    assert "flip" in resolve({}, mirrored).augment
     few, many = (resolve({}, with_pictures(digits, count)) for count in (1000, 60_000))
     assert few.epochs > many.epochs
     assert few.batch_size < many.batch_size

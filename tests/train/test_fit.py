@@ -11,7 +11,8 @@ from cnn_infer import Spec
 from cnn_train import Config, Dataset, DivergedError, Run, Split, train
 from cnn_train.architectures import build
 from cnn_train.augment import NAMES
-from cnn_train.fit import Fit, learning_rate, logits_of, make_optimizer
+from cnn_train.fit import Fit, logits_of, make_optimizer, share_of_rate
+from cnn_train.muon import Muon
 from cnn_train.run import load_checkpoint
 from torch import nn
 
@@ -66,23 +67,23 @@ def test_the_checkpoint_before_a_divergence_is_kept(run: Path) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100, 2345])
 def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int) -> None:
-    rates = np.array([learning_rate(step, steps, 0.4) for step in range(steps)])
+    rates = np.array([share_of_rate(step, steps) for step in range(steps)])
     top = int(rates.argmax())
-    assert rates[top] == pytest.approx(0.4)
+    assert rates[top] == pytest.approx(1)
     assert (np.diff(rates[: top + 1]) > 0).all()
     assert (np.diff(rates[top:]) < 0).all()
     assert (rates > 0).all()
     if steps >= 100:
         assert 0 < top < steps / 2
-        assert rates[0] < 0.05
-        assert rates[-1] < 0.01
+        assert rates[0] < 0.1
+        assert rates[-1] < 0.02
 
 
 def test_the_rate_of_an_epoch_is_that_of_its_last_step(finished: Run, digits: Dataset) -> None:
     config = finished.config
     steps = -(-len(digits.train.labels) // config.batch_size)
     lines = [json.loads(line) for line in (finished.path / "metrics.jsonl").read_text().splitlines()]
-    expected = [learning_rate((epoch + 1) * steps - 1, config.epochs * steps, config.lr) for epoch in range(3)]
+    expected = [config.lr * share_of_rate((epoch + 1) * steps - 1, config.epochs * steps) for epoch in range(3)]
     assert [line["lr"] for line in lines] == pytest.approx(expected)
 
 
@@ -107,7 +108,8 @@ def test_an_epoch_is_stochastic_gradient_descent(digits: Dataset, finished: Run)
     """Two steps against plain PyTorch: normalisation, order, smoothing, Nesterov momentum, decay, rates."""
     spec, count = finished.spec, 64
     some = Split(digits.train.images[:count], digits.train.labels[:count], digits.train.names[:count])
-    config = replace(finished.config, batch_size=32, epochs=1, augment=(), label_smoothing=0.2, weight_decay=0.1)
+    recipe = {"optimizer": "sgd", "lr": 0.1, "augment": (), "label_smoothing": 0.2, "weight_decay": 0.1}
+    config = replace(finished.config, batch_size=32, epochs=1, **recipe)
 
     def fresh() -> nn.Module:
         torch.manual_seed(0)
@@ -124,9 +126,11 @@ def test_an_epoch_is_stochastic_gradient_descent(digits: Dataset, finished: Run)
         truth[torch.arange(32), torch.from_numpy(some.labels[chosen])] += 0.8
         plain.zero_grad()
         (-(truth * logits).sum(dim=1).mean()).backward()
-        rate = learning_rate(step, 2, config.lr)
+        rate = config.lr * share_of_rate(step, 2)
         with torch.no_grad():
             for name, value in plain.named_parameters():
+                if not value.requires_grad:
+                    continue
                 slope = value.grad + (0.1 if value.ndim > 1 else 0) * value
                 velocity[name] = 0.9 * velocity[name] + slope
                 value -= rate * (slope + 0.9 * velocity[name])
@@ -134,20 +138,31 @@ def test_an_epoch_is_stochastic_gradient_descent(digits: Dataset, finished: Run)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+    ("name", "kind"),
+    [("muon", Muon), ("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
 )
 def test_biases_and_norms_do_not_decay(finished: Run, name: str, kind: type) -> None:
     network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0)
-    optimizer = make_optimizer(network, replace(finished.config, optimizer=name, weight_decay=0.3))
+    optimizer = make_optimizer(network, replace(finished.config, optimizer=name, weight_decay=0.3), torch.float32)
     assert type(optimizer) is kind
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     vectors = {
         id(parameter)
         for module in network.modules()
         for key, parameter in module.named_parameters(recurse=False)
-        if isinstance(module, nn.BatchNorm2d) or key == "bias"
+        if isinstance(module, nn.BatchNorm2d) or key == "bias" or (name == "muon" and isinstance(module, nn.Conv2d))
     }
-    assert {key: 0.0 if key in vectors else 0.3 for key in map(id, network.parameters())} == decay
+    learned = [id(parameter) for parameter in network.parameters() if parameter.requires_grad]
+    assert {key: 0.0 if key in vectors else 0.3 for key in learned} == decay
+
+
+def test_muon_is_for_filters_over_several_channels(finished: Run) -> None:
+    network = build("mobilenet_v3_small", classes=10, channels=3, size=(32, 32), dropout=None)
+    optimizer = make_optimizer(network, replace(finished.config, optimizer="muon"), torch.float32)
+    found = {id(p) for group in optimizer.param_groups if group.get("orthogonal") for p in group["params"]}
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert found == {id(module.weight) for module in convolutions if module.groups == 1}
+    assert any(module.groups > 1 for module in convolutions)
 
 
 def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from cnn_train import ConfigError
 from cnn_train.architectures import build
-from cnn_train.networks import PRESETS, Residual, Shifts, SpaceToDepth
+from cnn_train.networks import PRESETS, ConvNorm, Shifts, SpaceToDepth, Whitening, whiten
 from torch import nn
 
 SIZES = [(8, 8), (28, 28), (9, 60), (48, 49), (112, 30), (8, 224), (113, 127), (224, 224)]
@@ -88,6 +88,34 @@ def test_space_to_depth_loses_no_pixel_and_pads_with_zero(block: int, size: tupl
                 assert found[0, place, y // block, x // block] == (picture[0, channel, y, x] if inside else 0)
 
 
-def test_a_residual_block_begins_as_a_relu() -> None:
-    features = torch.randn(2, 8, 5, 5)
-    torch.testing.assert_close(Residual(8)(features), features.clamp(min=0))
+def test_whitening_levels_the_variance_of_every_direction() -> None:
+    random = np.random.default_rng(0)
+    smooth = random.normal(size=(400, 3, 6, 6)).cumsum(axis=2).cumsum(axis=3)
+    pictures = torch.from_numpy(smooth / smooth.std()).float()
+    network = build("nano", classes=3, channels=3, size=(8, 8), dropout=None)
+    layer = network.get_submodule("whitening")
+    assert isinstance(layer, Whitening)
+    whiten(network, pictures)
+    with torch.no_grad():
+        found = layer.convolution(Shifts()(pictures)).movedim(1, 3).reshape(-1, 24).double()
+    moments = (found.T @ found / len(found))[:12, :12]
+    away = moments - torch.diag(moments.diagonal())
+    assert away.abs().max() < 1e-3
+    assert 0.5 < moments.diagonal().min() <= moments.diagonal().max() < 1.001  # noise stays quieter than that
+    torch.testing.assert_close(found[:, 12:], -found[:, :12])
+
+
+def test_whitening_leaves_other_networks_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    before = network[0].get_parameter("weight").detach().clone()
+    whiten(network, torch.randn(4, 3, 8, 8))
+    assert torch.equal(network[0].get_parameter("weight"), before)
+
+
+def test_pooling_before_the_norm_in_training_is_pooling_after_it_in_evaluation() -> None:
+    layer = ConvNorm(4, 16, pool=True)
+    features = torch.randn(64, 4, 9, 8)
+    for _ in range(200):  # until the running figures are those of this batch
+        trained = layer(features)
+    torch.testing.assert_close(layer.eval()(features), trained, rtol=0.01, atol=0.01)
+    assert trained.shape == (64, 16, 4, 4)

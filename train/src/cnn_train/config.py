@@ -21,13 +21,14 @@ from cnn_train.errors import ConfigError
 from cnn_train.named import NAMED
 from cnn_train.networks import PRESETS
 from cnn_train.options import checked, read_toml
+from cnn_train.symmetry import has_a_side
 
 BATCH_SIZE = 256
-LEARNING_RATE = {"sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
+LEARNING_RATE = {"muon": 0.08, "sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
 """Peak learning rates for :data:`BATCH_SIZE`; another batch size scales them in proportion (Goyal et al.,
 2017, arXiv:1706.02677)."""
 
-WEIGHT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 0.05}
+WEIGHT_DECAY = {"muon": 5e-4, "sgd": 5e-4, "adam": 0.0, "adamw": 0.05}
 
 PICTURES_SEEN = 600_000
 """Default length of a training in pictures: ten epochs of MNIST. Small sets get more epochs, up to 60."""
@@ -44,7 +45,8 @@ class Config:
         epochs: Passes over the training pictures.
         batch_size: Pictures to a step.
         lr: Peak learning rate.
-        optimizer: ``sgd`` (with Nesterov momentum 0.9), ``adam`` or ``adamw``.
+        optimizer: ``muon`` (for filters; ``sgd`` for the rest), ``sgd`` (with Nesterov momentum 0.9), ``adam`` or
+            ``adamw``.
         weight_decay: Of weights; never of biases and norms.
         label_smoothing: 0 to below 1 (Szegedy et al., 2016, arXiv:1512.00567).
         augment: Out of :data:`cnn_train.augment.NAMES`, in any order; empty for none.
@@ -113,7 +115,8 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
         options: As :func:`checked` returns them.
         dataset: The decoded pictures.
     """
-    optimizer = options.get("optimizer", "sgd")
+    own = options.get("model", "small") in PRESETS
+    optimizer = options.get("optimizer", "muon" if own else "sgd")
     count = len(dataset.train.labels)
     batch_size, lr = _batch_size_and_rate(options, optimizer, count)
     return Config(
@@ -135,7 +138,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
         device=options.get("device", "auto"),
         precision=options.get("precision", "auto"),
         strict=options.get("strict", False),
-        dropout=options.get("dropout", 0.0 if options.get("model", "small") in PRESETS else None),
+        dropout=options.get("dropout", 0.0 if own else None),
         data_dir=options.get("data_dir") and os.path.abspath(options["data_dir"]),
         cache=options.get("cache") and os.path.abspath(options["cache"]),
     )
@@ -162,6 +165,6 @@ def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int)
 def _default_augmentations(dataset: Dataset) -> tuple[str, ...]:
     # Classes named by a character or a number are likely to be signs, and those change their meaning in a mirror.
     characters = all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
-    flip = () if characters else ("flip",)
+    flip = () if characters or has_a_side(dataset.train.images, dataset.train.labels) else ("flip",)
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)

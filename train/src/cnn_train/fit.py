@@ -1,4 +1,4 @@
-"""The recipe, top to bottom: stochastic gradient descent with one cycle of the learning rate.
+"""The recipe, top to bottom: Muon for the filters, SGD for the rest, one cycle of the learning rate.
 
 Every epoch derives its random numbers from the seed and its own number. So a training that was cut off goes
 on from its last epoch's checkpoint to the same weights, bit for bit, on one machine with one number of threads.
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from cnn_train.augment import augment
 from cnn_train.config import Config
 from cnn_train.dataset import Split
 from cnn_train.errors import DivergedError
+from cnn_train.muon import Muon
 from cnn_train.sampling import epoch_order
 
 WARM_UP = 0.15
@@ -29,6 +31,10 @@ WARM_UP = 0.15
 line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
 
 MOMENTUM = 0.9
+MUON_MOMENTUM = 0.6
+REST_TO_FILTERS = 2.5
+"""Learning rate of SGD for what is not a filter, over that of Muon for the filters."""
+
 EVALUATION_PIXELS = 1 << 19
 """Pixels to a batch of evaluation: some hundreds of small pictures, ten of 224 x 224."""
 
@@ -72,25 +78,39 @@ def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, devic
     return result
 
 
-def make_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimizer; biases and norms, all vectors, do not decay (He et al., 2019, arXiv:1812.01187)."""
+def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -> torch.optim.Optimizer:
+    """The optimizer, at its peak learning rates.
+
+    Biases and norms, all vectors, do not decay (He et al., 2019, arXiv:1812.01187). Muon is for filters that look at
+    several channels; it leaves single channels and fully connected layers to SGD.
+    """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    filters: set[Tensor] = set()
+    if config.optimizer == "muon":
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        filters = {module.weight for module in convolutions if module.groups == 1} & set(parameters)
+    rest = config.lr * (REST_TO_FILTERS if config.optimizer == "muon" else 1)
+    matrices = [p for p in parameters if p.ndim > 1 and p not in filters]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "lr": rest, "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "lr": rest, "weight_decay": 0.0},
     ]
+    if config.optimizer == "muon":
+        ordered = [p for p in parameters if p in filters]
+        momentum = {"orthogonal": True, "momentum": MUON_MOMENTUM}
+        groups.append({"params": ordered, "lr": config.lr, "weight_decay": 0.0, **momentum})
+        return Muon(groups, torch.bfloat16 if precision == torch.bfloat16 else torch.float32)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr)
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
+    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups)
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """The learning rate of ``step`` out of ``steps``, from 0."""
+def share_of_rate(step: int, steps: int) -> float:
+    """What ``step`` out of ``steps``, from 0, gets of the peak learning rate, above 0 to 1."""
     rising = max(1, round(WARM_UP * steps))
     if step < rising:
-        return peak * (step + 1) / rising
-    return peak * (steps - step) / (steps - rising + 1)
+        return (step + 1) / rising
+    return (steps - step) / (steps - rising + 1)
 
 
 def _no_progress(count: int) -> None:
@@ -126,7 +146,8 @@ class Fit:
         self.config = config
         self.precision = precision
         self.device = next(network.parameters()).device
-        self.optimizer = make_optimizer(network, config)
+        self.optimizer = make_optimizer(network, config, precision)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         # fp16 has too little range for small gradients; a scaler that is off passes everything through
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
         # batches of equal size, within one, and never of a single picture, which would break batch norm
@@ -153,12 +174,13 @@ class Fit:
         step, rate = 0, 0.0
         for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
             step = number * self.steps_per_epoch + position
-            rate = learning_rate(step, self.config.epochs * self.steps_per_epoch, self.config.lr)
+            share = share_of_rate(step, self.config.epochs * self.steps_per_epoch)
+            rate = share * self.config.lr
             labels = torch.from_numpy(self.train.labels[chosen]).to(self.device)
             with torch.no_grad():
                 batch = to_input(self.train.images[chosen], self.spec, self.device)
                 batch = augment(batch, self.config.augment, generator)
-            logits = self._step(batch, labels, rate)
+            logits = self._step(batch, labels, share)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
             if not torch.isfinite(loss):
                 raise _diverged("the loss", loss.item(), number, step, rate)
@@ -181,9 +203,9 @@ class Fit:
             seconds=time.perf_counter() - start,
         )
 
-    def _step(self, batch: Tensor, labels: Tensor, rate: float) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _step(self, batch: Tensor, labels: Tensor, share: float) -> Tensor:
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = share * peak
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
             logits: Tensor = self.network(batch)
         logits = logits.float()

@@ -12,7 +12,7 @@ from cnn_infer.spec import Resize
 from cnn_train.augment import NAMES as AUGMENTATIONS
 from cnn_train.errors import ConfigError
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 

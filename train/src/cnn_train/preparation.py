@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from cnn_infer import console
 from cnn_infer.files import printable
 from cnn_infer.spec import Spec
@@ -16,8 +18,13 @@ from cnn_train.architectures import build
 from cnn_train.config import Config
 from cnn_train.dataset import Dataset, prepare
 from cnn_train.evaluation import pixel_digest
+from cnn_train.fit import to_input
+from cnn_train.networks import whiten
 from cnn_train.normalisation import mean_and_deviation
 from cnn_train.source import open_source
+
+WHITENING_PIXELS = 4 << 20
+"""Of the training pictures that whitening is computed from: 5,000 of 28 x 28."""
 
 
 def open_dataset(options: Mapping[str, Any]) -> Dataset:
@@ -51,15 +58,20 @@ def open_dataset(options: Mapping[str, Any]) -> Dataset:
     return dataset
 
 
-def network_of(settings: Config, dataset: Dataset) -> nn.Module:
-    """The network that is to be trained, with random weights."""
-    return build(
+def network_of(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
+    """The network that is to be trained, with random weights (which a checkpoint may replace)."""
+    network = build(
         settings.model,
         classes=len(dataset.source.classes),
-        channels=1 if dataset.colour == "grey" else 3,
+        channels=spec.channels,
         size=(dataset.height, dataset.width),
         dropout=settings.dropout,
     )
+    images = dataset.train.images
+    order = np.random.default_rng(settings.seed).permutation(len(images))
+    chosen = np.sort(order[: max(1, WHITENING_PIXELS // (spec.height * spec.width))])
+    whiten(network, to_input(images[chosen], spec, torch.device("cpu")))
+    return network
 
 
 def spec_of(settings: Config, dataset: Dataset) -> Spec:

@@ -23,7 +23,7 @@ from cnn_train.architectures import load_pretrained
 from cnn_train.augment import augment
 from cnn_train.config import Config, resolve
 from cnn_train.dataset import Dataset
-from cnn_train.device import pick_device, pick_precision
+from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
 from cnn_train.fit import Epoch, Fit, to_input
 from cnn_train.options import Options, checked, read_options
@@ -97,8 +97,8 @@ def train(
     # what auto came to is part of what makes the weights: a resumed run must not take another
     settings = replace(settings, device=device.type, precision=pick_precision(settings.precision, device)[0])
     torch.manual_seed(settings.seed)
-    network = network_of(settings, dataset)
     spec = spec_of(settings, dataset)
+    network = network_of(settings, dataset, spec)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     if test_pictures is not None:
@@ -134,10 +134,11 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
         )
     if test_pictures is not None:
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    network = network_of(settings, dataset)
+    spec = spec_of(settings, dataset)
+    network = network_of(settings, dataset, spec)
     with ends_explained(path):
         recipe.save(path / CONFIG)
-        return _fit_and_report(path, settings, dataset, spec_of(settings, dataset), network, None, checkpoint)
+        return _fit_and_report(path, settings, dataset, spec, network, None, checkpoint)
 
 
 def _fit_and_report(
@@ -152,6 +153,7 @@ def _fit_and_report(
     warnings: list[str] = []
     if not settings.balance and (unequal := imbalance(dataset.train.labels, spec.classes)):
         _warn(warnings, unequal)
+    keep_freed_memory()
     device, why = pick_device(settings.device)
     name, precision = pick_precision(settings.precision, device)
     if device.type == "cuda":
