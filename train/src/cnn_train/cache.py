@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,20 +65,31 @@ def user_cache() -> Path:
     return base / "edgecnn"
 
 
-def key(paths: Iterable[str], labels: Iterable[int] = (), spec: Spec | None = None) -> str:
+def key(paths: Iterable[str], labels: NDArray[np.int64], spec: Spec) -> str:
     """What the pixels depend on, as 32 hexadecimal digits: files (name, size, time), labels, the way to pixels."""
-    state: dict[str, Any] = {"format": _FORMAT, "pillow": PIL.__version__, "pixels": _decoder()}
-    if spec is not None:
-        state["spec"] = [spec.shape, spec.resize, spec.filter]
-    digest = hashlib.sha256(json.dumps(state).encode())
+    digest = hashlib.sha256(json.dumps({**_code(), "spec": [spec.shape, spec.resize, spec.filter]}).encode())
     for path in paths:
-        try:
-            status = os.stat(path)
-            digest.update(os.fsencode(path) + b"\0%d %d\0" % (status.st_size, status.st_mtime_ns))
-        except OSError:
-            digest.update(os.fsencode(path) + b"\0gone\0")
-    digest.update(np.asarray(list(labels), "<i8").tobytes())
+        digest.update(_state(path))
+    digest.update(labels.astype("<i8").tobytes())
     return digest.hexdigest()[:32]
+
+
+def key_of_set(paths: Iterable[str]) -> str:
+    """The same of what depends on files alone, in whatever order they come: nothing is sorted, so none is kept."""
+    total = sum(int.from_bytes(hashlib.sha256(_state(path)).digest()) for path in paths)
+    return hashlib.sha256(json.dumps({**_code(), "files": total}).encode()).hexdigest()[:32]
+
+
+def _state(path: str) -> bytes:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.fsencode(path) + b"\0gone\0"
+    return os.fsencode(path) + b"\0%d %d\0" % (status.st_size, status.st_mtime_ns)
+
+
+def _code() -> dict[str, Any]:
+    return {"format": _FORMAT, "pillow": PIL.__version__, "pixels": _decoder()}
 
 
 def _decoder() -> str:
@@ -87,7 +99,7 @@ def _decoder() -> str:
 
 def collect(
     outcomes: Iterable[Outcome],
-    names: Sequence[str],
+    name_of: Callable[[int], str],
     labels: NDArray[np.int64],
     take: Callable[[NDArray[np.uint8]], object],
     advance: Callable[[int], None],
@@ -97,7 +109,7 @@ def collect(
     Returns:
         ``kept``, ``unreadable`` and ``fingerprint`` as :class:`Decoded` has them.
     """
-    kept: list[int] = []
+    kept = array("q")
     unreadable: list[tuple[int, str]] = []
     digest = hashlib.sha256()
     for at, outcome in enumerate(outcomes):
@@ -106,7 +118,7 @@ def collect(
         else:
             take(outcome.pixels)
             kept.append(at)
-            digest.update(b"%s\0%d\0%s" % (os.fsencode(names[at]), labels[at], outcome.digest))
+            digest.update(b"%s\0%d\0%s" % (os.fsencode(name_of(at)), labels[at], outcome.digest))
         advance(1)
     return np.asarray(kept, np.int64), unreadable, digest.hexdigest()
 
@@ -129,7 +141,7 @@ def load(folder: Path, count: int, spec: Spec) -> Decoded | None:
 def store(
     folder: Path,
     outcomes: Iterable[Outcome],
-    names: Sequence[str],
+    name_of: Callable[[int], str],
     labels: NDArray[np.int64],
     spec: Spec,
     advance: Callable[[int], None],
@@ -147,7 +159,7 @@ def store(
             # Plain writes instead of a writable memory map: there, a full disk kills the process.
             _write_header(stream, (len(labels), *spec.shape))
             kept, unreadable, fingerprint = collect(
-                outcomes, names, labels, lambda pixels: stream.write(np.ascontiguousarray(pixels).data), advance
+                outcomes, name_of, labels, lambda pixels: stream.write(np.ascontiguousarray(pixels).data), advance
             )
             start = stream.tell() - len(kept) * int(np.prod(spec.shape))
             stream.seek(0)

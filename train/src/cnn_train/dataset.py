@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from cnn_infer.spec import MAX_SIDE, Colour, Filter, Resize, Spec
 from cnn_train import cache as disk
 from cnn_train.decode import decoded, in_order
 from cnn_train.errors import ConfigError, DataError
+from cnn_train.names import Names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,15 +166,15 @@ def _spec(
 
 def _look(source: Source, folder: Path) -> Header:
     """The size to decode to and whether all is grey, from the headers of all pictures."""
-    files: list[str] = []
+    files: list[Names] = []
     kinds: set[Header] = set()
     for records in source.splits.values():
         if isinstance(records.pictures, np.ndarray):
             _, height, width, channels = records.pictures.shape
             kinds.add(Header(width, height, channels == 1))
         else:
-            files += records.pictures
-    kinds |= _kinds_of(sorted(files), folder) if files else set()
+            files.append(records.pictures)
+    kinds |= _kinds_of(files, folder) if files else set()
     sizes = {(kind.width, kind.height) for kind in kinds}
     width, height = sizes.pop() if len(sizes) == 1 else (LARGEST_OWN_SIZE + 1, 0)
     if max(width, height) > LARGEST_OWN_SIZE:
@@ -180,17 +182,18 @@ def _look(source: Source, folder: Path) -> Header:
     return Header(width, height, all(kind.grey for kind in kinds))
 
 
-def _kinds_of(files: Sequence[str], folder: Path) -> set[Header]:
+def _kinds_of(splits: Sequence[Names], folder: Path) -> set[Header]:
     """The different headers among the files; those without one are left to decoding, which says why."""
-    path = folder / f"headers-{disk.key(files)}.json"
+    path = folder / f"headers-{disk.key_of_set(chain.from_iterable(splits))}.json"
     known = disk.load_summary(path)
     # A file may have become readable without a change of its time
     if known is not None and not any(_header(file) for file in known["unreadable"]):
         return {Header(*kind) for kind in known["kinds"]}
     kinds: set[Header] = set()
     unreadable: list[str] = []
-    with progress("looking at pictures", len(files)) as advance, closing(in_order(_header, files)) as headers:
-        for file, header in zip(files, headers, strict=True):
+    outcomes = closing(in_order(_header, chain.from_iterable(splits)))
+    with progress("looking at pictures", sum(map(len, splits))) as advance, outcomes as headers:
+        for file, header in zip(chain.from_iterable(splits), headers, strict=True):
             if header is None:
                 unreadable.append(file)
             else:
@@ -248,20 +251,22 @@ def _in_memory(source: Source, name: str, spec: Spec) -> disk.Decoded:
     return disk.Decoded(images[: len(kept)], kept, unreadable, fingerprint)
 
 
-def _relative(source: Source, name: str) -> Sequence[str]:
-    """What the pictures are called wherever the data set lies: below its folder with slashes, or an index."""
+def _relative(source: Source, name: str) -> Callable[[int], str]:
+    """What a picture is called wherever the data set lies: below its folder with slashes, or an index."""
     pictures = source.splits[name].pictures
     if isinstance(pictures, np.ndarray):
-        return [str(at) for at in range(len(pictures))]
+        return str
     start = len(os.path.join(source.location or "", ""))
-    return [path[start:].replace(os.sep, "/") for path in pictures]
+    return lambda at: pictures[at][start:].replace(os.sep, "/")
 
 
 def _split(records: Records, name: str, found: disk.Decoded) -> Split:
     pictures = records.pictures
-    files = not isinstance(pictures, np.ndarray)
-    names = [printable(str(pictures[at])) if files else f"{name}[{at}]" for at in found.kept]
-    return Split(found.images, records.labels[found.kept], names)
+
+    def name_of(at: int) -> str:
+        return f"{name}[{at}]" if isinstance(pictures, np.ndarray) else printable(pictures[at])
+
+    return Split(found.images, records.labels[found.kept], Names(name_of, found.kept))
 
 
 def _reasons(records: Records, found: disk.Decoded) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from cnn_infer.pixels import EXTENSIONS
 from cnn_train.errors import DataError
 from cnn_train.idx import find_idx, load_idx
 from cnn_train.named import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
+from cnn_train.names import Names, packed
 from cnn_train.split import set_aside
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Records:
         labels: Class of each picture, int64 (n,).
     """
 
-    pictures: Sequence[str] | NDArray[np.uint8]
+    pictures: Names | NDArray[np.uint8]
     labels: NDArray[np.int64]
 
 
@@ -180,7 +181,7 @@ def _completed(
 
 def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
     pictures = records.pictures
-    chosen = pictures[positions] if isinstance(pictures, np.ndarray) else [pictures[at] for at in positions]
+    chosen = pictures[positions] if isinstance(pictures, np.ndarray) else pictures.selected(positions)
     return Records(chosen, records.labels[positions])
 
 
@@ -226,16 +227,21 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _class_pictures(folder: Path, classes: Sequence[str], *, empty_is_fine: bool) -> Records:
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        inside = os.path.join(folder, name)
-        found = list(find_pictures([inside])) if os.path.isdir(inside) else []
-        if not found and not empty_is_fine:
-            raise DataError(f"the class folder {printable(inside)} has no pictures: add some or remove it")
-        paths += found
-        labels += [label] * len(found)
-    return Records(paths, np.asarray(labels, np.int64))
+    counts: list[int] = []
+
+    def walk() -> Iterator[str]:
+        for name in classes:
+            inside = os.path.join(folder, name)
+            count = 0
+            for path in find_pictures([inside]) if os.path.isdir(inside) else ():
+                count += 1
+                yield path
+            if not count and not empty_is_fine:
+                raise DataError(f"the class folder {printable(inside)} has no pictures: add some or remove it")
+            counts.append(count)
+
+    pictures = packed(folder, walk())
+    return Records(pictures, np.repeat(np.arange(len(classes)), counts))
 
 
 def _pictures_directly_in(folder: Path) -> int:

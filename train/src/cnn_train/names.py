@@ -1,0 +1,54 @@
+"""The names of many pictures in little memory: a million of them must not take a million Python objects."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Names(Sequence[str]):
+    """Texts that are made when they are asked for; each takes the 8 bytes of its position.
+
+    Args:
+        name_of: The text of a position.
+        positions: int64 (n,), the positions that are meant, in order.
+    """
+
+    def __init__(self, name_of: Callable[[int], str], positions: NDArray[np.int64]) -> None:
+        self._name_of = name_of
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Names: ...
+
+    def __getitem__(self, at: int | slice) -> str | Names:
+        if isinstance(at, slice):
+            return Names(self._name_of, self._positions[at])
+        return self._name_of(int(self._positions[at]))
+
+    def selected(self, chosen: NDArray[np.int64]) -> Names:
+        """Those at ``chosen``, int64 (k,), in that order."""
+        return Names(self._name_of, self._positions[chosen])
+
+
+def packed(folder: str | os.PathLike[str], paths: Iterable[str]) -> Names:
+    """Paths of files in ``folder``: what comes after the folder is kept, as bytes one behind the other."""
+    start = os.path.join(folder, "")
+    text, ends = bytearray(), array("q", [0])
+    for path in paths:
+        text += os.fsencode(path[len(start) :])
+        ends.append(len(text))
+    return Names(lambda at: start + os.fsdecode(bytes(text[ends[at] : ends[at + 1]])), np.arange(len(ends) - 1))
