@@ -204,3 +204,9 @@ def test_one_picture_is_not_many(rgb: Classifier, one: object) -> None:
 def test_an_unreadable_picture_is_named(rgb: Classifier, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"absent\.jpg: cannot read it: No such file"):
         rgb.predict(tmp_path / "absent.jpg")
+    paths: list[object] = [solid("red"), tmp_path / "absent.jpg", b""]
+    with pytest.raises(PictureError, match=r"absent\.jpg: cannot read it: No such file"):
+        list(rgb.predict_many(paths))  # type: ignore[arg-type]
+    _, absent, empty = rgb.predict_many(paths, errors="yield")  # type: ignore[arg-type]
+    assert str(absent) == f"{tmp_path / 'absent.jpg'}: cannot read it: No such file or directory"
+    assert str(empty) == "the file is empty"

@@ -48,12 +48,14 @@ class Answer(NamedTuple):
     """One of many pictures: a prediction or the reason there is none, and the milliseconds it took.
 
     ``model_ms`` is the picture's share of its batch's run; ``total_ms`` adds reading, decoding and resizing.
+    ``path`` is the picture's where it was given as one; the text of ``error`` does not have it.
     """
 
     prediction: Prediction | None
     error: PictureError | None
     model_ms: float
     total_ms: float
+    path: str | os.PathLike[str] | None
 
 
 class Classifier:
@@ -145,9 +147,7 @@ class Classifier:
         try:
             pixels = self.pixels(picture)
         except PictureError as error:
-            if isinstance(picture, (str, os.PathLike)):
-                raise PictureError(f"{printable(picture)}: {error}") from error
-            raise
+            raise _named(error, _path(picture)) from error.__cause__
         return self.to_prediction(self.probabilities(pixels[None])[0])
 
     @overload
@@ -171,7 +171,7 @@ class Classifier:
             batch_size: Pictures that go through the model at once.
             workers: Threads; each decodes and classifies a batch of its own.
             errors: ``raise`` stops at a picture that cannot be read; ``yield`` gives the
-                :class:`PictureError` in its place and goes on.
+                :class:`PictureError` in its place and goes on. Its text names the path, where there is one.
 
         Raises:
             PictureError: with ``errors="raise"``, at the position of the unreadable picture.
@@ -182,12 +182,12 @@ class Classifier:
         if errors not in ("raise", "yield"):
             raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
         for answer in self.answers(pictures, batch_size=batch_size, workers=workers):
-            if answer.prediction is not None:
+            if answer.error is None:
                 yield answer.prediction
             elif errors == "yield":
-                yield answer.error
-            elif answer.error is not None:
-                raise answer.error
+                yield _named(answer.error, answer.path)
+            else:
+                raise _named(answer.error, answer.path) from answer.error.__cause__
 
     def answers(
         self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1
@@ -232,8 +232,16 @@ class Classifier:
             rows = iter(self.probabilities(np.stack(good)))
             share = 1e3 * (time.perf_counter() - start) / len(good)
         return [
-            Answer(None, item, 0.0, decoding)
+            Answer(None, item, 0.0, decoding, _path(picture))
             if isinstance(item, PictureError)
-            else Answer(self.to_prediction(next(rows)), None, share, decoding + share)
-            for item, decoding in zip(decoded, spent, strict=True)
+            else Answer(self.to_prediction(next(rows)), None, share, decoding + share, _path(picture))
+            for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
         ]
+
+
+def _path(picture: Picture) -> str | os.PathLike[str] | None:
+    return picture if isinstance(picture, (str, os.PathLike)) else None
+
+
+def _named(error: PictureError, path: str | os.PathLike[str] | None) -> PictureError:
+    return error if path is None else PictureError(f"{printable(path)}: {error}")
