@@ -87,6 +87,27 @@ def test_labels_are_mapped_by_name_wherever_the_folder_lies(
     assert (found["unknown_folders"], found["missing_classes"]) == ({}, [])
 
 
+def test_the_class_is_the_first_folder_on_the_way_down(
+    models: Path, tmp_path: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    """As in training: what lies in nested folders belongs to the class above them, whatever those are called."""
+    for name in ("red/kitchen/a.png", "red/blue/b.png", "red/c.png", "blue/kitchen/grey/d.png", "attic/e.png"):
+        picture(tmp_path / "green" / "test" / name, COLOURS[Path(name).parts[0]] if "attic" not in name else "red")
+    options = ("--model", models / "rgb.onnx", "--report", "r.json", "--output", "o")
+
+    def support(*paths: str) -> tuple[list[int], dict[str, int]]:
+        cli(*paths, *options)
+        found = json.loads((tmp_path / "r.json").read_text())
+        return [sum(row) for row in found["confusion"]], found["unknown_folders"]
+
+    assert support("green/test") == ([3, 0, 1, 0], {"attic": 1})
+    assert support("green/test/") == ([3, 0, 1, 0], {"attic": 1})
+    assert support("green/test/red") == ([2, 0, 1, 0], {})  # below the folder first, then the folder itself
+    assert support("green") == ([3, 1, 1, 0], {})
+    assert support("green/test/red/c.png", "green/test/red/kitchen/a.png") == ([1, 0, 0, 0], {"kitchen": 1})
+    assert json.loads((tmp_path / "r.json").read_text())["accuracy"] == 1
+
+
 def test_without_labels_there_are_no_metrics(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
     found = report(cli, tmp_path, "--model", models / "rgb.onnx", "--labels", "none")
     metrics = ("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion")

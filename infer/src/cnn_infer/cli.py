@@ -77,7 +77,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     type=click.Choice(["auto", "none"]),
     default="auto",
     show_default=True,
-    help="auto: parent folders named as classes are the truth.",
+    help="auto: folders named as classes are the truth.",
 )
 @click.option("--follow-symlinks", is_flag=True, help="Walk into symbolic links to folders.")
 @click.option(
@@ -108,8 +108,11 @@ def command(
     """Classify pictures with a model that cnn-export wrote.
 
     PATH is a picture or a folder; folders are walked in sorted order. One row a file, in order: the rows go
-    to standard output (or --output), everything else to standard error. Where the folders that the pictures
-    lie in are named as the model's classes, accuracy and F1 are reported as well.
+    to standard output (or --output), everything else to standard error.
+
+    Where folders are named as the model's classes, accuracy and F1 are reported as well. A picture's class is the
+    first such name on the way from the folder PATH down to it (cat/kitchen/1.jpg is a cat), else that of PATH
+    itself; for a picture PATH, its folder's. Without such a name it has no class and counts in no figure.
     """
     if not (paths or verifying or info):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")

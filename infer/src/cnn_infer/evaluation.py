@@ -16,7 +16,7 @@ import numpy as np
 from cnn_infer import machine
 from cnn_infer.classifier import Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
-from cnn_infer.files import find_pictures, folder_name, parent_name, printable
+from cnn_infer.files import Found, find_below, folder_name, folders_of, parent_name, printable
 from cnn_infer.metrics import summarise
 
 
@@ -35,7 +35,7 @@ class Report:
     Attributes:
         images: Files seen.
         errors: Files that could not be read; they count in no other figure.
-        labelled: Readable files whose parent folder is named as one of the model's classes.
+        labelled: Readable files with a folder named as one of the model's classes; see :func:`evaluate`.
         accuracy: Share of the labelled ones that were classified right, 0 to 1; None without labels, as all
             metrics are.
         coverage: Share of the labelled ones that were not ``unknown``.
@@ -43,7 +43,7 @@ class Report:
         weighted_f1: F1 weighted by the number of pictures of a class.
         per_class: Precision, recall, F1, support and unknown of each class.
         confusion: Rows are true classes, columns predicted ones, in the model's order.
-        unknown_folders: Parent folders that are no class of the model, with the number of pictures in each.
+        unknown_folders: Folders of the other readable files, with the number of pictures in each.
         missing_classes: Classes of the model without a picture here, where there are labels.
         latency_ms: ``model`` (the picture's share of its batch) and ``total`` (with reading, decoding and
             resizing), each with ``p50``, ``p90``, ``p99``, ``mean`` and ``n``, in milliseconds a picture.
@@ -96,7 +96,9 @@ def evaluate(
     Args:
         classifier: The model. For the best speed on a CPU open it with ``threads=1`` (the default).
         paths: Files and folders; see :func:`cnn_infer.find_pictures`.
-        labels: Take parent folders that are named as classes for the truth, by name.
+        labels: Take folders that are named as classes for the truth, by name: below a folder in ``paths`` the first
+            on the way down to the picture, so that ``cat/kitchen/1.jpg`` is a cat as in training, else that folder
+            itself; of a file in ``paths`` the folder that it lies in.
         batch_size: Pictures to a run of the model.
         threads: Threads; None takes every processor this process may use.
         follow_symlinks: Walk into symbolic links to folders.
@@ -107,22 +109,22 @@ def evaluate(
     """
     threads = machine.usable_cpus() if threads is None else threads
     tally = _Tally(classifier.spec.classes)
-    waiting: deque[str] = deque()
+    waiting: deque[Found] = deque()
 
     def remembered() -> Iterator[str]:
-        for path in find_pictures(paths, follow_symlinks=follow_symlinks):
-            waiting.append(path)
-            yield path
+        for found in find_below(paths, follow_symlinks=follow_symlinks):
+            waiting.append(found)
+            yield found.path
 
     # a session's first run sets it up: it is no picture's latency
     classifier.probabilities(np.zeros((1, *classifier.spec.shape), np.uint8))
     start = time.perf_counter()
     with closing(classifier.answers(remembered(), batch_size=batch_size, workers=threads)) as answers:
         for answer in answers:
-            path = waiting.popleft()
-            tally.add(parent_name(path) if labels else None, answer)
+            found = waiting.popleft()
+            tally.add(found if labels else None, answer)
             if on_row is not None:
-                on_row(Row(printable(path), answer.prediction, str(answer.error) if answer.error else None))
+                on_row(Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None))
     seconds = time.perf_counter() - start
     if not tally.images:
         raise InputError("no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files")
@@ -151,17 +153,14 @@ class _Tally:
         self.model_ms: list[float] = []
         self.total_ms: list[float] = []
 
-    def add(self, folder: str | None, answer: Answer) -> None:
+    def add(self, found: Found | None, answer: Answer) -> None:
         self.images += 1
         if answer.prediction is None:
             self.errors += 1
             return
-        truth = None
-        if folder is not None:
-            # training calls a class by a name that every system can give a folder; this one may have another
-            truth = self.index.get(folder, self.index.get(folder_name(folder)))
-        if folder is not None and truth is None:
-            self.folders[printable(folder)] += 1
+        truth = None if found is None else self._truth(found)
+        if found is not None and truth is None:
+            self.folders[printable(parent_name(found.path))] += 1
         self.model_ms.append(answer.model_ms)
         self.total_ms.append(answer.total_ms)
         if truth is not None:
@@ -169,6 +168,11 @@ class _Tally:
                 self.unknown[truth] += 1
             else:
                 self.confusion[truth, answer.prediction.index] += 1
+
+    def _truth(self, found: Found) -> int | None:
+        # training calls a class by a name that every system can give a folder; this one may have another
+        known = (self.index.get(name, self.index.get(folder_name(name))) for name in folders_of(found))
+        return next((index for index in known if index is not None), None)
 
     def report(self, **facts: Any) -> Report:
         nothing = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))

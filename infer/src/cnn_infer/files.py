@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cnn_infer.errors import InputError
 from cnn_infer.pixels import EXTENSIONS
 
 _FORBIDDEN = set('<>:"/\\|?*')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+class Found(NamedTuple):
+    """A picture file, and the path that was given: the file itself, or a folder above it."""
+
+    path: str
+    given: str
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[str]:
@@ -25,6 +33,11 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
         InputError: a path does not exist, is neither a file nor a folder, or is a folder that cannot be listed. All
             are looked at before the first picture comes.
     """
+    return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks))
+
+
+def find_below(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[Found]:
+    """As :func:`find_pictures`, with the path that each was found under."""
     names = [os.fspath(path) for path in paths]
     for name in names:
         if not os.path.lexists(name):
@@ -33,9 +46,9 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
             raise InputError(f"neither a file nor a folder: {printable(name)}")
     for name in names:
         if os.path.isdir(name):
-            yield from _walk(name, follow_symlinks)
+            yield from (Found(path, name) for path in _walk(name, follow_symlinks))
         else:
-            yield name
+            yield Found(name, name)
 
 
 def _walk(folder: str, follow: bool) -> Iterator[str]:
@@ -88,6 +101,18 @@ def folders_holding(name: str, root: str | os.PathLike[str]) -> list[Path]:
     """The folders right under ``root`` that hold a file ``name``; the one whose file was written last is the last."""
     found = sorted(Path(root).glob(f"*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
     return [path.parent for path in found]
+
+
+def folders_of(found: Found) -> list[str]:
+    """The names of the folders that may say what a picture shows, the one that counts first.
+
+    Of a picture in a folder that was given: those below it from the top down, as in training, where
+    ``cat/kitchen/1.jpg`` is a cat; then the given folder itself. Of a file that was given: the folder it lies in.
+    """
+    if found.path == found.given:
+        return [parent_name(found.path)]
+    below = os.path.dirname(found.path[len(os.path.join(found.given, "")) :])
+    return [*Path(below).parts, os.path.basename(os.path.abspath(found.given))]
 
 
 def parent_name(path: str) -> str:
