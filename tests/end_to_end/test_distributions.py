@@ -30,7 +30,7 @@ def test_importing_cnn_infer_imports_no_training_library(code: str) -> None:
     report = "\nimport sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert {"cnn_infer", "numpy"} <= loaded
+    assert "cnn_infer" in loaded
     assert not loaded & HEAVY
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
 if TYPE_CHECKING:
+    from typing import Any
+
     from cnn_export.errors import ExportError, GraphError, ParityError
     from cnn_export.exporting import Export, Int8, export
     from cnn_export.parity import Parity

@@ -1,5 +1,15 @@
-"""``python -m cnn_export`` is the command ``cnn-export``."""
+"""The command ``cnn-export``, also as ``python -m cnn_export``: nothing is loaded before Ctrl-C has its one line."""
 
-from cnn_export.cli import main
+from cnn_infer.interrupt import leave_at_once
 
-main()
+
+def main() -> None:
+    """Entry point of the command."""
+    leave_at_once("cnn-export")
+    from cnn_export.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

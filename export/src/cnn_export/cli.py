@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from cnn_infer import console
 from cnn_infer.files import printable
+from cnn_infer.interrupt import while_loading
 
 if TYPE_CHECKING:
     from cnn_export.exporting import Export, Int8
@@ -66,7 +67,8 @@ def command(
     command leaves with 1.
     """
     # torch takes seconds to import: --help and mistyped options need not wait for it
-    from cnn_export.exporting import export
+    with while_loading("cnn-export"):
+        from cnn_export.exporting import export
 
     result = export(
         run,

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 import click
 
 from cnn_infer.errors import EdgeCNNError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+from cnn_infer.interrupt import INTERRUPTED, raise_again
 
 
 def main(command: click.Command) -> None:
@@ -25,6 +23,7 @@ def main(command: click.Command) -> None:
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
     warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
     try:
+        raise_again()
         sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.Exit as left:
         sys.exit(left.exit_code)

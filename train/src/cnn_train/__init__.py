@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
 if TYPE_CHECKING:
+    from typing import Any
+
     from cnn_train.config import Config
     from cnn_train.dataset import Dataset, Split, prepare
     from cnn_train.errors import ConfigError, DataError, DivergedError, RunError, TrainError, TrainingInterruptedError

@@ -1,5 +1,15 @@
-"""``python -m cnn_train`` is the command ``cnn-train``."""
+"""The command ``cnn-train``, also as ``python -m cnn_train``: nothing is loaded before Ctrl-C has its one line."""
 
-from cnn_train.cli import main
+from cnn_infer.interrupt import leave_at_once
 
-main()
+
+def main() -> None:
+    """Entry point of the command."""
+    leave_at_once("cnn-train")
+    from cnn_train.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

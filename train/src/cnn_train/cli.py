@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from cnn_infer import console
+from cnn_infer.interrupt import while_loading
 
 EXAMPLES = """\b
 Examples:
@@ -64,7 +65,8 @@ def command(**options: Any) -> None:
     optional val/ and test/, or one subfolder a class.
     """
     # torch takes seconds to import: --help and mistyped options need not wait for it
-    from cnn_train.training import train
+    with while_loading("cnn-train"):
+        from cnn_train.training import train
 
     for key in ("cache", "data_dir"):
         if options[key] is not None:
