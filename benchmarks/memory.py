@@ -70,19 +70,22 @@ def watched(command: list[str], limit: int | None) -> dict[str, float]:
     return most
 
 
-def measured(pictures: Path, times: int, limit_mb: float | None) -> dict[str, Any]:
+def measured(pictures: Path, times: int, size: int | None, limit_mb: float | None) -> dict[str, Any]:
     """One row: train an epoch on ``times`` links to each picture."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
         count = link(pictures, times, folder)
         places = ["--cache", f"{place}/cache", "--out", f"{place}/run"]
-        command = [sys.executable, "-m", "cnn_train", str(folder), "--model", "nano", "--epochs", "1", *places]
+        options = ["--model", "nano", "--epochs", "1", *(["--size", str(size)] if size else [])]
+        command = [sys.executable, "-m", "cnn_train", str(folder), *options, *places]
         most = watched(command, None if limit_mb is None else int(limit_mb * (1 << 20)))
         cache = sum(file.stat().st_size for file in Path(place, "cache").rglob("*") if file.is_file())
+        spec = json.loads(Path(place, "run", "spec.json").read_text(encoding="utf-8"))
         report = json.loads(Path(place, "run", "report.json").read_text(encoding="utf-8"))
         epoch = json.loads(Path(place, "run", "metrics.jsonl").read_text(encoding="utf-8"))
     return {
         "pictures": count,
+        "pixels": f"{spec['width']} x {spec['height']}",
         "decoded_mb": cache / (1 << 20),
         **most,
         "limit_mb": limit_mb,
@@ -96,19 +99,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--times", type=int, nargs=2, default=[1, 10], help="links to each picture, in each run")
+    parser.add_argument("--size", type=int, help="side to decode to, in pixels; default: as cnn-train decides")
     parser.add_argument("--spare", type=float, default=128, help="megabytes that the second run may take more")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if not os.path.exists("/proc/self/status"):
         sys.exit("this needs Linux: elsewhere nobody tells anonymous memory from mapped files")
-    few = measured(options.pictures, options.times[0], None)
-    many = measured(options.pictures, options.times[1], few["data_mb"] + options.spare)
+    few = measured(options.pictures, options.times[0], options.size, None)
+    many = measured(options.pictures, options.times[1], options.size, few["data_mb"] + options.spare)
     grown = (many["anonymous_mb"] - few["anonymous_mb"]) * (1 << 20) / (many["pictures"] - few["pictures"])
     print(f"{machine.description()}; cnn-train --model nano --epochs 1")
     for row in (few, many):
         limit = "" if row["limit_mb"] is None else f", under a limit of {row['limit_mb']:,.0f} MB of data"
         print(
-            f"{row['pictures']:>9,} pictures, {row['decoded_mb']:>7,.1f} MB decoded: "
+            f"{row['pictures']:>9,} pictures of {row['pixels']}, {row['decoded_mb']:>7,.1f} MB decoded: "
             f"{row['anonymous_mb']:,.0f} MB anonymous, {row['resident_mb']:,.0f} MB resident, "
             f"{row['training_pictures_per_second']:,.0f} pictures/s in training, "
             f"{row['seconds_with_preparation']:,.0f} s in all{limit}"

@@ -6,11 +6,14 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +32,13 @@ if TYPE_CHECKING:
     from cnn_train.decode import Outcome
 
 _FORMAT = 1
+
+_INDEX, _PICTURES = "index.json", "pictures.npy"
+
+UNUSED_DAYS = 30
+"""What no training used for so long is removed: after each change of the pictures the earlier ones stay behind."""
+
+_OWN = re.compile(r"[0-9a-f]{32}|headers-[0-9a-f]{32}\.json|\.[0-9a-f]{32}\..*\.partial")
 
 
 @dataclass(frozen=True)
@@ -126,15 +136,16 @@ def collect(
 def load(folder: Path, count: int, spec: Spec) -> Decoded | None:
     """A split of ``count`` pictures from the cache, or None where it is absent or damaged."""
     try:
-        index = json.loads((folder / "index.json").read_text("utf-8"))
+        index = json.loads((folder / _INDEX).read_text("utf-8"))
         unreadable = [(int(at), str(reason)) for at, reason in index["unreadable"]]
         fingerprint = str(index["fingerprint"])
         kept = np.setdiff1d(np.arange(count), [at for at, _ in unreadable])
-        images = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+        images = np.load(folder / _PICTURES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     if images.shape != (len(kept), *spec.shape) or images.dtype != np.uint8:
         return None
+    _mark_used(folder)
     return Decoded(images, kept, unreadable, fingerprint)
 
 
@@ -155,7 +166,7 @@ def store(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial")
-        with open(os.path.join(temporary, "pictures.npy"), "wb") as stream:
+        with open(os.path.join(temporary, _PICTURES), "wb") as stream:
             # Plain writes instead of a writable memory map: there, a full disk kills the process.
             _write_header(stream, (len(labels), *spec.shape))
             kept, unreadable, fingerprint = collect(
@@ -168,9 +179,7 @@ def store(
                 raise AssertionError("the header of a .npy file must not depend on the number of rows")
             stream.flush()
             os.fsync(stream.fileno())
-        write_text(
-            os.path.join(temporary, "index.json"), json.dumps({"unreadable": unreadable, "fingerprint": fingerprint})
-        )
+        write_text(os.path.join(temporary, _INDEX), json.dumps({"unreadable": unreadable, "fingerprint": fingerprint}))
         _put_in_place(temporary, folder)
     except OSError as error:
         raise _cannot_write(folder, error) from error
@@ -200,6 +209,7 @@ def load_summary(path: Path) -> Mapping[str, Any] | None:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+    _mark_used(path)
     return document if isinstance(document, dict) else None
 
 
@@ -214,6 +224,28 @@ def store_summary(path: Path, document: Mapping[str, Any]) -> None:
         write_text(path, json.dumps(document))
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def remove_unused(folder: Path, days: float = UNUSED_DAYS) -> None:
+    """Remove the entries that nobody used for ``days``, and nothing else that may lie in the folder.
+
+    A training that reads one at this moment keeps its pictures: on Linux and macOS a file lives as long as it is
+    open, and Windows refuses to remove it.
+    """
+    oldest = time.time() - days * 86_400
+    with suppress(OSError), os.scandir(folder) as listing:
+        for entry in listing:
+            if not _OWN.fullmatch(entry.name) or entry.stat(follow_symlinks=False).st_mtime >= oldest:
+                continue
+            if entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink()
+            elif set(os.listdir(entry.path)) <= {_INDEX, _PICTURES}:  # a folder may have such a name by chance
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _mark_used(path: Path) -> None:
+    with suppress(OSError):  # of another user, or on a disk that may only be read
+        os.utime(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> DataError:

@@ -47,7 +47,9 @@ Then: cnn-export --quantize
 @click.option("--precision", help="auto (default, by the processor's flags), fp32, bf16 or fp16.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with these options; the command line wins.")
 @click.option("--out", type=click.Path(file_okay=False), help="The run folder. Default: runs/TIMESTAMP-DATA.")
-@click.option("--cache", type=click.Path(file_okay=False), help="Where decoded pictures are kept.")
+@click.option(
+    "--cache", type=click.Path(file_okay=False), help="Where decoded pictures are kept, until 30 days unused."
+)
 @click.option(
     "--data-dir", type=click.Path(file_okay=False), help="Where mnist, fashion-mnist and cifar10 are looked for first."
 )

@@ -97,7 +97,8 @@ def prepare(
     """Decode a source, or find it decoded in the cache.
 
     Files are decoded into memory-mapped arrays in the cache, a few at a time: memory does not grow with their
-    number. They are decoded again when a file's name, size or time changes, or the way to pixels.
+    number. They are decoded again when a file's name, size or time changes, or the way to pixels; what was not used
+    for :data:`cnn_train.cache.UNUSED_DAYS` days is removed.
 
     Args:
         source: From :func:`cnn_train.source.open_source`.
@@ -121,6 +122,7 @@ def prepare(
         colour = colour or ("grey" if seen.grey else "rgb")
     spec = _spec(source.classes, size, colour, resize, filter)
     found = {name: _cached(source, name, spec, folder) for name in source.splits}
+    disk.remove_unused(folder)
     unreadable = [entry for name, split in found.items() for entry in _reasons(source.splits[name], split)]
     _check(source, found, unreadable, strict)
     splits = {name: _split(source.splits[name], name, split) for name, split in found.items()}
