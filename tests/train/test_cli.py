@@ -1,5 +1,6 @@
 """The command cnn-train as people type it: help, mistakes in one line, a disk that is full."""
 
+import re
 import resource
 import signal
 import subprocess
@@ -86,6 +87,39 @@ def test_bad_input_is_one_line_and_leaves_nothing(
             (tmp_path / "broken" / name / f"{number}.png").write_text("no picture")
     assert reason in refused(*arguments)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("photos", "--cache", "photos/cache"), "photos/cache lies in the data set .* name another place with --cache"),
+        (("photos", "--out", "photos/red/run"), "photos/red/run lies in .* --out"),
+        (("photos", "--out", "photos", "--overwrite"), "photos lies in .* --out"),
+        (("photos", "--test-pictures", "link/test"), "link/test lies in .* --test-pictures"),
+        (("photos", "--out", "there/run"), "there/run lies in .* --out"),
+        (("link",), "runs lies in the data set .*link.* --out"),
+    ],
+)
+def test_nothing_is_written_among_the_pictures(
+    refused: Callable[..., str], photos: Path, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    """The next training would take it for a class, and its plots for pictures."""
+    (tmp_path / "link").symlink_to(photos if arguments != ("link",) else tmp_path)
+    (tmp_path / "there").symlink_to("link")
+    before = set(photos.rglob("*"))
+    assert re.search(reason, refused(*arguments))
+    assert set(photos.rglob("*")) == before
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_hidden_among_the_pictures_is_not_read_as_such(
+    command: Callable[..., tuple[int, str]], photos: Path
+) -> None:
+    arguments = ("photos", "--model", "nano", "--epochs", "1", "--out", "photos/.run", "--cache", "photos/.cache")
+    for more in ((), ("--overwrite",)):
+        code, text = command(*arguments, *more)
+        assert code == 0, text
+        assert "3 classes, 20 x 16 colour: train 30, val 3, test 3" in text
 
 
 def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:

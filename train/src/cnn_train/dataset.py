@@ -21,6 +21,7 @@ from cnn_train import cache as disk
 from cnn_train.decode import decoded, in_order
 from cnn_train.errors import ConfigError, DataError
 from cnn_train.names import Names
+from cnn_train.placement import check_outside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,10 +113,11 @@ def prepare(
 
     Raises:
         DataError: no picture of a class or of a split can be read, any cannot and ``strict`` is set, or the
-            cache cannot be written.
+            cache cannot be written or lies among the pictures.
         ConfigError: the size makes no sense.
     """
     folder = disk.user_cache() / "pictures" if cache is None else Path(cache)
+    check_outside(source, folder, "--cache")
     if size is None or colour is None:
         seen = _look(source, folder)
         size = size or (seen.height, seen.width)

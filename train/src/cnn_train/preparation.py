@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,22 +22,33 @@ from cnn_train.evaluation import pixel_digest
 from cnn_train.fit import to_input
 from cnn_train.networks import whiten
 from cnn_train.normalisation import mean_and_deviation
+from cnn_train.placement import check_outside
 from cnn_train.source import open_source
 
 WHITENING_PIXELS = 4 << 20
 """Of the training pictures that whitening is computed from: 5,000 of 28 x 28."""
 
 
-def open_dataset(options: Mapping[str, Any]) -> Dataset:
+def open_dataset(
+    options: Mapping[str, Any], out: str | os.PathLike[str], test_pictures: str | os.PathLike[str] | None
+) -> Dataset:
     """Open and decode the data that options name, and say what was found.
 
+    Args:
+        options: As :class:`cnn_train.Options` has them.
+        out: The run folder, or the one that it will be made in.
+        test_pictures: Where the test split will be written.
+
     Raises:
-        DataError: it is missing or not understood.
+        DataError: it is missing or not understood, or something would be written into it.
     """
     data_dir, cache = options.get("data_dir"), options.get("cache")
     source = open_source(
         options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
     )
+    check_outside(source, out, "--out")
+    if test_pictures is not None:
+        check_outside(source, test_pictures, "--test-pictures")
     dataset = prepare(
         source,
         size=options.get("size"),

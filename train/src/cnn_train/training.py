@@ -33,6 +33,7 @@ from cnn_train.results import write_results
 from cnn_train.run import (
     CONFIG,
     REPORT,
+    RUNS,
     SAMPLES,
     Checkpoint,
     Run,
@@ -73,7 +74,7 @@ def train(
 
     Raises:
         ConfigError: an option makes no sense.
-        DataError: the data set is missing or not understood.
+        DataError: the data set is missing or not understood, or something would be written into it.
         RunError: the run folder is in the way, or there is nothing to resume.
         DivergedError: the loss became infinite or not a number; the last epoch's checkpoint is kept.
     """
@@ -91,7 +92,7 @@ def train(
     if out is not None and Path(out).is_dir():
         with alone_in(Path(out)):
             check_out(out, overwrite=overwrite)
-    dataset = open_dataset(wanted)
+    dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
     settings = resolve(wanted, dataset)
     device, _ = pick_device(settings.device)
     # what auto came to is part of what makes the weights: a resumed run must not take another
@@ -127,7 +128,7 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
     settings = replace(settings, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
     if given:
         raise RunError(f"--resume goes on with the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
-    dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)})
+    dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)}, path, test_pictures)
     if dict(dataset.fingerprints) != checkpoint.fingerprints:
         raise RunError(
             f"the data is not what the training in {path} began with: restore it, or train anew with --overwrite"
