@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cnn_train.augment import MAX_DEGREES, NAMES, augment
+from cnn_train.augment import LEAST_PART, MAX_DEGREES, NAMES, augment
 from scipy import ndimage, optimize
 from torch import Tensor
 
@@ -76,6 +76,29 @@ def test_crop_moves_by_up_to_a_twelfth_and_mirrors_the_edge(height: int, width: 
         moves += matching
     assert len(set(moves)) > 0.9 * (2 * reach + 1) ** 2
     assert {down for down, _ in moves} == {across for _, across in moves} == set(range(-reach, reach + 1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(21, 21), (20, 32)])
+def test_zoom_enlarges_a_part_of_the_picture_without_distortion(height: int, width: int) -> None:
+    """Each pixel holds its own row and column, which bilinear sampling gives back exactly."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    batch = torch.stack([rows, columns]).float().expand(300, -1, -1, -1)
+    parts, places = [], []
+    for after in changed(batch, "zoom").double().numpy()[:, :, 1:-1, 1:-1]:  # within the mirrored edge
+        (down, across) = (np.diff(after[0], axis=0), np.diff(after[1], axis=1))
+        assert np.ptp([*down.ravel(), *across.ravel()]) < 1e-4
+        assert np.ptp(after[0], axis=1).max() < 1e-4
+        assert np.ptp(after[1], axis=0).max() < 1e-4
+        parts.append(down.mean())
+        for values, side in ((after[0], height), (after[1], width)):
+            # half a pixel beyond the outermost centres, and the pixel that was left out
+            low, high = values.min() - 1.5 * parts[-1], values.max() + 1.5 * parts[-1]
+            assert -0.5 - 1e-3 <= low < high <= side - 0.5 + 1e-3
+            places.append((low + 0.5) / (side - (high - low)) if parts[-1] < 0.9 else 0.5)
+    assert LEAST_PART <= min(parts) < LEAST_PART + 0.05
+    assert 0.95 < max(parts) <= 1
+    assert min(places) < 0.05
+    assert max(places) > 0.95
 
 
 @pytest.mark.parametrize(("height", "width"), [(21, 21), (20, 32)])

@@ -13,7 +13,18 @@ from PIL import Image
 Start = Callable[..., "subprocess.Popen[str]"]
 
 OPTIONS = (
-    *("model", "pretrained", "epochs", "batch-size", "lr", "optimizer", "weight-decay", "dropout", "label-smoothing"),
+    *(
+        "model",
+        "pretrained",
+        "epochs",
+        "patience",
+        "batch-size",
+        "lr",
+        "optimizer",
+        "weight-decay",
+        "dropout",
+        "label-smoothing",
+    ),
     *(
         "augment",
         "balance",

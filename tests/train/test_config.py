@@ -14,6 +14,7 @@ INVALID = {
     "model": ("", 18),
     "pretrained": ("yes", 1),
     "epochs": (0, -3, 2.5, "3", True),
+    "patience": (-1, 1.5, "3", True),
     "batch_size": (1, 0, -64, 64.0, True),
     "lr": (0, -0.1, float("nan"), float("inf"), "0.1", True),
     "optimizer": ("rmsprop", "SGD", 1),
@@ -85,6 +86,11 @@ def test_defaults_suit_the_data(digits: Dataset) -> None:
     few, many = (resolve({}, with_pictures(digits, count)) for count in (1000, 60_000))
     assert few.epochs > many.epochs
     assert few.batch_size < many.batch_size
+    assert 0 < few.patience < few.epochs
+    assert many.patience == 0
+    fewest = resolve({}, with_pictures(digits, 160))
+    assert fewest.epochs > few.epochs
+    assert resolve({"epochs": 3}, with_pictures(digits, 160)).patience >= 3  # so short a training is not cut off
     assert resolve({}, digits).dropout == 0
     assert resolve({"model": "alexnet"}, digits).dropout is None
     assert (resolve({}, digits).height, resolve({}, digits).width) == (8, 8)

@@ -10,6 +10,8 @@ import torch
 from cnn_infer import Spec
 from cnn_train import Dataset, Run, RunError
 from PIL import Image
+from scipy.special import softmax
+from scipy.stats import binomtest
 from sklearn import metrics
 
 FILES = {
@@ -51,6 +53,8 @@ def test_the_report_is_scikit_learns_of_the_stored_network(
     assert found["images"] == len(truth)
     assert found["correct"] == int((predicted == truth).sum())
     assert found["accuracy"] == metrics.accuracy_score(truth, predicted)
+    expected = binomtest(found["correct"], len(truth)).proportion_ci(method="wilson")
+    assert found["accuracy_interval"] == pytest.approx([expected.low, expected.high])
     assert found["loss"] == pytest.approx(metrics.log_loss(truth, shares), abs=1e-5)
     assert found["confusion"] == metrics.confusion_matrix(truth, predicted).tolist()
     for average in AVERAGES:
@@ -88,16 +92,25 @@ def test_the_specification_is_that_of_the_training_pictures(finished: Run, digit
     assert spec.details["settings"]["model"] == "nano"
 
 
-def test_metrics_have_a_line_for_each_epoch(finished: Run) -> None:
+def test_metrics_have_a_line_for_each_epoch(finished: Run, digits: Dataset) -> None:
     lines = [json.loads(line) for line in (finished.path / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
         assert set(line) == {
-            "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images_per_second", "seconds"
+            "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_calibrated_loss", "lr",
+            "images_per_second", "seconds"
         }  # fmt: skip
         assert all(np.isfinite(value) and value > 0 for value in line.values())
-    assert lines[-1]["val_loss"] == pytest.approx(finished.report["validation"]["loss"], abs=1e-5)
-    assert lines[-1]["val_accuracy"] == pytest.approx(finished.report["validation"]["accuracy"], abs=1e-6)
+    kept = lines[finished.report["best_epoch"] - 1]
+    assert kept["val_calibrated_loss"] == min(line["val_calibrated_loss"] for line in lines)
+    scores = logits(finished, digits.val.images)
+    by_temperature = [
+        metrics.log_loss(digits.val.labels, softmax(scores / at, axis=1)) for at in np.geomspace(0.2, 5, 999)
+    ]
+    assert kept["val_calibrated_loss"] == pytest.approx(min(by_temperature), abs=1e-4)
+    assert kept["val_calibrated_loss"] < kept["val_loss"]
+    assert kept["val_loss"] == pytest.approx(finished.report["validation"]["loss"], abs=1e-5)
+    assert kept["val_accuracy"] == pytest.approx(finished.report["validation"]["accuracy"], abs=1e-6)
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 
 

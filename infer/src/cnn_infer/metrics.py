@@ -1,7 +1,8 @@
-"""Accuracy, precision, recall and F1 out of one confusion matrix. Equal to scikit-learn's; NumPy alone."""
+"""Accuracy, precision, recall and F1 out of one confusion matrix, equal to scikit-learn's; how certain a share is."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+QUANTILE = 1.959963984540054
+"""Of the normal distribution at 97.5%: between it and its negative lie 95%."""
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """The 95% confidence interval of a share, from 0 to 1 (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
+
+    Unlike share plus or minus a deviation it holds for few pictures and for shares near 0 and 1 as well (Brown, Cai
+    and DasGupta, 2001, doi:10.1214/ss/1009213286).
+
+    Args:
+        hits: Pictures that are right, 0 to ``total``.
+        total: Pictures, at least 1.
+    """
+    square = QUANTILE**2
+    centre = (hits + square / 2) / (total + square)
+    half = QUANTILE * math.sqrt(hits * (total - hits) / total + square / 4) / (total + square)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,13 @@ Then: cnn-export --quantize
 @click.argument("data", required=False)
 @click.option("--model", help="nano, small (default), base, or a torchvision classification model.")
 @click.option("--pretrained/--no-pretrained", default=None, help="Start from torchvision's weights.")
-@click.option("--epochs", type=int, help="Default: by the number of pictures, 10 to 60.")
+@click.option("--epochs", type=int, help="At most. Default: by the number of pictures, 10 to 200.")
+@click.option(
+    "--patience",
+    type=int,
+    help="Stop after so many epochs without a better one on validation; 0: never. Default: half of --epochs for less "
+    "than 10,000 pictures, else 0.",
+)
 @click.option("--batch-size", type=int, help="Default: 256, less for small sets; --lr follows it.")
 @click.option(
     "--lr", type=float, help="Peak learning rate. Default: follows --batch-size; given alone, --batch-size follows it."
@@ -33,7 +39,7 @@ Then: cnn-export --quantize
 @click.option("--dropout", type=float, help="Before the last layer. Default: 0; torchvision's models keep their own.")
 @click.option("--label-smoothing", type=float, help="Default: 0.1.")
 @click.option(
-    "--augment", metavar="LIST", help="none, or out of flip,crop,rotate,cutout,colour. Default: suits the data."
+    "--augment", metavar="LIST", help="none, or out of flip,crop,zoom,rotate,cutout,colour. Default: suits the data."
 )
 @click.option(
     "--balance/--no-balance", default=None, help="Draw every class equally often. Default: as the pictures are."

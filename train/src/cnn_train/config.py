@@ -6,6 +6,7 @@ An option's value comes from the call or the command line, else from ``--config`
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,6 +34,12 @@ WEIGHT_DECAY = {"muon": 5e-4, "sgd": 5e-4, "adam": 0.0, "adamw": 0.05}
 PICTURES_SEEN = 600_000
 """Default length of a training in pictures: ten epochs of MNIST. Small sets get more epochs, up to 60."""
 
+LEAST_STEPS = 1_000
+"""Sets so small that 60 epochs are fewer steps than this get more epochs, up to 200."""
+
+FEW_PICTURES = 10_000
+"""Below so many training pictures a network can learn them by heart, so early stopping watches."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -42,7 +49,8 @@ class Config:
         data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder.
         model: A preset or a torchvision classification model.
         pretrained: Start from torchvision's weights.
-        epochs: Passes over the training pictures.
+        epochs: Passes over the training pictures, at most.
+        patience: Epochs without a better one on validation that end the training; 0 for never.
         batch_size: Pictures to a step.
         lr: Peak learning rate.
         optimizer: ``muon`` (for filters; ``sgd`` for the rest), ``sgd`` (with Nesterov momentum 0.9), ``adam`` or
@@ -67,6 +75,7 @@ class Config:
     model: str
     pretrained: bool
     epochs: int
+    patience: int
     batch_size: int
     lr: float
     optimizer: str
@@ -119,11 +128,13 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     optimizer = options.get("optimizer", "muon" if own else "sgd")
     count = len(dataset.train.labels)
     batch_size, lr = _batch_size_and_rate(options, optimizer, count)
+    epochs = options.get("epochs", _epochs(count, batch_size))
     return Config(
         data=_absolute(options.get("data", "digits")),
         model=options.get("model", "small"),
         pretrained=options.get("pretrained", False),
-        epochs=options.get("epochs", min(60, max(10, round(PICTURES_SEEN / count)))),
+        epochs=epochs,
+        patience=options.get("patience", _patience(count, epochs)),
         batch_size=batch_size,
         lr=lr,
         optimizer=optimizer,
@@ -147,6 +158,18 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
 def _absolute(data: str) -> str:
     """A folder's place from anywhere; a named set stays its name."""
     return data if data in ("digits", *NAMED) else os.path.abspath(data)
+
+
+def _epochs(count: int, batch_size: int) -> int:
+    usual = min(60, max(10, round(PICTURES_SEEN / count)))
+    return max(usual, min(200, math.ceil(LEAST_STEPS * batch_size / count)))
+
+
+def _patience(count: int, epochs: int) -> int:
+    """Half of the epochs: the cycle of the learning rate brings its best at its end, after a noisy plateau that must
+    not be taken for the end of progress.
+    """
+    return max(10, epochs // 2) if count < FEW_PICTURES else 0
 
 
 def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int) -> tuple[int, float]:

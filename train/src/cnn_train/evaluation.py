@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from cnn_infer.metrics import wilson_interval
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_recall_fscore_support
 
 TEMPERATURES = (0.2, 5.0)
+WIDE = 0.1
+"""From this width on a 95% interval of an accuracy is worth a warning: two trainings are then hardly told apart."""
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -25,11 +28,22 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
         logits: float32 (n, classes), of the validation split.
         labels: int64 (n,).
     """
-    low, high = np.log(TEMPERATURES)
+    log, _ = _best_temperature(logits, labels)
+    return 1.0 if np.abs(log - np.log(TEMPERATURES)).min() < 1e-2 else float(np.exp(log))
+
+
+def calibrated_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The lowest cross-entropy, in nats, at any of :data:`TEMPERATURES`; arguments as of :func:`fit_temperature`."""
+    _, loss = _best_temperature(logits, labels)
+    return loss
+
+
+def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Its logarithm, and the cross-entropy there."""
     found = minimize_scalar(
-        lambda log: cross_entropy(logits / np.exp(log), labels), bounds=(low, high), method="bounded"
+        lambda log: cross_entropy(logits / np.exp(log), labels), bounds=np.log(TEMPERATURES), method="bounded"
     )
-    return 1.0 if min(found.x - low, high - found.x) < 1e-2 else float(np.exp(found.x))
+    return float(found.x), float(found.fun)
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -45,7 +59,10 @@ def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray
 
 
 def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Loss (at temperature 1), accuracy, precision, recall and F1, as plain JSON; scikit-learn computes them."""
+    """Loss (at temperature 1), accuracy with its 95% interval, precision, recall and F1, as plain JSON.
+
+    scikit-learn computes them, and :func:`cnn_infer.metrics.wilson_interval`.
+    """
     predicted = logits.argmax(axis=1)
     indices = list(range(len(classes)))
     table = classification_report(
@@ -66,15 +83,32 @@ def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
         }
         for name in classes
     }
+    correct = int((predicted == labels).sum())
     return {
         "images": len(labels),
-        "correct": int((predicted == labels).sum()),
+        "correct": correct,
         "loss": cross_entropy(logits, labels),
         "accuracy": float(accuracy_score(labels, predicted)),
+        "accuracy_interval": list(wilson_interval(correct, len(labels))),
         **averages,
         "per_class": per_class,
         "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
     }
+
+
+def uncertainty(test: dict[str, Any]) -> str | None:
+    """What to say of a test accuracy that its few pictures leave open by :data:`WIDE` or more, else None.
+
+    Args:
+        test: As of :func:`metrics_of`.
+    """
+    low, high = test["accuracy_interval"]
+    if high - low < WIDE:
+        return None
+    return (
+        f"{test['images']:,} test pictures say little: with 95% confidence the accuracy is between {low:.1%} and "
+        f"{high:.1%}; put more into the test split before you compare or rely on it"
+    )
 
 
 def pixel_digest(images: NDArray[np.uint8]) -> str:

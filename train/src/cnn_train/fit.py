@@ -23,6 +23,7 @@ from cnn_train.augment import augment
 from cnn_train.config import Config
 from cnn_train.dataset import Split
 from cnn_train.errors import DivergedError
+from cnn_train.evaluation import calibrated_loss
 from cnn_train.muon import Muon
 from cnn_train.sampling import epoch_order
 
@@ -44,6 +45,9 @@ class Epoch:
     """One line of ``metrics.jsonl``. Losses are cross-entropies in nats, without smoothing, at temperature 1.
 
     ``train_*`` is measured on the augmented pictures while the weights change, ``val_*`` after the epoch.
+    ``val_calibrated_loss`` is the validation loss at the temperature that suits it best, which a finished model gets
+    too; it decides which epoch is best. The plain one grows with overconfidence, from an early epoch on that gets far
+    fewer pictures right.
     """
 
     epoch: int
@@ -51,6 +55,7 @@ class Epoch:
     train_accuracy: float
     val_loss: float
     val_accuracy: float
+    val_calibrated_loss: float
     lr: float
     images_per_second: float
     seconds: float
@@ -189,7 +194,7 @@ class Fit:
             advance(len(chosen))
         trained = time.perf_counter()
         count = len(order)
-        val_loss, val_accuracy = self._validate()
+        val_loss, val_accuracy, val_calibrated_loss = self._validate()
         if not math.isfinite(val_loss):
             raise _diverged("the validation loss", val_loss, number, step, rate)
         return Epoch(
@@ -198,6 +203,7 @@ class Fit:
             train_accuracy=hits.item() / count,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
+            val_calibrated_loss=val_calibrated_loss,
             lr=rate,
             images_per_second=count / (trained - start),
             seconds=time.perf_counter() - start,
@@ -216,8 +222,9 @@ class Fit:
         self.scaler.update()
         return logits.detach()
 
-    def _validate(self) -> tuple[float, float]:
-        logits = torch.from_numpy(logits_of(self.network, self.val.images, self.spec, self.device))
-        labels = torch.from_numpy(self.val.labels)
-        loss = functional.cross_entropy(logits, labels).item()
-        return loss, (logits.argmax(1) == labels).float().mean().item()
+    def _validate(self) -> tuple[float, float, float]:
+        logits = logits_of(self.network, self.val.images, self.spec, self.device)
+        scores, labels = torch.from_numpy(logits), torch.from_numpy(self.val.labels)
+        loss = functional.cross_entropy(scores, labels).item()
+        accuracy = (scores.argmax(1) == labels).float().mean().item()
+        return loss, accuracy, calibrated_loss(logits, self.val.labels) if math.isfinite(loss) else loss

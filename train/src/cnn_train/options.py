@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     model: str
     pretrained: bool
     epochs: int
+    patience: int
     batch_size: int
     lr: float
     optimizer: str
@@ -80,6 +81,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": _TEXT,
     "pretrained": _SWITCH,
     "epochs": _whole(1),
+    "patience": _whole(0),
     "batch_size": _whole(2),  # batch norm has nothing to compare one picture with
     "lr": _POSITIVE,
     "optimizer": _one_of(OPTIMIZERS),

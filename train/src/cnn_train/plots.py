@@ -27,8 +27,8 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(stream, format="png", dpi=110)
 
 
-def curves(epochs: Sequence[Epoch], path: Path) -> None:
-    """Loss and accuracy of train and validation over the epochs."""
+def curves(epochs: Sequence[Epoch], kept: int, path: Path) -> None:
+    """Loss and accuracy of train and validation over the epochs, and a line at the one whose weights are kept."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     numbers = [epoch.epoch for epoch in epochs]
     for axes, what, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
@@ -38,6 +38,7 @@ def curves(epochs: Sequence[Epoch], path: Path) -> None:
             axes.plot(
                 numbers, values, color=colour, label=label, marker="o" if len(epochs) < 30 else None, markersize=4
             )
+        axes.axvline(kept, color="black", linestyle=":", linewidth=1, label=f"kept: epoch {kept}")
         axes.set(xlabel="epoch", title="loss (cross-entropy)" if what == "loss" else "accuracy (%)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

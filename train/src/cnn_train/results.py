@@ -48,3 +48,12 @@ def write_results(path: Path, network: nn.Module, device: torch.device, dataset:
     probabilities = probabilities_of(logits, temperature)
     plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
     return {"test": test, "validation": validation, "temperature": temperature}
+
+
+def summary(test: dict[str, Any]) -> str:
+    """One line of the test split's figures, as of :func:`cnn_train.evaluation.metrics_of`."""
+    low, high = test["accuracy_interval"]
+    return (
+        f"test: accuracy {test['accuracy']:.2%} (95% interval {low:.1%} to {high:.1%}), "
+        f"macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} on {test['images']:,} pictures"
+    )

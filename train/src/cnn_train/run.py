@@ -42,18 +42,28 @@ PICTURES = ("curves.png", "confusion.png", "mistakes.png", SAMPLES)
 EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
 """What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on after ``len(epochs)`` epochs; random numbers follow from the seed."""
+    """All that a training needs to go on after ``len(epochs)`` epochs; random numbers follow from the seed.
+
+    Attributes:
+        epochs: What is behind it.
+        network: The weights after the last epoch.
+        optimizer: The optimizer's state.
+        scaler: The gradient scaler's state.
+        fingerprints: Of the data, by split.
+        best: The weights after the epoch that is best on validation.
+    """
 
     epochs: list[Epoch]
     network: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     fingerprints: dict[str, str]
+    best: dict[str, Any]
 
 
 @dataclass(frozen=True)

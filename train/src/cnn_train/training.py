@@ -16,7 +16,7 @@ from cnn_infer.atomic import write_text
 from cnn_infer.files import printable
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cnn_train import plots
 from cnn_train.architectures import load_pretrained
@@ -25,11 +25,12 @@ from cnn_train.config import Config, resolve
 from cnn_train.dataset import Dataset
 from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
+from cnn_train.evaluation import uncertainty
 from cnn_train.fit import Epoch, Fit, to_input
 from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.preparation import network_of, open_dataset, spec_of
-from cnn_train.results import write_results
+from cnn_train.results import summary, write_results
 from cnn_train.run import (
     CONFIG,
     REPORT,
@@ -49,6 +50,7 @@ from cnn_train.run import (
 )
 from cnn_train.sampling import imbalance
 from cnn_train.session import alone_in, ends_explained
+from cnn_train.stopping import best_epoch, copied, out_of_patience
 
 
 def train(
@@ -166,6 +168,7 @@ def _fit_and_report(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     fit = Fit(network, dataset.train, dataset.val, spec, settings, precision)
     epochs: list[Epoch] = []
+    best: dict[str, Tensor] = {}
     if checkpoint is not None:
         try:
             network.load_state_dict(checkpoint.network)
@@ -174,17 +177,23 @@ def _fit_and_report(
                 fit.scaler.load_state_dict(checkpoint.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
-        epochs = checkpoint.epochs
+        epochs, best = checkpoint.epochs, checkpoint.best
     start = time.perf_counter()
     if not (path / SAMPLES).exists():  # a resumed training has the same
         plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
-    _run_epochs(path, fit, dataset, epochs)
+    _run_epochs(path, fit, dataset, epochs, best)
+    network.load_state_dict(best)
+    kept = best_epoch(epochs).epoch
+    console.say(f"kept: epoch {kept} of {len(epochs)}, the best on validation")
     trained = time.perf_counter()
-    plots.curves(epochs, path / "curves.png")
+    plots.curves(epochs, kept, path / "curves.png")
     report = write_results(path, network, device, dataset, spec)
+    if open_question := uncertainty(report["test"]):
+        _warn(warnings, open_question)
     report.update(
         parameters=weights,
         epochs=len(epochs),
+        best_epoch=kept,
         seconds=sum(epoch.seconds for epoch in epochs),
         session_seconds=time.perf_counter() - start,
         seconds_with_preparation=None if started is None else trained - started,
@@ -198,11 +207,7 @@ def _fit_and_report(
     )
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     run = Run.open(path)
-    test = report["test"]
-    console.say(
-        f"test: accuracy {test['accuracy']:.2%}, macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} "
-        f"on {test['images']:,} pictures\nwrote {path}/\nnext: cnn-export --quantize"
-    )
+    console.say(f"{summary(report['test'])}\nwrote {path}/\nnext: cnn-export --quantize")
     return run
 
 
@@ -212,10 +217,10 @@ def _warn(warnings: list[str], text: str) -> None:
     warnings.append(text)
 
 
-def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> None:
+def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
     def keep(epochs: list[Epoch]) -> None:
         state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-        save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints)))
+        save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best))
         save_metrics(path, epochs)
 
     if not epochs:
@@ -223,9 +228,14 @@ def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch]) -> 
     save_metrics(path, epochs)  # a kill between the two files leaves it one line short
     total = fit.config.epochs
     for number in range(len(epochs), total):
+        if out_of_patience(epochs, fit.config.patience):
+            console.say(f"stopped: {fit.config.patience} epochs without a better one (--patience)")
+            break
         with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
             epoch = fit.epoch(number, advance)
         epochs.append(epoch)
+        if best_epoch(epochs) is epoch:
+            best.update(copied(fit.network))
         keep(epochs)
         console.say(
             f"epoch {epoch.epoch:>3} of {total}: "
