@@ -22,7 +22,11 @@ Then: cnn-export --quantize
 @click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", required=False)
 @click.option("--model", help="nano, small (default), base, or a torchvision classification model.")
-@click.option("--pretrained/--no-pretrained", default=None, help="Start from torchvision's weights.")
+@click.option(
+    "--pretrained/--no-pretrained",
+    default=None,
+    help="Start from torchvision's weights: first the last layer learns alone, then all at a tenth of --lr.",
+)
 @click.option("--epochs", type=int, help="At most. Default: by the number of pictures, 10 to 200.")
 @click.option(
     "--patience",

@@ -24,6 +24,7 @@ from cnn_train.config import Config
 from cnn_train.dataset import Split
 from cnn_train.errors import DivergedError
 from cnn_train.evaluation import calibrated_loss
+from cnn_train.finetuning import set_mode
 from cnn_train.muon import Muon
 from cnn_train.sampling import epoch_order
 
@@ -173,13 +174,13 @@ class Fit:
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
         order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance)
-        self.network.train()
+        factor = set_mode(self.network, self.config, number)
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
         step, rate = 0, 0.0
         for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
             step = number * self.steps_per_epoch + position
-            share = share_of_rate(step, self.config.epochs * self.steps_per_epoch)
+            share = factor * share_of_rate(step, self.config.epochs * self.steps_per_epoch)
             rate = share * self.config.lr
             labels = torch.from_numpy(self.train.labels[chosen]).to(self.device)
             with torch.no_grad():

@@ -26,6 +26,7 @@ from cnn_train.dataset import Dataset
 from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
 from cnn_train.evaluation import uncertainty
+from cnn_train.finetuning import frozen_epochs
 from cnn_train.fit import Epoch, Fit, to_input
 from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
@@ -163,6 +164,8 @@ def _fit_and_report(
         torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
     weights = sum(parameter.numel() for parameter in network.parameters())
     console.say(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
+    if frozen := frozen_epochs(settings):
+        console.say(f"pretrained: in the first {frozen} of {settings.epochs} epochs only the last layer learns")
     if checkpoint is not None:
         fit_biases(network, checkpoint.network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
