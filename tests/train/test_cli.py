@@ -71,7 +71,7 @@ def test_mistyped_options_are_a_usage_error(
         (("--size", "7", "--model", "nano"), "nano takes pictures of at least 8 pixels a side, not 7 x 7"),
         (("--seed", "99999999999999999999"), "seed must be"),
         (("--augment", "mirror"), "augment must be none or a list out of flip, crop"),
-        (("--optimizer", "lion"), "optimizer must be one of sgd, adam, adamw"),
+        (("--optimizer", "lion"), "optimizer must be one of muon, sgd, adam, adamw"),
         (("--device", "tpu"), "device must be one of"),
         (("--precision", "fp16", "--device", "cpu"), "--precision fp16 needs --device cuda"),
         (("--model", "resnet81"), "did you mean resnet18"),
