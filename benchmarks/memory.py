@@ -4,13 +4,14 @@
 
 PICTURES holds train/CLASS and test/CLASS. The folders to train on are made of links to its files, in a temporary
 place, as if they were that many pictures; each is decoded into a cache of its own. While cnn-train runs, Linux is
-asked for its memory twenty times a second:
+asked for its memory a hundred times a second:
 
 - anonymous memory is what cannot be given back: the process dies where there is none. It must stay flat.
 - resident memory counts pages of the memory-mapped cache as well, which Linux takes back as soon as it needs them.
 
-The last run is made under a limit (RLIMIT_DATA, of private writable memory): what the first run took at most, and
-``--spare`` megabytes more. Without room for all of its pictures it must train all the same.
+The second run is made under a limit (RLIMIT_DATA, of private writable memory): what the first run was seen to take at
+most, and ``--spare`` megabytes more, since peaks of a millisecond are not always seen. Without room for all of its
+pictures it must train all the same: give it more decoded pictures than there is to spare.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def watched(command: list[str], limit: int | None) -> dict[str, float]:
             key = FIELDS.get(name.rstrip(":"))
             if key is not None:
                 most[key] = max(most[key], int(values[0]) / 1024)
-        time.sleep(0.05)
+        time.sleep(0.01)
     if process.returncode:
         sys.exit(f"failed with {process.returncode}: {' '.join(command)}")
     return most
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--times", type=int, nargs=2, default=[1, 10], help="links to each picture, in each run")
     parser.add_argument("--size", type=int, help="side to decode to, in pixels; default: as cnn-train decides")
-    parser.add_argument("--spare", type=float, default=128, help="megabytes that the second run may take more")
+    parser.add_argument("--spare", type=float, default=1024, help="megabytes that the second run may take more")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if not os.path.exists("/proc/self/status"):
