@@ -15,8 +15,13 @@ from cnn_infer.errors import EdgeCNNError
 from cnn_infer.interrupt import INTERRUPTED, raise_again
 
 
-def main(command: click.Command) -> None:
-    """Run a command and leave the process with its exit code: the one place where errors become text."""
+def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> None:
+    """Run a command and leave the process with its exit code: the one place where errors become text.
+
+    Args:
+        command: What to run.
+        speaks: Asked when there is an error: whether this process is the one to say it.
+    """
     name = command.name or "edgecnn"
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by whoever started this
@@ -28,23 +33,25 @@ def main(command: click.Command) -> None:
     except click.exceptions.Exit as left:
         sys.exit(left.exit_code)
     except click.ClickException as error:
-        error.show()
+        if speaks():
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail(name, "interrupted", INTERRUPTED)
+        _fail(speaks, name, "interrupted", INTERRUPTED)
     except EdgeCNNError as error:
-        _fail(name, str(error), error.exit_code)
+        _fail(speaks, name, str(error), error.exit_code)
     except MemoryError:
-        _fail(name, "not enough memory: take a smaller size or batch size", EdgeCNNError.exit_code)
+        _fail(speaks, name, "not enough memory: take a smaller size or batch size", EdgeCNNError.exit_code)
     except OSError as error:
         # Whatever of standard output could not be written must not be tried again on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f": {error.filename}" if error.filename else ""
-        _fail(name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
+        _fail(speaks, name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
 
 
-def _fail(name: str, text: str, code: int) -> None:
-    click.echo(f"{name}: {shown(text)}", err=True)
+def _fail(speaks: Callable[[], bool], name: str, text: str, code: int) -> None:
+    if speaks():
+        click.echo(f"{name}: {shown(text)}", err=True)
     sys.exit(code)
 
 

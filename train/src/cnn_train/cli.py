@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,4 +89,12 @@ def command(**options: Any) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    console.main(command)
+    console.main(command, _speaks)
+
+
+def _speaks() -> bool:
+    if "WORLD_SIZE" not in os.environ:  # of torchrun
+        return True
+    from cnn_train import distributed
+
+    return not distributed.started_together() or distributed.first_to_fail()

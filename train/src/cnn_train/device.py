@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
 from cnn_infer import machine
 
+from cnn_train import distributed
 from cnn_train.errors import ConfigError
 
 
@@ -17,6 +19,12 @@ def pick_device(name: str) -> tuple[torch.device, str]:
     Raises:
         ConfigError: the device asked for does not come up; it is never replaced in silence.
     """
+    local = int(os.environ["LOCAL_RANK"]) if distributed.size() > 1 else 0
+    if name in ("auto", "cuda") and 0 < torch.cuda.device_count() <= local:
+        raise ConfigError(
+            f"process {local + 1} of this machine has no card of its own: start {torch.cuda.device_count()} "
+            "with --nproc-per-node, or pass --device cpu"
+        )
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"CUDA is available: {torch.cuda.get_device_name()}"

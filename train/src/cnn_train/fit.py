@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnn_train import distributed
 from cnn_train.augment import augment
 from cnn_train.config import Config
 from cnn_train.dataset import Split
-from cnn_train.errors import DivergedError
+from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.evaluation import calibrated_loss
 from cnn_train.finetuning import set_mode
 from cnn_train.muon import Muon
@@ -71,16 +72,20 @@ def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> T
 
 @torch.no_grad()
 def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> NDArray[np.float32]:
-    """Logits at temperature 1 in fp32, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c)."""
+    """Logits at temperature 1 in fp32, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c).
+
+    Several processes compute a share each, and all get all: every picture counts once.
+    """
     network.eval()
     size = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
+    own = pictures[distributed.share(len(pictures))]
     # cuDNN would round fp32 convolutions to TF32
     with torch.backends.cudnn.flags(allow_tf32=False):
         parts = [
-            network(to_input(pictures[start : start + size], spec, device)).float().cpu()
-            for start in range(0, len(pictures), size)
+            network(to_input(own[start : start + size], spec, device)).float().cpu()
+            for start in range(0, len(own), size)
         ]
-    result: NDArray[np.float32] = torch.cat(parts).numpy()
+    result: NDArray[np.float32] = torch.cat(distributed.gathered(parts)).numpy()
     return result
 
 
@@ -156,8 +161,11 @@ class Fit:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         # fp16 has too little range for small gradients; a scaler that is off passes everything through
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
-        # batches of equal size, within one, and never of a single picture, which would break batch norm
-        self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // 2)
+        # batches of equal size, within one, and no process gets a single picture, which would break batch norm
+        least = 2 * distributed.size()
+        if distributed.size() > 1 and min(len(train.labels), config.batch_size) < least:
+            raise ConfigError(f"{distributed.size()} processes need batches of at least {least} pictures: start fewer")
+        self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // least)
 
     def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
         """Train one epoch, from 0, and measure.
@@ -170,24 +178,28 @@ class Fit:
             DivergedError: the loss is infinite or not a number.
         """
         start = time.perf_counter()
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        # in the first process, 0 at the end changes nothing: its numbers are those of a process alone
+        own = [self.config.seed, number, distributed.rank()]
+        seed = int(np.random.SeedSequence(own).generate_state(1)[0])
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
         order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance)
         factor = set_mode(self.network, self.config, number)
+        network = distributed.parallel(self.network)  # anew, as other parameters may learn now
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
         step, rate = 0, 0.0
         for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
+            own_part = chosen[distributed.share(len(chosen))]
             step = number * self.steps_per_epoch + position
             share = factor * share_of_rate(step, self.config.epochs * self.steps_per_epoch)
             rate = share * self.config.lr
-            labels = torch.from_numpy(self.train.labels[chosen]).to(self.device)
+            labels = torch.from_numpy(self.train.labels[own_part]).to(self.device)
             with torch.no_grad():
-                batch = to_input(self.train.images[chosen], self.spec, self.device)
+                batch = to_input(self.train.images[own_part], self.spec, self.device)
                 batch = augment(batch, self.config.augment, generator)
-            logits = self._step(batch, labels, share)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            logits = self._step(network, batch, labels, share, len(chosen))
+            loss = distributed.summed(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
                 raise _diverged("the loss", loss.item(), number, step, rate)
             loss_sum += loss
@@ -201,7 +213,7 @@ class Fit:
         return Epoch(
             epoch=number + 1,
             train_loss=loss_sum.item() / count,
-            train_accuracy=hits.item() / count,
+            train_accuracy=distributed.summed(hits).item() / count,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             val_calibrated_loss=val_calibrated_loss,
@@ -210,17 +222,21 @@ class Fit:
             seconds=time.perf_counter() - start,
         )
 
-    def _step(self, batch: Tensor, labels: Tensor, share: float) -> Tensor:
+    def _step(self, network: nn.Module, batch: Tensor, labels: Tensor, share: float, count: int) -> Tensor:
+        """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = share * peak
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            logits: Tensor = self.network(batch)
+            logits: Tensor = network(batch)
         logits = logits.float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if len(batch) != count:  # the mean over shares of unequal length is to be the mean over the batch
+            loss = loss * (len(batch) * distributed.size() / count)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        distributed.average_statistics(self.network.buffers())
         return logits.detach()
 
     def _validate(self) -> tuple[float, float, float]:

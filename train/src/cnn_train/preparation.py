@@ -15,6 +15,7 @@ from cnn_infer.files import printable
 from cnn_infer.spec import Spec
 from torch import nn
 
+from cnn_train import distributed
 from cnn_train.architectures import build
 from cnn_train.config import Config
 from cnn_train.dataset import Dataset, prepare
@@ -43,19 +44,20 @@ def open_dataset(
         DataError: it is missing or not understood, or something would be written into it.
     """
     data_dir, cache = options.get("data_dir"), options.get("cache")
-    source = open_source(
-        options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
-    )
-    check_outside(source, out, "--out")
-    if test_pictures is not None:
-        check_outside(source, test_pictures, "--test-pictures")
-    dataset = prepare(
-        source,
-        size=options.get("size"),
-        resize=options.get("resize", "crop"),
-        cache=Path(cache) if cache else None,
-        strict=options.get("strict", False),
-    )
+    with distributed.first_alone():
+        source = open_source(
+            options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
+        )
+        check_outside(source, out, "--out")
+        if test_pictures is not None:
+            check_outside(source, test_pictures, "--test-pictures")
+        dataset = prepare(
+            source,
+            size=options.get("size"),
+            resize=options.get("resize", "crop"),
+            cache=Path(cache) if cache else None,
+            strict=options.get("strict", False),
+        )
     counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
     kind = "grey" if dataset.colour == "grey" else "colour"
     console.say(

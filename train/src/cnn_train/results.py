@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from cnn_infer.atomic import write_text
 from cnn_infer.spec import Spec
+from numpy.typing import NDArray
 from torch import nn
 
 from cnn_train import plots
 from cnn_train.dataset import Dataset
 from cnn_train.evaluation import fit_temperature, metrics_of, probabilities_of
-from cnn_train.fit import logits_of
 from cnn_train.run import SPEC, save_weights
 
 
-def write_results(path: Path, network: nn.Module, device: torch.device, dataset: Dataset, spec: Spec) -> dict[str, Any]:
+def write_results(
+    path: Path, network: nn.Module, logits: Mapping[str, NDArray[np.float32]], dataset: Dataset, spec: Spec
+) -> dict[str, Any]:
     """Fit the temperature, measure the test split once, and write the weights, the specification and the plots.
 
     Args:
         path: The run folder.
-        network: Trained, on ``device``.
-        device: Where to compute.
+        network: Trained.
+        logits: Of ``val`` and ``test``, float32 (n, classes), as of :func:`cnn_train.fit.logits_of`.
         dataset: All three splits.
         spec: As it was trained, its temperature still 1.
 
     Returns:
         ``test`` and ``validation``, as of :func:`cnn_train.evaluation.metrics_of`, and ``temperature``.
     """
-    val_logits = logits_of(network, dataset.val.images, spec, device)
-    temperature = fit_temperature(val_logits, dataset.val.labels)
-    validation = metrics_of(val_logits, dataset.val.labels, spec.classes)
-    logits = logits_of(network, dataset.test.images, spec, device)
-    test = metrics_of(logits, dataset.test.labels, spec.classes)
+    temperature = fit_temperature(logits["val"], dataset.val.labels)
+    validation = metrics_of(logits["val"], dataset.val.labels, spec.classes)
+    test = metrics_of(logits["test"], dataset.test.labels, spec.classes)
     summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
     versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "torchvision", "pillow", "numpy")}
     details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
@@ -45,7 +45,7 @@ def write_results(path: Path, network: nn.Module, device: torch.device, dataset:
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
     plots.confusion(np.array(test["confusion"]), spec.classes, path / "confusion.png", title)
-    probabilities = probabilities_of(logits, temperature)
+    probabilities = probabilities_of(logits["test"], temperature)
     plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
     return {"test": test, "validation": validation, "temperature": temperature}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cnn_infer.files import printable
 from filelock import FileLock, Timeout
 
+from cnn_train import distributed
 from cnn_train.config import Config
 from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
 from cnn_train.run import CHECKPOINT, CONFIG, LOCK, load_checkpoint
@@ -16,13 +17,16 @@ from cnn_train.run import CHECKPOINT, CONFIG, LOCK, load_checkpoint
 
 @contextmanager
 def alone_in(path: Path) -> Iterator[None]:
-    """Hold a run folder against other trainings.
+    """Hold a run folder against other trainings; of several processes the first one holds it.
 
     The system lets go of the lock when the process ends, also where it is killed.
 
     Raises:
         RunError: there is no such folder, another process trains in it, or the lock cannot be written.
     """
+    if not distributed.leads():
+        yield
+        return
     if not path.is_dir():  # the lock would make it
         raise RunError(f"no such run folder: {path}")
     lock = FileLock(path / LOCK, timeout=0)

@@ -18,7 +18,7 @@ from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnn_train import plots
+from cnn_train import distributed, plots
 from cnn_train.architectures import load_pretrained
 from cnn_train.augment import augment
 from cnn_train.config import Config, resolve
@@ -27,7 +27,7 @@ from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
 from cnn_train.evaluation import uncertainty
 from cnn_train.finetuning import frozen_epochs
-from cnn_train.fit import Epoch, Fit, to_input
+from cnn_train.fit import Epoch, Fit, logits_of, to_input
 from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.preparation import network_of, open_dataset, spec_of
@@ -54,6 +54,7 @@ from cnn_train.session import alone_in, ends_explained
 from cnn_train.stopping import best_epoch, copied, out_of_patience
 
 
+@distributed.joined()
 def train(
     data: str | os.PathLike[str] | None = None,
     *,
@@ -92,7 +93,7 @@ def train(
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
     # what can be refused at once is refused before thousands of pictures are decoded
     pick_device(wanted.get("device", "auto"))
-    if out is not None and Path(out).is_dir():
+    if distributed.leads() and out is not None and Path(out).is_dir():
         with alone_in(Path(out)):
             check_out(out, overwrite=overwrite)
     dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
@@ -105,15 +106,16 @@ def train(
     network = network_of(settings, dataset, spec)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
-    if test_pictures is not None:
+    if test_pictures is not None and distributed.leads():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
-    path = create(out, dataset.source.name)
+    path = distributed.of_first(lambda: create(out, dataset.source.name))
     with alone_in(path), ends_explained(path):
-        check_out(path, overwrite=overwrite)
-        clear(path)
-        settings.save(path / CONFIG)
-        if test_pictures is not None:
-            write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
+        if distributed.leads():
+            check_out(path, overwrite=overwrite)
+            clear(path)
+            settings.save(path / CONFIG)
+            if test_pictures is not None:
+                write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
         return _fit_and_report(path, settings, dataset, spec, network, start)
 
 
@@ -121,7 +123,6 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
         raise RunError(f"the training in {path} is finished: nothing to resume")
-    sweep(path)
     settings = Config.load(path / CONFIG)
     # what diverged needs another rate or precision
     settings = replace(settings, **{key: given.pop(key) for key in ("lr", "precision") if key in given})
@@ -136,12 +137,14 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
         raise RunError(
             f"the data is not what the training in {path} began with: restore it, or train anew with --overwrite"
         )
-    if test_pictures is not None:
+    if test_pictures is not None and distributed.leads():
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     spec = spec_of(settings, dataset)
     network = network_of(settings, dataset, spec)
     with ends_explained(path):
-        recipe.save(path / CONFIG)
+        if distributed.leads():
+            sweep(path)
+            recipe.save(path / CONFIG)
         return _fit_and_report(path, settings, dataset, spec, network, None, checkpoint)
 
 
@@ -182,15 +185,19 @@ def _fit_and_report(
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs, best = checkpoint.epochs, checkpoint.best
     start = time.perf_counter()
-    if not (path / SAMPLES).exists():  # a resumed training has the same
+    if distributed.leads() and not (path / SAMPLES).exists():  # a resumed training has the same
         plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
     _run_epochs(path, fit, dataset, epochs, best)
     network.load_state_dict(best)
     kept = best_epoch(epochs).epoch
     console.say(f"kept: epoch {kept} of {len(epochs)}, the best on validation")
     trained = time.perf_counter()
+    logits = {name: logits_of(network, dataset.splits[name].images, spec, device) for name in ("val", "test")}
+    if not distributed.leads():
+        distributed.wait()
+        return Run(path)
     plots.curves(epochs, kept, path / "curves.png")
-    report = write_results(path, network, device, dataset, spec)
+    report = write_results(path, network, logits, dataset, spec)
     if open_question := uncertainty(report["test"]):
         _warn(warnings, open_question)
     report.update(
@@ -202,6 +209,7 @@ def _fit_and_report(
         seconds_with_preparation=None if started is None else trained - started,
         device=device.type,
         precision=name,
+        processes=distributed.size(),
         threads=torch.get_num_threads(),
         machine=machine.description(),
         unreadable=[{"path": printable(file), "reason": reason} for file, reason in dataset.unreadable],
@@ -211,6 +219,7 @@ def _fit_and_report(
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     run = Run.open(path)
     console.say(f"{summary(report['test'])}\nwrote {path}/\nnext: cnn-export --quantize")
+    distributed.wait()
     return run
 
 
@@ -222,13 +231,16 @@ def _warn(warnings: list[str], text: str) -> None:
 
 def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
     def keep(epochs: list[Epoch]) -> None:
-        state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-        save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best))
-        save_metrics(path, epochs)
+        if distributed.leads():
+            state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
+            save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best))
+            save_metrics(path, epochs)
+        distributed.wait()
 
     if not epochs:
         keep(epochs)  # from here on a training can be killed and gone on with
-    save_metrics(path, epochs)  # a kill between the two files leaves it one line short
+    elif distributed.leads():
+        save_metrics(path, epochs)  # a kill between the two files leaves it one line short
     total = fit.config.epochs
     for number in range(len(epochs), total):
         if out_of_patience(epochs, fit.config.patience):
