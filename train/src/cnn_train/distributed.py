@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from datetime import timedelta
@@ -156,7 +157,11 @@ def summed(value: Tensor) -> Tensor:
 
 def parallel(network: nn.Module) -> nn.Module:
     """The network as a step of training calls it: its gradients become means over the processes."""
-    return DistributedDataParallel(network, broadcast_buffers=False) if size() > 1 else network
+    if size() == 1:
+        return network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the argument's newer name is not known to older releases
+        return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def average_statistics(tensors: Iterable[Tensor]) -> None:
