@@ -29,7 +29,7 @@ from cnn_train.finetuning import set_mode
 from cnn_train.muon import Muon
 from cnn_train.sampling import epoch_order
 
-WARM_UP = 0.15
+WARM_UP = 0.05
 """Share of the steps over which the learning rate rises to its peak; then it falls to zero, both in a straight
 line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
 
@@ -71,8 +71,14 @@ def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> T
 
 
 @torch.no_grad()
-def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> NDArray[np.float32]:
-    """Logits at temperature 1 in fp32, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c).
+def logits_of(
+    network: nn.Module,
+    pictures: NDArray[np.uint8],
+    spec: Spec,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+) -> NDArray[np.float32]:
+    """Logits at temperature 1, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c), computed in ``precision``.
 
     Several processes compute a share each, and all get all: every picture counts once.
     """
@@ -80,7 +86,8 @@ def logits_of(network: nn.Module, pictures: NDArray[np.uint8], spec: Spec, devic
     size = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     own = pictures[distributed.share(len(pictures))]
     # cuDNN would round fp32 convolutions to TF32
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+    with mixed, torch.backends.cudnn.flags(allow_tf32=False):
         parts = [
             network(to_input(own[start : start + size], spec, device)).float().cpu()
             for start in range(0, len(own), size)
@@ -240,7 +247,7 @@ class Fit:
         return logits.detach()
 
     def _validate(self) -> tuple[float, float, float]:
-        logits = logits_of(self.network, self.val.images, self.spec, self.device)
+        logits = logits_of(self.network, self.val.images, self.spec, self.device, self.precision)
         scores, labels = torch.from_numpy(logits), torch.from_numpy(self.val.labels)
         loss = functional.cross_entropy(scores, labels).item()
         accuracy = (scores.argmax(1) == labels).float().mean().item()
