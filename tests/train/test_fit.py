@@ -11,7 +11,7 @@ from cnn_infer import Spec
 from cnn_train import Config, Dataset, DivergedError, Run, Split, train
 from cnn_train.architectures import build
 from cnn_train.augment import NAMES
-from cnn_train.fit import Fit, logits_of, make_optimizer, share_of_rate
+from cnn_train.fit import Fit, logits_of, make_optimizer, share_of_rate, size_at
 from cnn_train.muon import Muon
 from cnn_train.run import load_checkpoint
 from torch import nn
@@ -163,6 +163,28 @@ def test_muon_is_for_filters_over_several_channels(finished: Run) -> None:
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert found == {id(module.weight) for module in convolutions if module.groups == 1}
     assert any(module.groups > 1 for module in convolutions)
+
+
+@pytest.mark.parametrize(("model", "sizes"), [("nano", [(20, 24), (28, 32)]), ("resnet18", [(28, 32)])])
+def test_our_own_networks_see_smaller_pictures_first(
+    digits: Dataset, finished: Run, model: str, sizes: list[tuple[int, int]]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 32, 1), dtype=np.uint8)
+    some = Split(images, np.arange(40) % 10, range(40))
+    config = replace(finished.config, model=model, optimizer="sgd", epochs=2, batch_size=8, lr=1e-3)
+    network = build(model, classes=10, channels=1, size=(28, 32), dropout=None)
+    seen: list[tuple[int, ...]] = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    fit = Fit(network, some, some, finished.spec, config, torch.float32)
+    for number in range(2):
+        fit.epoch(number)
+    del seen[5], seen[-1]  # validation
+    assert seen == [sizes[0]] * 4 + [sizes[-1]] * 6
+
+
+@pytest.mark.parametrize("size", [(8, 8), (23, 200)])
+def test_small_pictures_are_never_made_smaller(size: tuple[int, int]) -> None:
+    assert [size_at(step, 10, size) for step in range(10)] == [size] * 10
 
 
 def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:

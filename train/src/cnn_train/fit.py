@@ -27,11 +27,19 @@ from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.evaluation import calibrated_loss
 from cnn_train.finetuning import set_mode
 from cnn_train.muon import Muon
+from cnn_train.networks import PRESETS
 from cnn_train.sampling import epoch_order
 
 WARM_UP = 0.05
 """Share of the steps over which the learning rate rises to its peak; then it falls to zero, both in a straight
 line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
+
+EARLY = 0.4
+EARLY_SIZE = 0.75
+LEAST_SIDE = 24
+"""For that share of the steps our own networks see pictures of that share of the size, at little more than half the
+cost, where they have so many pixels a side (progressive resizing: Howard, 2018, https://www.fast.ai/posts/2018-04-30-
+dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
 
 MOMENTUM = 0.9
 MUON_MOMENTUM = 0.6
@@ -131,6 +139,13 @@ def share_of_rate(step: int, steps: int) -> float:
     return (steps - step) / (steps - rising + 1)
 
 
+def size_at(step: int, steps: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, in pixels, of what is shown at ``step`` out of ``steps``; early ones are multiples of 4."""
+    if step >= EARLY * steps or min(size) < LEAST_SIDE:
+        return size
+    return round(size[0] * EARLY_SIZE / 4) * 4, round(size[1] * EARLY_SIZE / 4) * 4
+
+
 def _no_progress(count: int) -> None:
     """Nobody watches."""
 
@@ -205,6 +220,7 @@ class Fit:
             with torch.no_grad():
                 batch = to_input(self.train.images[own_part], self.spec, self.device)
                 batch = augment(batch, self.config.augment, generator)
+                batch = self._resized(batch, step)
             logits = self._step(network, batch, labels, share, len(chosen))
             loss = distributed.summed(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
@@ -228,6 +244,14 @@ class Fit:
             images_per_second=count / (trained - start),
             seconds=time.perf_counter() - start,
         )
+
+    def _resized(self, batch: Tensor, step: int) -> Tensor:
+        full = batch.shape[2], batch.shape[3]
+        size = size_at(step, self.config.epochs * self.steps_per_epoch, full)
+        if size == full or self.config.model not in PRESETS:
+            return batch
+        smaller = functional.interpolate(batch, size, mode="bilinear", antialias=True)
+        return smaller.contiguous(memory_format=torch.channels_last)
 
     def _step(self, network: nn.Module, batch: Tensor, labels: Tensor, share: float, count: int) -> Tensor:
         """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""

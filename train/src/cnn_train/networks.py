@@ -103,6 +103,15 @@ class ConvNorm(nn.Module):
         return functional.max_pool2d(functional.relu(self.norm(features)), 2)
 
 
+class GlobalMaxPool(nn.Module):
+    """The largest value of each feature: training may show pictures of other sizes than the network's own."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, width, h, w) to (n, width)."""
+        # where the size is known, as in export, this is a plain MaxPool, which stays in int8
+        return functional.max_pool2d(features, features.shape[2:]).flatten(1)
+
+
 def preset(name: str, *, classes: int, channels: int, size: tuple[int, int], dropout: float) -> nn.Module:
     """A network for pictures of ``size`` (height, width): normalised float (n, channels, h, w) in, logits out.
 
@@ -129,9 +138,7 @@ def preset(name: str, *, classes: int, channels: int, size: tuple[int, int], dro
             features = outputs
         if halve:
             height, width = height // 2, width // 2
-    # the size is known, so this is a plain MaxPool, which stays in int8
-    layers["pool"] = nn.MaxPool2d((height, width))
-    layers["flatten"] = nn.Flatten()
+    layers["pool"] = GlobalMaxPool()
     layers["dropout"] = nn.Dropout(dropout)
     layers["head"] = nn.Linear(features, classes)
     return nn.Sequential(layers)
