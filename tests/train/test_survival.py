@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from cnn_train.run import CHECKPOINT_FORMAT
 
 EPOCHS = 14
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", "128", "--augment", "crop")
@@ -226,7 +227,7 @@ def test_a_checkpoint_of_another_version_is_refused(run: Path, refused: Callable
     document = torch.load(run / "checkpoint.pt", weights_only=True)
     torch.save({**document, "format": 99}, run / "checkpoint.pt")
     text = refused("--resume", "--out", str(run))
-    assert "checkpoint.pt has format 99, this version reads 1: train anew with --overwrite" in text
+    assert f"checkpoint.pt has format 99, this version reads {CHECKPOINT_FORMAT}: train anew with --overwrite" in text
 
 
 def test_another_data_set_is_refused(run: Path, photos: Path, refused: Callable[..., str]) -> None:
