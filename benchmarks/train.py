@@ -61,13 +61,13 @@ class Row:
 
 ROWS = {
     "digits-nano": Row("digits", "nano", "--epochs 8", 0.90, 10),
-    "fashion-mnist-nano-90s": Row("fashion-mnist", "nano", "--epochs 12", 0.930, 90),
-    "fashion-mnist-small-4min": Row("fashion-mnist", "small", "--epochs 8", 0.940, 240),
-    "fashion-mnist-small-10min": Row("fashion-mnist", "small", "--epochs 20", 0.945, 600),
+    "fashion-mnist-nano-90s": Row("fashion-mnist", "nano", "--epochs 11", 0.930, 90),
+    "fashion-mnist-small-4min": Row("fashion-mnist", "small", "", 0.940, 240),
+    "fashion-mnist-small-10min": Row("fashion-mnist", "small", "--epochs 38", 0.945, 600),
     "fashion-mnist-base-1h": Row("fashion-mnist", "base", "--epochs 60", 0.955, 3600),
-    "cifar10-base-15min": Row("cifar10", "base", "--epochs 12", 0.895, 900),
+    "cifar10-base-15min": Row("cifar10", "base", "--epochs 29", 0.895, 900),
     "cifar10-base-1h": Row("cifar10", "base", "--epochs 48", 0.920, 3600),
-    "cifar10-base-gpu-5s": Row("cifar10", "base", "--epochs 10", 0.895, 5, "cuda"),
+    "cifar10-base-gpu-5s": Row("cifar10", "base", "--epochs 29", 0.895, 5, "cuda"),
     "cifar10-base-gpu-1min": Row("cifar10", "base", "--epochs 48", 0.920, 60, "cuda"),
     "fashion-mnist-base-gpu-2min": Row("fashion-mnist", "base", "--epochs 60", 0.955, 120, "cuda"),
 }

@@ -25,14 +25,12 @@ NOISE = 5e-4
 """Variance, of pictures of variance 1, below which a principal component is taken for noise."""
 
 
-Stages = tuple[tuple[int, int], ...]
-
-PRESETS: dict[str, Stages] = {
-    "nano": ((48, 2), (48, 1)),
-    "small": ((48, 2), (96, 2), (96, 2)),
-    "base": ((96, 2), (144, 2), (144, 2)),
+PRESETS = {
+    "nano": ((32, 48), (48, 48)),
+    "small": ((48, 48), (96, 96), (96, 96, 96)),
+    "base": ((64, 64), (128, 128), (192, 192)),
 }
-"""(width, convolutions) of each stage; behind the first convolution of a stage comes its pooling."""
+"""The widths of the convolutions in each stage; behind a stage's first convolution comes its pooling."""
 
 
 class Shifts(nn.Module):
@@ -131,9 +129,9 @@ def preset(name: str, *, classes: int, channels: int, size: tuple[int, int], dro
     layers["whitening"] = Whitening(values)
     height, width = -(-size[0] // block), -(-size[1] // block)
     features = 2 * values
-    for stage, (outputs, convolutions) in enumerate(PRESETS[name], start=1):
+    for stage, widths in enumerate(PRESETS[name], start=1):
         halve = min(height, width) >= 2
-        for number in range(1, convolutions + 1):
+        for number, outputs in enumerate(widths, start=1):
             layers[f"stage{stage}_{number}"] = ConvNorm(features, outputs, pool=halve and number == 1)
             features = outputs
         if halve:
