@@ -1,8 +1,8 @@
 """Our networks, shaped by the runtime that runs them: int8 in ONNX Runtime on a processor.
 
 Plain 3x3 convolutions, most of them 48 or 96 wide (the int8 kernel works on 48 columns at a time: those widths
-were measured faster for their size than 64 and 128), batch norm right behind its convolution so that it folds,
-ReLU, max pooling, residual additions (He et al., 2016, arXiv:1512.03385), one fully connected layer.
+were measured faster for their size than 64 and 128), batch norm that folds, ReLU, max pooling, one fully connected
+layer. In trainings of minutes residual blocks cost more than they brought.
 
 The first convolution's kernel is fast only for multiples of 4 input channels. :class:`Shifts` and
 :class:`SpaceToDepth` make them by moving pixels, without arithmetic, so that export lets ONNX Runtime do it on
