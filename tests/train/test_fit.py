@@ -165,26 +165,25 @@ def test_muon_is_for_filters_over_several_channels(finished: Run) -> None:
     assert any(module.groups > 1 for module in convolutions)
 
 
-@pytest.mark.parametrize(("model", "sizes"), [("nano", [(20, 24), (28, 32)]), ("resnet18", [(28, 32)])])
+@pytest.mark.parametrize(("model", "early"), [("nano", (20, 24)), ("resnet18", (28, 32))])
 def test_our_own_networks_see_smaller_pictures_first(
-    digits: Dataset, finished: Run, model: str, sizes: list[tuple[int, int]]
+    digits: Dataset, finished: Run, model: str, early: tuple[int, int]
 ) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 28, 32, 1), dtype=np.uint8)
-    some = Split(images, np.arange(40) % 10, range(40))
-    config = replace(finished.config, model=model, optimizer="sgd", epochs=2, batch_size=8, lr=1e-3)
+    images = np.random.default_rng(0).integers(0, 256, (24, 28, 32, 1), dtype=np.uint8)
+    some = Split(images, np.arange(24) % 10, range(24))
+    config = replace(finished.config, model=model, optimizer="sgd", epochs=3, batch_size=8, lr=1e-3)
     network = build(model, classes=10, channels=1, size=(28, 32), dropout=None)
     seen: list[tuple[int, ...]] = []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
-    fit = Fit(network, some, some, finished.spec, config, torch.float32)
-    for number in range(2):
-        fit.epoch(number)
-    del seen[5], seen[-1]  # validation
-    assert seen == [sizes[0]] * 4 + [sizes[-1]] * 6
+    fit = Fit(network, some, some, replace(finished.spec, height=28, width=32), config, torch.float32)
+    epochs = [fit.epoch(number) for number in range(3)]
+    assert seen == [early] * 4 + [(28, 32)] * 8  # of each epoch three steps and the validation
+    assert [(epoch.height, epoch.width) for epoch in epochs] == [early, (28, 32), (28, 32)]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (23, 200)])
 def test_small_pictures_are_never_made_smaller(size: tuple[int, int]) -> None:
-    assert [size_at(step, 10, size) for step in range(10)] == [size] * 10
+    assert [size_at(number, 10, size) for number in range(10)] == [size] * 10
 
 
 def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:

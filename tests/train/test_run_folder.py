@@ -97,8 +97,8 @@ def test_metrics_have_a_line_for_each_epoch(finished: Run, digits: Dataset) -> N
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
         assert set(line) == {
-            "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_calibrated_loss", "lr",
-            "images_per_second", "seconds"
+            "epoch", "height", "width", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+            "val_calibrated_loss", "lr", "images_per_second", "seconds"
         }  # fmt: skip
         assert all(np.isfinite(value) and value > 0 for value in line.values())
     kept = lines[finished.report["best_epoch"] - 1]

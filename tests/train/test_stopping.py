@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,18 @@ FLAGS = ("--model", "nano", "--batch-size", "8", "--augment", "none", "--label-s
 
 
 def epochs(*losses: float) -> list[Epoch]:
-    return [Epoch(number, 1.0, 0.5, 9.0, 0.5, loss, 0.1, 100.0, 1.0) for number, loss in enumerate(losses, start=1)]
+    return [Epoch(number, 8, 8, 1.0, 0.5, 9.0, 0.5, loss, 0.1, 100.0, 1.0) for number, loss in enumerate(losses, start=1)]
 
 
 def test_the_best_epoch_has_the_lowest_calibrated_loss_the_first_of_equals() -> None:
     assert best_epoch(epochs(3, 2, 4)).epoch == 2
     assert best_epoch(epochs(3, 2, 2)).epoch == 2
+
+
+def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_ones() -> None:
+    first, second, third = epochs(1, 3, 2)
+    assert best_epoch([replace(first, height=4, width=4), second, third]) is third
+    assert best_epoch([replace(first, height=4, width=4)]).epoch == 1
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
 EARLY = 0.4
 EARLY_SIZE = 0.75
 LEAST_SIDE = 24
-"""For that share of the steps our own networks see pictures of that share of the size, at little more than half the
+"""For that share of the epochs our own networks see pictures of that share of the size, at little more than half the
 cost, where they have so many pixels a side (progressive resizing: Howard, 2018, https://www.fast.ai/posts/2018-04-30-
 dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
 
@@ -57,10 +57,12 @@ class Epoch:
     ``train_*`` is measured on the augmented pictures while the weights change, ``val_*`` after the epoch.
     ``val_calibrated_loss`` is the validation loss at the temperature that suits it best, which a finished model gets
     too; it decides which epoch is best. The plain one grows with overconfidence, from an early epoch on that gets far
-    fewer pictures right.
+    fewer pictures right. ``height`` and ``width`` are those of the pictures that were shown, in training and validation.
     """
 
     epoch: int
+    height: int
+    width: int
     train_loss: float
     train_accuracy: float
     val_loss: float
@@ -85,21 +87,22 @@ def logits_of(
     spec: Spec,
     device: torch.device,
     precision: torch.dtype = torch.float32,
+    size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
     """Logits at temperature 1, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c), computed in ``precision``.
 
-    Several processes compute a share each, and all get all: every picture counts once.
+    Where a ``size`` (height, width) is given, the normalised pictures are brought to it. Several processes compute a share each, and all get all: every picture counts once.
     """
     network.eval()
-    size = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
+    count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     own = pictures[distributed.share(len(pictures))]
     # cuDNN would round fp32 convolutions to TF32
     mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
     with mixed, torch.backends.cudnn.flags(allow_tf32=False):
-        parts = [
-            network(to_input(own[start : start + size], spec, device)).float().cpu()
-            for start in range(0, len(own), size)
-        ]
+        parts = []
+        for start in range(0, len(own), count):
+            batch = to_input(own[start : start + count], spec, device)
+            parts.append(network(batch if size is None else resized(batch, size)).float().cpu())
     result: NDArray[np.float32] = torch.cat(distributed.gathered(parts)).numpy()
     return result
 
@@ -139,11 +142,19 @@ def share_of_rate(step: int, steps: int) -> float:
     return (steps - step) / (steps - rising + 1)
 
 
-def size_at(step: int, steps: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width, in pixels, of what is shown at ``step`` out of ``steps``; early ones are multiples of 4."""
-    if step >= EARLY * steps or min(size) < LEAST_SIDE:
+def size_at(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, in pixels, of what epoch ``number`` of ``epochs``, from 0, shows; early on multiples of 4."""
+    if number >= round(EARLY * epochs) or min(size) < LEAST_SIDE:
         return size
     return round(size[0] * EARLY_SIZE / 4) * 4, round(size[1] * EARLY_SIZE / 4) * 4
+
+
+def resized(batch: Tensor, size: tuple[int, int]) -> Tensor:
+    """float (n, c, h, w) to (n, c, *size), antialiased; the batch itself where it has that size."""
+    if batch.shape[2:] == size:
+        return batch
+    smaller = functional.interpolate(batch, size, mode="bilinear", antialias=True)
+    return smaller.contiguous(memory_format=torch.channels_last)
 
 
 def _no_progress(count: int) -> None:
@@ -206,6 +217,9 @@ class Fit:
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
         order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance)
+        size = self.spec.height, self.spec.width
+        if self.config.model in PRESETS:
+            size = size_at(number, self.config.epochs, size)
         factor = set_mode(self.network, self.config, number)
         network = distributed.parallel(self.network)  # anew, as other parameters may learn now
         loss_sum = torch.zeros((), device=self.device)
@@ -220,7 +234,7 @@ class Fit:
             with torch.no_grad():
                 batch = to_input(self.train.images[own_part], self.spec, self.device)
                 batch = augment(batch, self.config.augment, generator)
-                batch = self._resized(batch, step)
+                batch = resized(batch, size)
             logits = self._step(network, batch, labels, share, len(chosen))
             loss = distributed.summed(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
@@ -230,11 +244,13 @@ class Fit:
             advance(len(chosen))
         trained = time.perf_counter()
         count = len(order)
-        val_loss, val_accuracy, val_calibrated_loss = self._validate()
+        val_loss, val_accuracy, val_calibrated_loss = self._validate(size)
         if not math.isfinite(val_loss):
             raise _diverged("the validation loss", val_loss, number, step, rate)
         return Epoch(
             epoch=number + 1,
+            height=size[0],
+            width=size[1],
             train_loss=loss_sum.item() / count,
             train_accuracy=distributed.summed(hits).item() / count,
             val_loss=val_loss,
@@ -244,14 +260,6 @@ class Fit:
             images_per_second=count / (trained - start),
             seconds=time.perf_counter() - start,
         )
-
-    def _resized(self, batch: Tensor, step: int) -> Tensor:
-        full = batch.shape[2], batch.shape[3]
-        size = size_at(step, self.config.epochs * self.steps_per_epoch, full)
-        if size == full or self.config.model not in PRESETS:
-            return batch
-        smaller = functional.interpolate(batch, size, mode="bilinear", antialias=True)
-        return smaller.contiguous(memory_format=torch.channels_last)
 
     def _step(self, network: nn.Module, batch: Tensor, labels: Tensor, share: float, count: int) -> Tensor:
         """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""
@@ -270,8 +278,8 @@ class Fit:
         distributed.average_statistics(self.network.buffers())
         return logits.detach()
 
-    def _validate(self) -> tuple[float, float, float]:
-        logits = logits_of(self.network, self.val.images, self.spec, self.device, self.precision)
+    def _validate(self, size: tuple[int, int]) -> tuple[float, float, float]:
+        logits = logits_of(self.network, self.val.images, self.spec, self.device, self.precision, size)
         scores, labels = torch.from_numpy(logits), torch.from_numpy(self.val.labels)
         loss = functional.cross_entropy(scores, labels).item()
         accuracy = (scores.argmax(1) == labels).float().mean().item()

@@ -13,8 +13,11 @@ from cnn_train.fit import Epoch
 
 
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
-    """The one with the lowest ``val_calibrated_loss``; the first of equal ones. There must be one."""
-    return min(epochs, key=lambda epoch: epoch.val_calibrated_loss)
+    """The one with the lowest ``val_calibrated_loss`` among those of the largest pictures; the first of equal ones.
+
+    There must be one.
+    """
+    return min(epochs, key=lambda epoch: (-epoch.height * epoch.width, epoch.val_calibrated_loss))
 
 
 def out_of_patience(epochs: Sequence[Epoch], patience: int) -> bool:

@@ -253,7 +253,7 @@ def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], bes
             best.update(copied(fit.network))
         keep(epochs)
         console.say(
-            f"epoch {epoch.epoch:>3} of {total}: "
+            f"epoch {epoch.epoch:>3} of {total}, {epoch.width} x {epoch.height}: "
             f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
             f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
             f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
