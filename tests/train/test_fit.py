@@ -11,7 +11,8 @@ from cnn_infer import Spec
 from cnn_train import Config, Dataset, DivergedError, Run, Split, train
 from cnn_train.architectures import build
 from cnn_train.augment import NAMES
-from cnn_train.fit import Fit, logits_of, make_optimizer, share_of_rate, size_at
+from cnn_train.fit import Fit, make_optimizer, share_of_rate, size_at
+from cnn_train.logits import logits_of
 from cnn_train.muon import Muon
 from cnn_train.run import load_checkpoint
 from torch import nn
@@ -179,6 +180,48 @@ def test_our_own_networks_see_smaller_pictures_first(
     epochs = [fit.epoch(number) for number in range(3)]
     assert seen == [early] * 4 + [(28, 32)] * 8  # of each epoch three steps and the validation
     assert [(epoch.height, epoch.width) for epoch in epochs] == [early, (28, 32), (28, 32)]
+
+
+def _many(digits: Dataset) -> Split:
+    again = np.arange(10_000) % len(digits.train.labels)
+    return Split(digits.train.images[again], digits.train.labels[again], range(10_000))
+
+
+def _fit(digits: Dataset, finished: Run, train: Split, epochs: int) -> Fit:
+    torch.manual_seed(0)
+    network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0)
+    config = replace(finished.config, epochs=epochs, batch_size=500)
+    return Fit(network, train, digits.val, finished.spec, config, torch.float32)
+
+
+def test_large_sets_leave_easy_pictures_out_but_first_and_last(digits: Dataset, finished: Run) -> None:
+    fit = _fit(digits, finished, _many(digits), 5)
+    steps: list[int] = []
+    epochs = [fit.epoch(number, steps.append) for number in range(5)]
+    shown = [epoch.pictures for epoch in epochs]
+    assert (shown[0], shown[4]) == (10_000, 10_000)
+    assert all(5_000 < count < 9_000 for count in shown[1:4])
+    assert sum(steps) == 50_000  # what is left out is progress, too
+    rates = [epoch.lr for epoch in epochs]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    few = _fit(digits, finished, digits.train, 5)
+    assert [few.epoch(number).pictures for number in range(2)] == [len(digits.train.labels)] * 2
+
+
+def test_what_is_left_out_is_the_same_after_going_on(digits: Dataset, finished: Run) -> None:
+    many = _many(digits)
+    whole, first = (_fit(digits, finished, many, 4) for _ in range(2))
+    for number in range(3):
+        whole.epoch(number)
+    first.epoch(0)
+    second = _fit(digits, finished, many, 4)
+    second.network.load_state_dict(first.network.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.losses.copy_(first.losses)
+    for number in (1, 2):
+        second.epoch(number)
+    torch.testing.assert_close(second.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
+    assert torch.equal(second.losses, whole.losses)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (23, 200)])

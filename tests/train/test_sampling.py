@@ -88,3 +88,19 @@ def test_the_command_warns_and_balances(unequal: Path, command: Callable[..., tu
         accuracies[name] = json.loads(lines[-1])["train_accuracy"]
     assert accuracies["plain"] > 0.9  # it knows that rare is rare
     assert 0.3 < accuracies["balanced"] < 0.7
+
+
+def test_half_of_the_easy_pictures_are_left_out_and_all_hard_ones_shown() -> None:
+    losses = np.where(np.arange(4000) % 4 == 0, 2.0, 0.1).astype(np.float32)
+    labels = np.zeros(4000, np.int64)
+    shown = epoch_order(labels, 7, 3, balance=False, losses=losses)
+    assert len(set(shown)) == len(shown)
+    assert set(np.flatnonzero(losses > 1)) <= set(shown)
+    assert 0.45 < np.isin(np.flatnonzero(losses < 1), shown).mean() < 0.55
+    np.testing.assert_array_equal(shown, epoch_order(labels, 7, 3, balance=False, losses=losses))
+    assert set(shown) != set(epoch_order(labels, 7, 4, balance=False, losses=losses))
+
+
+def test_pictures_that_are_all_alike_are_all_shown() -> None:
+    same = np.full(50, 0.25, np.float32)
+    assert sorted(epoch_order(np.zeros(50, np.int64), 0, 1, balance=False, losses=same)) == list(range(50))

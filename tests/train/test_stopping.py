@@ -20,7 +20,10 @@ FLAGS = ("--model", "nano", "--batch-size", "8", "--augment", "none", "--label-s
 
 
 def epochs(*losses: float) -> list[Epoch]:
-    return [Epoch(number, 8, 8, 1.0, 0.5, 9.0, 0.5, loss, 0.1, 100.0, 1.0) for number, loss in enumerate(losses, start=1)]
+    return [
+        Epoch(number, 40, 8, 8, 1.0, 0.5, 9.0, 0.5, loss, 0.1, 100.0, 1.0)
+        for number, loss in enumerate(losses, start=1)
+    ]
 
 
 def test_the_best_epoch_has_the_lowest_calibrated_loss_the_first_of_equals() -> None:
@@ -65,7 +68,8 @@ def test_training_stops_and_keeps_the_best_epoch(noise: Path, command: Callable[
     assert kept == np.argmin(losses) + 1
     assert "stopped: 6 epochs without a better one" in text
     assert f"epoch {kept} of {kept + 6}" in text
-    assert run.report["validation"]["loss"] == pytest.approx(min(losses), abs=1e-5)
+    # while training runs, validation is computed in its precision
+    assert run.report["validation"]["loss"] == pytest.approx(min(losses), abs=2e-3)
     # and these are the weights in the file
     pictures = [
         (np.asarray(Image.open(noise / "val" / name / f"{number}.png")), label)
@@ -76,7 +80,7 @@ def test_training_stops_and_keeps_the_best_epoch(noise: Path, command: Callable[
     with torch.no_grad():
         logits = run.network()((pixels - run.spec.zero_point) * run.spec.scale).numpy()
     labels = np.array([label for _, label in pictures])
-    assert cross_entropy(logits, labels) == pytest.approx(min(losses), abs=1e-5)
+    assert cross_entropy(logits, labels) == pytest.approx(run.report["validation"]["loss"], abs=1e-5)
 
 
 def test_without_patience_training_goes_to_the_end_and_the_best_is_in_the_checkpoint(

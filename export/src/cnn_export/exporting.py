@@ -19,7 +19,7 @@ from cnn_infer.classifier import Classifier
 from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
 from cnn_train import Dataset, Run, Split
 from cnn_train.evaluation import cross_entropy, probabilities_of
-from cnn_train.fit import logits_of
+from cnn_train.logits import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn

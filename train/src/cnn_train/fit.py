@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from cnn_infer.spec import Spec
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +25,7 @@ from cnn_train.dataset import Split
 from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.evaluation import calibrated_loss
 from cnn_train.finetuning import set_mode
+from cnn_train.logits import logits_of, resized, to_input
 from cnn_train.muon import Muon
 from cnn_train.networks import PRESETS
 from cnn_train.sampling import epoch_order
@@ -41,13 +41,14 @@ LEAST_SIDE = 24
 cost, where they have so many pixels a side (progressive resizing: Howard, 2018, https://www.fast.ai/posts/2018-04-30-
 dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
 
+SHOW_ALL = 0.15
+SELECT_FROM = 10_000
+"""Sets of so many training pictures leave out easy ones, but in the first epoch and in that share of the last."""
+
 MOMENTUM = 0.9
 MUON_MOMENTUM = 0.6
 REST_TO_FILTERS = 2.5
 """Learning rate of SGD for what is not a filter, over that of Muon for the filters."""
-
-EVALUATION_PIXELS = 1 << 19
-"""Pixels to a batch of evaluation: some hundreds of small pictures, ten of 224 x 224."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class Epoch:
     ``train_*`` is measured on the augmented pictures while the weights change, ``val_*`` after the epoch.
     ``val_calibrated_loss`` is the validation loss at the temperature that suits it best, which a finished model gets
     too; it decides which epoch is best. The plain one grows with overconfidence, from an early epoch on that gets far
-    fewer pictures right. ``height`` and ``width`` are those of the pictures that were shown, in training and validation.
+    fewer pictures right. ``height`` and ``width`` are of the pictures as they were shown, in training and validation;
+    ``pictures`` says how many were shown in training: where easy ones were left out, the rest is harder.
     """
 
     epoch: int
+    pictures: int
     height: int
     width: int
     train_loss: float
@@ -71,40 +74,6 @@ class Epoch:
     lr: float
     images_per_second: float
     seconds: float
-
-
-def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> Tensor:
-    """uint8 (n, h, w, c) to the network's input: float32 (n, c, h, w), channels last in memory."""
-    # a copy, at most of one batch: PyTorch does not take the read-only memory of a cache
-    pixels = torch.from_numpy(np.array(pictures)).to(device)
-    return (pixels.permute(0, 3, 1, 2).float() - spec.zero_point) * spec.scale
-
-
-@torch.no_grad()
-def logits_of(
-    network: nn.Module,
-    pictures: NDArray[np.uint8],
-    spec: Spec,
-    device: torch.device,
-    precision: torch.dtype = torch.float32,
-    size: tuple[int, int] | None = None,
-) -> NDArray[np.float32]:
-    """Logits at temperature 1, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c), computed in ``precision``.
-
-    Where a ``size`` (height, width) is given, the normalised pictures are brought to it. Several processes compute a share each, and all get all: every picture counts once.
-    """
-    network.eval()
-    count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
-    own = pictures[distributed.share(len(pictures))]
-    # cuDNN would round fp32 convolutions to TF32
-    mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-    with mixed, torch.backends.cudnn.flags(allow_tf32=False):
-        parts = []
-        for start in range(0, len(own), count):
-            batch = to_input(own[start : start + count], spec, device)
-            parts.append(network(batch if size is None else resized(batch, size)).float().cpu())
-    result: NDArray[np.float32] = torch.cat(distributed.gathered(parts)).numpy()
-    return result
 
 
 def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -> torch.optim.Optimizer:
@@ -134,11 +103,11 @@ def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -
     return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups)
 
 
-def share_of_rate(step: int, steps: int) -> float:
+def share_of_rate(step: float, steps: int) -> float:
     """What ``step`` out of ``steps``, from 0, gets of the peak learning rate, above 0 to 1."""
     rising = max(1, round(WARM_UP * steps))
     if step < rising:
-        return (step + 1) / rising
+        return min(1.0, (step + 1) / rising)
     return (steps - step) / (steps - rising + 1)
 
 
@@ -147,14 +116,6 @@ def size_at(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, int]:
     if number >= round(EARLY * epochs) or min(size) < LEAST_SIDE:
         return size
     return round(size[0] * EARLY_SIZE / 4) * 4, round(size[1] * EARLY_SIZE / 4) * 4
-
-
-def resized(batch: Tensor, size: tuple[int, int]) -> Tensor:
-    """float (n, c, h, w) to (n, c, *size), antialiased; the batch itself where it has that size."""
-    if batch.shape[2:] == size:
-        return batch
-    smaller = functional.interpolate(batch, size, mode="bilinear", antialias=True)
-    return smaller.contiguous(memory_format=torch.channels_last)
 
 
 def _no_progress(count: int) -> None:
@@ -198,6 +159,8 @@ class Fit:
         least = 2 * distributed.size()
         if distributed.size() > 1 and min(len(train.labels), config.batch_size) < least:
             raise ConfigError(f"{distributed.size()} processes need batches of at least {least} pictures: start fewer")
+        self.losses = torch.zeros(len(train.labels))
+        """Of each picture when it was shown last; a resumed training gets them back."""
         self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // least)
 
     def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
@@ -216,7 +179,12 @@ class Fit:
         seed = int(np.random.SeedSequence(own).generate_state(1)[0])
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
-        order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance)
+        losses = self.losses.numpy() if self._selects(number) else None
+        order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
+        if len(order) < len(self.train.labels):
+            advance(len(self.train.labels) - len(order))
+        batches = np.array_split(order, math.ceil(len(order) * self.steps_per_epoch / len(self.train.labels)))
+        shown = torch.zeros_like(self.losses)
         size = self.spec.height, self.spec.width
         if self.config.model in PRESETS:
             size = size_at(number, self.config.epochs, size)
@@ -224,10 +192,11 @@ class Fit:
         network = distributed.parallel(self.network)  # anew, as other parameters may learn now
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
-        step, rate = 0, 0.0
-        for position, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
+        step, rate = 0.0, 0.0
+        for position, chosen in enumerate(batches):
             own_part = chosen[distributed.share(len(chosen))]
-            step = number * self.steps_per_epoch + position
+            # in steps of an epoch that shows all
+            step = (number + position / len(batches)) * self.steps_per_epoch
             share = factor * share_of_rate(step, self.config.epochs * self.steps_per_epoch)
             rate = share * self.config.lr
             labels = torch.from_numpy(self.train.labels[own_part]).to(self.device)
@@ -238,17 +207,20 @@ class Fit:
             logits = self._step(network, batch, labels, share, len(chosen))
             loss = distributed.summed(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
-                raise _diverged("the loss", loss.item(), number, step, rate)
+                raise _diverged("the loss", loss.item(), number, int(step), rate)
+            shown[own_part] = self._loss(logits, labels, reduction="none").cpu()
             loss_sum += loss
             hits += (logits.argmax(1) == labels).sum()
             advance(len(chosen))
         trained = time.perf_counter()
         count = len(order)
+        self.losses[order] = distributed.summed(shown)[order]
         val_loss, val_accuracy, val_calibrated_loss = self._validate(size)
         if not math.isfinite(val_loss):
-            raise _diverged("the validation loss", val_loss, number, step, rate)
+            raise _diverged("the validation loss", val_loss, number, int(step), rate)
         return Epoch(
             epoch=number + 1,
+            pictures=count,
             height=size[0],
             width=size[1],
             train_loss=loss_sum.item() / count,
@@ -261,6 +233,15 @@ class Fit:
             seconds=time.perf_counter() - start,
         )
 
+    def _selects(self, number: int) -> bool:
+        """Whether an epoch leaves easy pictures out; balanced epochs have a choice of their own."""
+        last = self.config.epochs - math.ceil(SHOW_ALL * self.config.epochs)
+        return len(self.train.labels) >= SELECT_FROM and not self.config.balance and 0 < number < last
+
+    def _loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+        smoothing = self.config.label_smoothing
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=reduction)
+
     def _step(self, network: nn.Module, batch: Tensor, labels: Tensor, share: float, count: int) -> Tensor:
         """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -268,7 +249,7 @@ class Fit:
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
             logits: Tensor = network(batch)
         logits = logits.float()
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        loss = self._loss(logits, labels, reduction="mean")
         if len(batch) != count:  # the mean over shares of unequal length is to be the mean over the batch
             loss = loss * (len(batch) * distributed.size() / count)
         self.optimizer.zero_grad(set_to_none=True)

@@ -20,7 +20,7 @@ from cnn_train.architectures import build
 from cnn_train.config import Config
 from cnn_train.dataset import Dataset, prepare
 from cnn_train.evaluation import pixel_digest
-from cnn_train.fit import to_input
+from cnn_train.logits import to_input
 from cnn_train.networks import whiten
 from cnn_train.normalisation import mean_and_deviation
 from cnn_train.placement import check_outside

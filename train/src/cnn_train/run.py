@@ -22,7 +22,7 @@ from cnn_infer.atomic import write_bytes, write_text
 from cnn_infer.errors import ModelError
 from cnn_infer.files import folders_holding
 from cnn_infer.spec import Spec
-from torch import nn
+from torch import Tensor, nn
 
 from cnn_train.architectures import build
 from cnn_train.config import Config
@@ -42,7 +42,7 @@ PICTURES = ("curves.png", "confusion.png", "mistakes.png", SAMPLES)
 EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
 """What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Checkpoint:
         scaler: The gradient scaler's state.
         fingerprints: Of the data, by split.
         best: The weights after the epoch that is best on validation.
+        losses: float32 (n,), of each training picture when it was shown last.
     """
 
     epochs: list[Epoch]
@@ -64,6 +65,7 @@ class Checkpoint:
     scaler: dict[str, Any]
     fingerprints: dict[str, str]
     best: dict[str, Any]
+    losses: Tensor
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
 from cnn_train.evaluation import uncertainty
 from cnn_train.finetuning import frozen_epochs
-from cnn_train.fit import Epoch, Fit, logits_of, to_input
+from cnn_train.fit import Epoch, Fit
+from cnn_train.logits import logits_of, to_input
 from cnn_train.options import Options, checked, read_options
 from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.preparation import network_of, open_dataset, spec_of
@@ -184,6 +185,7 @@ def _fit_and_report(
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs, best = checkpoint.epochs, checkpoint.best
+        fit.losses.copy_(checkpoint.losses)
     start = time.perf_counter()
     if distributed.leads() and not (path / SAMPLES).exists():  # a resumed training has the same
         plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
@@ -233,7 +235,7 @@ def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], bes
     def keep(epochs: list[Epoch]) -> None:
         if distributed.leads():
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-            save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best))
+            save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best, fit.losses))
             save_metrics(path, epochs)
         distributed.wait()
 
