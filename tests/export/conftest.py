@@ -27,7 +27,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     cache = tmp_path_factory.mktemp("cache")
-    return train(photos, out=out, model="nano", size=16, epochs=4, cache=str(cache)).path
+    return train(photos, out=out, model="nano", size=16, epochs=20, cache=str(cache)).path
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(ends: dict[str, Any]) -
 
 def test_only_the_first_process_speaks_and_writes(ends: dict[str, Any]) -> None:
     lines = ends["whole"].splitlines()
-    for start in ("data: ", "model: ", "epoch   8 of 8: ", "test: ", "wrote "):
+    for start in ("data: ", "model: ", "epoch   8 of 8, 8 x 8: ", "test: ", "wrote "):
         assert len([line for line in lines if line.startswith(start)]) == 1, start
     assert "Warning" not in ends["whole"]
     run = ends["run"]

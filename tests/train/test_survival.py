@@ -165,8 +165,8 @@ def test_after_a_divergence_the_last_good_epoch_is_gone_on_from(
     assert len(before.splitlines()) == kept
     code, text = command(*found[2].split())  # what the message says
     assert code == 0, text
-    assert f"epoch {kept + 1:>3} of 10: " in text
-    assert f"epoch {kept:>3} of 10: " not in text
+    assert f"epoch {kept + 1:>3} of 10, 8 x 8: " in text
+    assert f"epoch {kept:>3} of 10, 8 x 8: " not in text
     assert (tmp_path / "run" / "metrics.jsonl").read_text().startswith(before)
     assert "lr = 5.0\n" in (tmp_path / "run" / "config.toml").read_text()
 
