@@ -18,6 +18,7 @@ import time
 
 import torch
 from cnn_infer import machine
+from cnn_train.device import pick_precision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,7 +85,7 @@ def seconds_per_step(device: str = "cpu", steps: int = 20) -> float:
         device: ``cpu`` or ``cuda``.
         steps: Steps that are timed, after a few that warm up.
     """
-    has_bf16 = device == "cuda" or not machine.cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+    has_bf16 = device == "cuda" or pick_precision("auto", torch.device(device))[0] == "bf16"
     net = network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     pixels = torch.randint(256, (BATCH, 1, SIDE, SIDE), device=device)

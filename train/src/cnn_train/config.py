@@ -140,7 +140,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
         optimizer=optimizer,
         weight_decay=options.get("weight_decay", WEIGHT_DECAY[optimizer]),
         label_smoothing=options.get("label_smoothing", 0.1),
-        augment=options.get("augment", _default_augmentations(dataset)),
+        augment=options["augment"] if "augment" in options else _default_augmentations(dataset),
         balance=options.get("balance", False),
         height=dataset.height,
         width=dataset.width,

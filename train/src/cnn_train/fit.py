@@ -25,7 +25,7 @@ from cnn_train.dataset import Split
 from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.evaluation import calibrated_loss
 from cnn_train.finetuning import set_mode
-from cnn_train.logits import logits_of, resized, to_input
+from cnn_train.logits import logits_of, mixed, resized, to_input
 from cnn_train.muon import Muon
 from cnn_train.networks import PRESETS
 from cnn_train.sampling import epoch_order
@@ -153,14 +153,14 @@ class Fit:
         self.device = next(network.parameters()).device
         self.optimizer = make_optimizer(network, config, precision)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        # of each picture when it was shown last; a resumed training gets them back
+        self.losses = torch.zeros(len(train.labels))
         # fp16 has too little range for small gradients; a scaler that is off passes everything through
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
         # batches of equal size, within one, and no process gets a single picture, which would break batch norm
         least = 2 * distributed.size()
         if distributed.size() > 1 and min(len(train.labels), config.batch_size) < least:
             raise ConfigError(f"{distributed.size()} processes need batches of at least {least} pictures: start fewer")
-        self.losses = torch.zeros(len(train.labels))
-        """Of each picture when it was shown last; a resumed training gets them back."""
         self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // least)
 
     def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
@@ -246,7 +246,7 @@ class Fit:
         """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = share * peak
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+        with mixed(self.device, self.precision):
             logits: Tensor = network(batch)
         logits = logits.float()
         loss = self._loss(logits, labels, reduction="mean")

@@ -30,6 +30,11 @@ def resized(batch: Tensor, size: tuple[int, int]) -> Tensor:
     return smaller.contiguous(memory_format=torch.channels_last)
 
 
+def mixed(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Where convolutions compute in ``precision``."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
 @torch.no_grad()
 def logits_of(
     network: nn.Module,
@@ -48,8 +53,7 @@ def logits_of(
     count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     own = pictures[distributed.share(len(pictures))]
     # cuDNN would round fp32 convolutions to TF32
-    mixed = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-    with mixed, torch.backends.cudnn.flags(allow_tf32=False):
+    with mixed(device, precision), torch.backends.cudnn.flags(allow_tf32=False):
         parts = []
         for start in range(0, len(own), count):
             batch = to_input(own[start : start + count], spec, device)

@@ -21,7 +21,7 @@ from cnn_train.config import Config
 from cnn_train.dataset import Dataset, prepare
 from cnn_train.evaluation import pixel_digest
 from cnn_train.logits import to_input
-from cnn_train.networks import whiten
+from cnn_train.networks import PRESETS, whiten
 from cnn_train.normalisation import mean_and_deviation
 from cnn_train.placement import check_outside
 from cnn_train.source import open_source
@@ -81,6 +81,8 @@ def network_of(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
         size=(dataset.height, dataset.width),
         dropout=settings.dropout,
     )
+    if settings.model not in PRESETS:
+        return network
     images = dataset.train.images
     order = np.random.default_rng(settings.seed).permutation(len(images))
     chosen = np.sort(order[: max(1, WHITENING_PIXELS // (spec.height * spec.width))])

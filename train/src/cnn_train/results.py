@@ -28,7 +28,7 @@ def write_results(
     Args:
         path: The run folder.
         network: Trained.
-        logits: Of ``val`` and ``test``, float32 (n, classes), as of :func:`cnn_train.fit.logits_of`.
+        logits: Of ``val`` and ``test``, float32 (n, classes), as of :func:`cnn_train.logits.logits_of`.
         dataset: All three splits.
         spec: As it was trained, its temperature still 1.
 

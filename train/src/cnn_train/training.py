@@ -182,10 +182,10 @@ def _fit_and_report(
             fit.optimizer.load_state_dict(checkpoint.optimizer)
             if checkpoint.scaler:  # none where the precision was another
                 fit.scaler.load_state_dict(checkpoint.scaler)
+            fit.losses.copy_(checkpoint.losses)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs, best = checkpoint.epochs, checkpoint.best
-        fit.losses.copy_(checkpoint.losses)
     start = time.perf_counter()
     if distributed.leads() and not (path / SAMPLES).exists():  # a resumed training has the same
         plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
