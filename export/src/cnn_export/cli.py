@@ -34,7 +34,7 @@ Then: cnn-infer FOLDER
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
-    help="Validation accuracy that int8 may lose, in percentage points. Default: 0.2, or one net picture if more.",
+    help="Validation accuracy that int8 may lose, in percentage points. Default: 0.1, or one net picture if more.",
 )
 @click.option(
     "--golden",
@@ -50,6 +50,19 @@ Then: cnn-infer FOLDER
     show_default=True,
     help="Training pictures that the int8 ranges come from.",
 )
+@click.option(
+    "--search-seconds",
+    type=click.FloatRange(0),
+    default=120,
+    show_default=True,
+    help="How long to look for the best int8 form; one is always tried.",
+)
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["vnni", "avx2", "arm", "generic"]),
+    help="Processors that int8 is for. Default: those of this machine's kind.",
+)
 @click.version_option(package_name="cnn-export")
 def command(
     run: str | None,
@@ -59,6 +72,8 @@ def command(
     max_drop: float | None,
     golden: int,
     calibration: int,
+    search_seconds: float,
+    target: str | None,
 ) -> None:
     """Export a trained network to one ONNX file and prove that it is the same network.
 
@@ -78,6 +93,8 @@ def command(
         max_drop=max_drop,
         golden_pictures=golden,
         calibration_pictures=calibration,
+        search_seconds=search_seconds,
+        target=target,
     )
     click.echo("\n".join(_lines(result)))
 
@@ -94,6 +111,7 @@ def _lines(result: Export) -> list[str]:
     ]
     if result.int8 is not None:
         lines += _int8_lines(result.int8)
+        lines.append(f"  candidates   {printable(result.run.path)}/candidates.png")
     lines += [f"ships          {printable(result.ship)}", f"wrote          {printable(result.run.path)}/export.json"]
     return [*lines, "next           cnn-infer FOLDER, or copy what ships to the box"]
 
@@ -101,8 +119,22 @@ def _lines(result: Export) -> list[str]:
 def _int8_lines(int8: Int8) -> list[str]:
     test = int8.test
     low, high = test.drop_interval
+    table = [
+        f"  {'*' if candidate.name == int8.recipe else ' '} {candidate.name:<42}"
+        f"{candidate.validation.drop_points:+7.2f} {candidate.divergence:9.2g} "
+        + " ".join(f"{entry.speedup:7.2f}x" for entry in candidate.latency)
+        for candidate in int8.candidates
+    ]
+    batches = " ".join(f"batch {entry.batch_size:<2}" for entry in int8.latency)
+    left = f" of {int8.planned}: out of time" if int8.planned > len(int8.candidates) else ""
     return [
-        f"int8           {test.accuracy_int8:.2%} accuracy, {int8.bytes / 1024:,.0f} KiB",
+        f"int8           {len(int8.candidates)} candidates{left}, {int8.search_seconds:.0f} s, for {int8.target}",
+        f"    {'on validation':<42}   drop divergence {batches}",
+        *table,
+        f"  chosen       {int8.recipe}",
+        *(f"  in float     {name}, as the search left it" for name in int8.floats),
+        *(f"  STILL FLOAT  {stray}" for stray in int8.strays),
+        f"               {test.accuracy_int8:.2%} accuracy, {int8.bytes / 1024:,.0f} KiB",
         f"  test         drop {test.drop_points:+.2f} points (95% interval {low:+.2f} to {high:+.2f}), "
         f"McNemar p {test.mcnemar_p:.2f}",
         f"               macro F1 {test.macro_f1_fp32:.4f} to {test.macro_f1_int8:.4f}, {test.flips} flips",

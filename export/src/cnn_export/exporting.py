@@ -17,42 +17,31 @@ from cnn_infer import Spec, console, golden, machine, open_model, verify
 from cnn_infer.atomic import write_bytes, write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
-from cnn_train import Dataset, Run, Split
+from cnn_train import Run, Split
 from cnn_train.evaluation import cross_entropy, probabilities_of
 from cnn_train.logits import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
-from cnn_export import quantization
+from cnn_export import search_picture
 from cnn_export.errors import ExportError
 from cnn_export.graph import float_graph, keep_contract, with_metadata
-from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, find_flips
+from cnn_export.int8 import FILE as INT8
+from cnn_export.int8 import REJECTED, Int8, on_test
+from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check
 from cnn_export.parity import run as run_model
 from cnn_export.provenance import FAILED, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.quantization import CALIBRATION_PICTURES, calibration_set
+from cnn_export.search import SECONDS, Search
 from cnn_export.selection import classes_in_turn
-from cnn_export.verdict import Difference, Latency, Verdict, compare, decide, measure
+from cnn_export.targets import target_of
 
 FP32 = "model.onnx"
-INT8 = "model.int8.onnx"
-REJECTED = "model.int8.rejected.onnx"
 REPORT = "export.json"
+CANDIDATES = "candidates.png"
 
 TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Int8:
-    """What quantisation cost and brought."""
-
-    file: str
-    bytes: int
-    calibration_pictures: int
-    validation: Difference
-    test: Difference
-    test_flips: list[dict[str, Any]]
-    latency: list[Latency]
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,9 @@ def export(
     tolerance: float = TOLERANCE,
     max_drop: float | None = None,
     golden_pictures: int = golden.MAX_PICTURES,
-    calibration_pictures: int = quantization.CALIBRATION_PICTURES,
+    calibration_pictures: int = CALIBRATION_PICTURES,
+    search_seconds: float = SECONDS,
+    target: str | None = None,
 ) -> Export:
     """Export a run to ``model.onnx``, and to int8, and prove both on the whole test split.
 
@@ -106,10 +97,12 @@ def export(
         quantize: Also make ``model.int8.onnx``; it ships only if it loses little and is faster here.
         data: Where the run's data set lies now, if it has moved.
         tolerance: Largest difference of a probability between PyTorch and the file.
-        max_drop: Validation accuracy that int8 may lose, in percentage points; None for 0.2, or one net picture
+        max_drop: Validation accuracy that int8 may lose, in percentage points; None for 0.1, or one net picture
             where that is more.
         golden_pictures: Test pictures to carry inside for ``cnn-infer --verify``; 0 for none.
         calibration_pictures: Training pictures that the int8 ranges come from.
+        search_seconds: How long to look for a better int8 form; one is always tried.
+        target: Processors that int8 is for, out of :data:`cnn_export.targets.TARGETS`; None for this machine's.
 
     Raises:
         RunError: no such run, or its training is not finished.
@@ -131,11 +124,17 @@ def export(
     certificate = _certificate(run, test, parity)
     pictures = _Golden(test.images, _golden_order(reference, test), golden_pictures)
     fp32 = _file(run, candidate, _described(run.spec, "fp32", certificate), pictures, reference.probabilities)
-    files, int8 = {FP32: fp32}, None
+    files, int8, found = {FP32: fp32}, None, None
     if quantize:
         dataset = read_dataset(run, source)
-        int8, data_int8 = _int8(run, graph, fp32, dataset, test, pictures, certificate, max_drop, calibration_pictures)
-        files[int8.file] = data_int8
+        picked = calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
+        kind, calibration = target_of(target), dataset.train.images[picked]
+        found = Search(graph, fp32, calibration, dataset.val, run.spec, kind, max_drop).run(search_seconds)
+        int8, after = on_test(found, fp32, test, run.spec, kind, len(picked))
+        proof = {**certificate, "fp32_against_int8": int8.certificate}
+        quantized = _file(run, found.model, _described(run.spec, "int8", proof), pictures, after.probabilities)
+        int8 = replace(int8, bytes=len(quantized))
+        files[int8.file] = quantized
     ship = run.path / (INT8 if int8 is not None and int8.verdict.ships else FP32)
     result = Export(
         run=run,
@@ -147,6 +146,8 @@ def export(
         machine=machine.description(),
     )
     _write(run, files, result)
+    if found is not None:
+        search_picture.draw(found.candidates, found.winner, run.path / CANDIDATES)
     return result
 
 
@@ -156,7 +157,7 @@ def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:
         write_bytes(run.path / name, content)
     write_text(run.path / REPORT, result.to_json() + "\n")
     # what an earlier export of this run left and this one did not write is not of this model
-    for name in sorted({INT8, REJECTED, FAILED} - files.keys()):
+    for name in sorted({INT8, REJECTED, FAILED, *([] if result.int8 else [CANDIDATES])} - files.keys()):
         if (run.path / name).exists():
             (run.path / name).unlink()
             console.say(f"removed {run.path / name} of an earlier export")
@@ -234,48 +235,3 @@ def _file(run: Run, model: ModelProto, spec: Spec, pictures: _Golden, probabilit
     if packed == "[]" and pictures.most:
         console.say(f"no test picture fits into {golden.MAX_BYTES >> 10} KiB: the model carries none for --verify")
     return data
-
-
-def _int8(
-    run: Run,
-    graph: ModelProto,
-    fp32: bytes,
-    dataset: Dataset,
-    test: Split,
-    pictures: _Golden,
-    certificate: dict[str, Any],
-    max_drop: float | None,
-    calibration_pictures: int,
-) -> tuple[Int8, bytes]:
-    picked = quantization.calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
-    console.say(f"int8: calibrating on {len(picked):,} training pictures")
-    quantized = keep_contract(quantization.quantize(graph, dataset.train.images[picked], run.spec), run.spec)
-    spec = _described(run.spec, "int8", certificate)
-    first = open_model(fp32, device="cpu")
-    second = open_model(with_metadata(quantized, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
-    before, after = (run_model(model, dataset.val.images, what="validation") for model in (first, second))
-    validation = compare(before.probabilities, after.probabilities, dataset.val.labels)
-    before, after = (run_model(model, test.images, what="test") for model in (first, second))
-    latency = measure(first, second, test.images)
-    verdict = decide(validation, latency, max_drop)
-    difference = compare(before.probabilities, after.probabilities, test.labels)
-    figures = {
-        "calibration_pictures": len(picked),
-        "validation": asdict(validation),
-        "test": asdict(difference),
-        "latency": [asdict(entry) for entry in latency],
-        "verdict": asdict(verdict),
-    }
-    spec = _described(run.spec, "int8", {**certificate, "fp32_against_int8": figures})
-    data = _file(run, quantized, spec, pictures, after.probabilities)
-    int8 = Int8(
-        file=INT8 if verdict.ships else REJECTED,
-        bytes=len(data),
-        calibration_pictures=len(picked),
-        validation=validation,
-        test=difference,
-        test_flips=find_flips(before, after, test.names, 0.0, FULL_BATCH),
-        latency=latency,
-        verdict=verdict,
-    )
-    return int8, data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +58,10 @@ class Parity:
     reason: str
 
 
-def run(model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str = "running") -> Outputs:
-    """Both outputs of an open model for uint8 ``pictures`` (n, h, w, c)."""
+def run(model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str | None = None) -> Outputs:
+    """Both outputs of an open model for uint8 ``pictures`` (n, h, w, c); ``what`` is the title of a progress bar."""
     parts = []
-    with console.progress(what, len(pictures)) as advance:
+    with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
         for start in range(0, len(pictures), batch_size):
             batch = np.ascontiguousarray(pictures[start : start + batch_size])
             parts.append(model.session.run([LOGITS, PROBABILITIES], {INPUT: batch}))

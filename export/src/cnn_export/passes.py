@@ -12,12 +12,21 @@ MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Slic
 """Operators that move values without computing on them."""
 
 
+def constants_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+    """The values that stand in the graph itself, by name."""
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
 def fold_batch_norm(model: ModelProto) -> int:
     """Fold every BatchNormalization that follows a Conv alone into that convolution's weights.
 
     Needs: constant parameters. After it: no BatchNormalization right behind a Conv that feeds nothing else.
     """
-    constants = _constants(model)
+    constants = constants_of(model)
     consumers = _consumers(model)
     producers = {output: node for node in model.graph.node for output in node.output}
     folded = 0
@@ -46,7 +55,7 @@ def replace_global_means(model: ModelProto) -> int:
 
     Needs: ReduceMean with constant axes. After it: none over the last two of four dimensions.
     """
-    constants = _constants(model)
+    constants = constants_of(model)
     changed = 0
     for position, node in reversed(list(enumerate(model.graph.node))):
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
@@ -71,7 +80,7 @@ def scale_logits(model: ModelProto, output: str, factor: float) -> int:
     Raises:
         GraphError: nothing makes ``output``.
     """
-    constants = _constants(model)
+    constants = constants_of(model)
     maker = next((node for node in model.graph.node if output in node.output), None)
     if maker is None:
         raise GraphError(f"the exported graph has no {output}")
@@ -90,7 +99,7 @@ def scale_logits(model: ModelProto, output: str, factor: float) -> int:
 
 def drop_bias_zero_points(model: ModelProto) -> int:
     """Take the zero point, always zero, off the DequantizeLinear of int32 biases: other runtimes refuse it."""
-    constants = _constants(model)
+    constants = constants_of(model)
     changed = 0
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) == 3:
@@ -107,7 +116,7 @@ def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
     Such nodes may run on raw bytes before they are dequantised. Where they end in several tensors, or pad with
     anything but zero, there are none, and the tensor is ``start``.
     """
-    constants = _constants(model)
+    constants = constants_of(model)
     moved, nodes = {start}, []
     for node in model.graph.node:
         values = list(node.input) if node.op_type == "Concat" else list(node.input[:1])
@@ -134,14 +143,6 @@ def strip_unused(model: ModelProto) -> int:
     for entry in idle:
         model.opset_import.remove(entry)
     return len(unread) + len(idle)
-
-
-def _constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
 
 
 def _consumers(model: ModelProto) -> dict[str, list[NodeProto]]:

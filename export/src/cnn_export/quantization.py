@@ -1,19 +1,19 @@
-"""Static int8: unsigned activations, signed weights per channel, as QuantizeLinear/DequantizeLinear pairs.
+"""Static int8, as QuantizeLinear/DequantizeLinear pairs, in one of the ways that :class:`Recipe` describes.
 
-U8S8 is the combination that x86 processors multiply natively (VNNI) and that ONNX Runtime has its fast kernels
-for; its quantiser's own default, signed activations, is slower there.
+Unsigned activations and signed weights (U8S8) is the combination that x86 processors multiply natively (VNNI) and that
+ONNX Runtime has its fast kernels for; its quantiser's own default, signed activations, is slower there.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from cnn_infer import machine
 from cnn_infer.model import LOGITS
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
@@ -23,42 +23,88 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from cnn_export.errors import GraphError
 from cnn_export.graph import NORMALISED
 from cnn_export.passes import drop_bias_zero_points, leading_moves, strip_unused
+from cnn_export.ranges import METHODS, Batches, Statistics
 from cnn_export.selection import classes_in_turn
+from cnn_export.targets import Target
 
 CALIBRATION_PICTURES = 1024
 CALIBRATION_BATCH = 32
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no type hints
-    def __init__(self, pictures: NDArray[np.uint8], spec: Spec) -> None:
-        self._batches = self._read(pictures, spec)
+@dataclass(frozen=True)
+class Recipe:
+    """One way to int8.
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next batch, or None after the last."""
-        return next(self._batches, None)
+    Attributes:
+        ranges: Out of :data:`cnn_export.ranges.METHODS`.
+        per_channel: A scale for every filter, not one for all of a layer.
+        correct_biases: Whether biases make up for what rounding the weights shifts on average.
+        floats: Nodes that stay float, by name.
+    """
 
-    @staticmethod
-    def _read(pictures: NDArray[np.uint8], spec: Spec) -> Iterator[dict[str, NDArray[np.float32]]]:
+    ranges: str
+    per_channel: bool = True
+    correct_biases: bool = False
+    floats: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
+        parts += ["biases corrected"] if self.correct_biases else []
+        parts += [f"{len(self.floats)} in float"] if self.floats else []
+        return ", ".join(parts)
+
+
+def normalised(pictures: NDArray[np.uint8], spec: Spec) -> Batches:
+    """Pictures, uint8 (n, h, w, c), as batches of the float graph's input."""
+
+    def batches() -> Iterator[dict[str, NDArray[np.float32]]]:
         for start in range(0, len(pictures), CALIBRATION_BATCH):
             planes = pictures[start : start + CALIBRATION_BATCH].transpose(0, 3, 1, 2).astype(np.float32)
             yield {NORMALISED: (planes - np.float32(spec.zero_point)) * np.float32(spec.scale)}
 
+    return batches
 
-def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> ModelProto:
+
+class _First(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no type hints
+    """A single batch: the quantiser insists on calibrating, but every range is given to it."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches()
+        self._left = 1
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        self._left -= 1
+        return next(self._batches) if self._left >= 0 else None
+
+
+def quantize(
+    model: ModelProto,
+    statistics: Mapping[str, Statistics],
+    batches: Batches,
+    spec: Spec,
+    recipe: Recipe,
+    target: Target,
+) -> ModelProto:
     """The int8 form of a float graph (see :func:`cnn_export.graph.float_graph`), with the same input and output.
 
     Args:
         model: Float graph.
-        pictures: Training pictures to take the ranges of activations from, uint8 (n, h, w, c).
+        statistics: Of its tensors, on training pictures.
+        batches: The pictures.
         spec: Normalisation.
+        recipe: How.
+        target: For which processors.
 
     Raises:
         GraphError: ONNX Runtime cannot quantise the graph.
     """
-    # without dot products of bytes, two neighbouring products of 8 bits overflow 16: leave one bit of room
-    reduce_range = machine.instruction_set() in ("avx2", "generic")
     moves, stem = leading_moves(model, NORMALISED)
-    pixels = {"scale": np.array(spec.scale, np.float32), "zero_point": np.array(spec.zero_point, np.uint8)}
+    choose = METHODS[recipe.ranges]
+    ends = {name: choose(found) for name, found in statistics.items() if found.high > found.low}
+    ranges = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ends.items()}
+    # the bytes as they are: the first convolution's input scale is the normalisation
+    zero_point = np.array(spec.zero_point - (128 if target.signed else 0), np.int8 if target.signed else np.uint8)
+    ranges[stem] = [{"scale": np.array(spec.scale, np.float32), "zero_point": zero_point}]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser warns of steps that are taken here on purpose
@@ -68,20 +114,19 @@ def quantize(model: ModelProto, pictures: NDArray[np.uint8], spec: Spec) -> Mode
             quantize_static(
                 onnx.shape_inference.infer_shapes(model),
                 quantized,
-                _Pictures(pictures, spec),
+                _First(batches),
                 quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if target.signed else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=reduce_range,
+                per_channel=recipe.per_channel,
+                reduce_range=target.reduce_range,
                 calibrate_method=CalibrationMethod.MinMax,
                 # where no fully connected layer makes the logits, temperature is a node of its own: logits stay float
-                nodes_to_exclude=[*(node.name for node in moves), f"{LOGITS}_scale"],
+                nodes_to_exclude=[*(node.name for node in moves), f"{LOGITS}_scale", *recipe.floats],
                 extra_options={
                     # logits come straight from the 32-bit sums
                     "OpTypesToExcludeOutputQuantization": ["Gemm"],
-                    # the bytes as they are: the first convolution's input scale is the normalisation
-                    "TensorQuantOverrides": {stem: [pixels]},
+                    "TensorQuantOverrides": ranges,
                 },
             )
             result = onnx.load(quantized)

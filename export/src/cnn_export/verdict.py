@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-MAX_DROP = 0.2
+MAX_DROP = 0.1
 """Percentage points of validation accuracy that int8 may lose unless told otherwise."""
 
 LATENCY_BATCHES = (1, 32)
@@ -67,9 +67,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether int8 ships, and why."""
+    """Whether int8 ships, and why; ``good_enough`` is about the accuracy alone."""
 
     ships: bool
+    good_enough: bool
     reason: str
     allowed_drop_points: float
 
@@ -149,7 +150,7 @@ def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float
     speed = ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in latencies)
     # lost pictures are counted, not divided: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
-        return Verdict(False, f"{drop}; {limit}", allowed)
+        return Verdict(False, False, f"{drop}; {limit}", allowed)
     if slower:
-        return Verdict(False, f"int8 is not faster here: {speed}", allowed)
-    return Verdict(True, f"{drop} ({limit}) and runs {speed}", allowed)
+        return Verdict(False, True, f"int8 is not faster here: {speed}", allowed)
+    return Verdict(True, True, f"{drop} ({limit}) and runs {speed}", allowed)
