@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cnn_export.errors import ExportError, GraphError, ParityError
-    from cnn_export.exporting import Export, Int8, export
+    from cnn_export.explain import Stage
+    from cnn_export.exporting import Export, export
+    from cnn_export.int8 import Int8
     from cnn_export.parity import Parity
+    from cnn_export.search import Candidate
     from cnn_export.verdict import Difference, Latency, Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Candidate",
     "Difference",
     "Export",
     "ExportError",
@@ -24,6 +28,7 @@ __all__ = [
     "Latency",
     "Parity",
     "ParityError",
+    "Stage",
     "Verdict",
     "export",
 ]
@@ -34,7 +39,9 @@ _MODULES = {
     "GraphError": "errors",
     "ParityError": "errors",
     "Export": "exporting",
-    "Int8": "exporting",
+    "Int8": "int8",
+    "Candidate": "search",
+    "Stage": "explain",
     "export": "exporting",
     "Parity": "parity",
     "Difference": "verdict",

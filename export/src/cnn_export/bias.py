@@ -41,7 +41,7 @@ def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping
         )
         axis = 1 if transposed else 0
         shape = [-1 if place == axis else 1 for place in range(wanted.ndim)]
-        error = integers[weight[0]] * (scale.reshape(shape) if scale.ndim else scale) - wanted
+        error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - wanted
         error = (error.T if transposed else error).reshape(error.shape[axis], -1)
         means = statistics[layer.input[0]].means
         groups = next((attribute.i for attribute in layer.attribute if attribute.name == "group"), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,9 @@ from cnn_infer.files import printable
 from cnn_infer.interrupt import while_loading
 
 if TYPE_CHECKING:
-    from cnn_export.exporting import Export, Int8
+    from cnn_export.explain import Stage
+    from cnn_export.exporting import Export
+    from cnn_export.int8 import Int8
 
 EXAMPLES = """\b
 Examples:
@@ -63,6 +66,18 @@ Then: cnn-infer FOLDER
     type=click.Choice(["vnni", "avx2", "arm", "generic"]),
     help="Processors that int8 is for. Default: those of this machine's kind.",
 )
+@click.option(
+    "--opset",
+    type=click.IntRange(18),
+    default=20,
+    show_default=True,
+    help="Version of ONNX's operators to write.",
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Export nothing: show which stage of what was exported differs from training, the worst first.",
+)
 @click.version_option(package_name="cnn-export")
 def command(
     run: str | None,
@@ -74,6 +89,8 @@ def command(
     calibration: int,
     search_seconds: float,
     target: str | None,
+    opset: int,
+    explain: bool,
 ) -> None:
     """Export a trained network to one ONNX file and prove that it is the same network.
 
@@ -83,7 +100,12 @@ def command(
     """
     # torch takes seconds to import: --help and mistyped options need not wait for it
     with while_loading("cnn-export"):
+        from cnn_export.explain import explain as stages_of
         from cnn_export.exporting import export
+
+    if explain:
+        click.echo("\n".join(_stage_lines(stages_of(run, data=data))))
+        return
 
     result = export(
         run,
@@ -95,6 +117,7 @@ def command(
         calibration_pictures=calibration,
         search_seconds=search_seconds,
         target=target,
+        opset=opset,
     )
     click.echo("\n".join(_lines(result)))
 
@@ -114,6 +137,21 @@ def _lines(result: Export) -> list[str]:
         lines.append(f"  candidates   {printable(result.run.path)}/candidates.png")
     lines += [f"ships          {printable(result.ship)}", f"wrote          {printable(result.run.path)}/export.json"]
     return [*lines, "next           cnn-infer FOLDER, or copy what ships to the box"]
+
+
+def _stage_lines(stages: list[Stage]) -> list[str]:
+    width = max(len(stage.name) for stage in stages)
+    return [
+        f"{'stage':<{width}}  {'noise':>9}  {'largest':>8}  compared",
+        *(f"{stage.name:<{width}}  {_noise(stage):>9}  {stage.largest:8.2g}  {stage.note}" for stage in stages),
+    ]
+
+
+def _noise(stage: Stage) -> str:
+    """A signal-to-noise ratio for people."""
+    if math.isinf(stage.snr):
+        return "the same" if stage.snr > 0 else "DIFFERENT"
+    return f"{stage.snr:.1f} dB"
 
 
 def _int8_lines(int8: Int8) -> list[str]:

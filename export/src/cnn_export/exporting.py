@@ -21,12 +21,12 @@ from cnn_train import Run, Split
 from cnn_train.evaluation import cross_entropy, probabilities_of
 from cnn_train.logits import logits_of
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, defs
 from torch import nn
 
 from cnn_export import search_picture
 from cnn_export.errors import ExportError
-from cnn_export.graph import float_graph, keep_contract, with_metadata
+from cnn_export.graph import LEAST_OPSET, OPSET, float_graph, keep_contract, with_metadata
 from cnn_export.int8 import FILE as INT8
 from cnn_export.int8 import REJECTED, Int8, on_test
 from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check
@@ -89,6 +89,7 @@ def export(
     calibration_pictures: int = CALIBRATION_PICTURES,
     search_seconds: float = SECONDS,
     target: str | None = None,
+    opset: int = OPSET,
 ) -> Export:
     """Export a run to ``model.onnx``, and to int8, and prove both on the whole test split.
 
@@ -104,6 +105,8 @@ def export(
         search_seconds: How long to look for a better int8 form; one is always tried.
         target: Processors that int8 is for, out of :data:`cnn_export.targets.TARGETS`; None for this machine's.
 
+        opset: Version of ONNX's operators to write, from 18 up.
+
     Raises:
         RunError: no such run, or its training is not finished.
         ExportError: the data set is not the one that was trained on, or cannot be found.
@@ -112,13 +115,15 @@ def export(
     """
     if not 0 <= tolerance <= 1 or not 0 <= (0 if max_drop is None else max_drop) <= 100:
         raise ExportError("the tolerance must be from 0 to 1 and the largest drop from 0 to 100 percentage points")
+    if not LEAST_OPSET <= opset <= defs.onnx_opset_version():
+        raise ExportError(f"the opset must be from {LEAST_OPSET} to {defs.onnx_opset_version()}, not {opset}")
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
     source = open_run_source(run, data)
     test = read_test_split(run, source)
     network = run.network()
     reference = _reference(run, network, test)  # before the exporter has had its hands on the network
-    graph = float_graph(network, run.spec)
+    graph = float_graph(network, run.spec, opset)
     candidate = keep_contract(graph, run.spec)
     parity = _parity(run, candidate, test, reference, tolerance)
     certificate = _certificate(run, test, parity)

@@ -20,14 +20,15 @@ from cnn_export.errors import GraphError
 from cnn_export.passes import fold_batch_norm, leading_moves, replace_global_means, scale_logits, strip_unused
 
 OPSET = 20
+LEAST_OPSET = 18
 IR_VERSION = 9
-"""What runtimes of 2024 load. The exporter writes 10, which they refuse."""
+"""What runtimes of 2024 load; opsets beyond 20 need a later one. The exporter writes 10, which they refuse."""
 
 NORMALISED = "normalised"
 """Input of the float graph: (pixel - zero_point) * scale, float32 (batch, channels, height, width)."""
 
 
-def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
+def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProto:
     """The network alone: :data:`NORMALISED` in, ``logits`` (divided by the temperature) out.
 
     Batch norm is folded into the convolutions and global means are GlobalAveragePool, so that this is also
@@ -50,7 +51,7 @@ def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
                 input_names=[NORMALISED],
                 output_names=[LOGITS],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
+                opset_version=opset,
                 external_data=False,
                 verbose=False,
             )
@@ -63,10 +64,8 @@ def float_graph(network: nn.Module, spec: Spec) -> ModelProto:
         raise GraphError("PyTorch's exporter returned nothing")
     model: ModelProto = program.model_proto
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets.get("") != OPSET:
-        raise GraphError(
-            f"the exporter wrote opset {opsets.get('')} instead of {OPSET}: this network needs an operator of it"
-        )
+    if opsets.get("") != opset:
+        raise GraphError(f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: take that one")
     fold_batch_norm(model)
     replace_global_means(model)
     scale_logits(model, LOGITS, 1 / spec.temperature)
@@ -114,7 +113,7 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     # the exporter notes where each node came from, with the paths of this machine
     for noted in (graph, *graph.node):
         del noted.metadata_props[:]
-    result.ir_version = IR_VERSION
+    result.ir_version = max(IR_VERSION, helper.find_min_ir_version_for(result.opset_import))
     result.producer_name = "cnn-export"
     strip_unused(result)
     onnx.checker.check_model(result, full_check=True)

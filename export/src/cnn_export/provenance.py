@@ -51,8 +51,8 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
         raise ExportError(f"parity needs the run's data set: {error}; pass --data if it has moved") from error
 
 
-def read_test_split(run: Run, source: Source) -> Split:
-    """The test pictures, decoded now from the files' bytes, and shown to be those of the run."""
+def decode_test_split(run: Run, source: Source) -> tuple[Split, bool]:
+    """The test pictures of the run, decoded now from the files' bytes, and whether these are its pixels as well."""
     data = recorded_data(run)
     place = source.location or source.name
     if source.classes != run.spec.classes:
@@ -60,7 +60,13 @@ def read_test_split(run: Run, source: Source) -> Split:
     split, fingerprint, _ = read_split(source, "test", run.spec)
     if fingerprint != data["fingerprints"]["test"]:
         raise ExportError(f"the test pictures in {place} are not those of the run: pass --data with the run's data set")
-    if pixel_digest(split.images) != data["test_pixels"]:
+    return split, pixel_digest(split.images) == data["test_pixels"]
+
+
+def read_test_split(run: Run, source: Source) -> Split:
+    """The test pictures, decoded now from the files' bytes, and shown to be those of the run."""
+    split, same = decode_test_split(run, source)
+    if not same:
         raise parity_failure(
             run,
             "the test pictures decode to other pixels than the network was tested on "

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +102,9 @@ def quantize(
     moves, stem = leading_moves(model, NORMALISED)
     choose = METHODS[recipe.ranges]
     ends = {name: choose(found) for name, found in statistics.items() if found.high > found.low}
-    ranges = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ends.items()}
+    ranges: dict[str, list[dict[str, Any]]] = {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ends.items()
+    }
     # the bytes as they are: the first convolution's input scale is the normalisation
     zero_point = np.array(spec.zero_point - (128 if target.signed else 0), np.int8 if target.signed else np.uint8)
     ranges[stem] = [{"scale": np.array(spec.scale, np.float32), "zero_point": zero_point}]

@@ -6,16 +6,15 @@ Four ways to choose a range from the same histogram. Which is best differs from 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from cnn_export.errors import GraphError
+from cnn_export.tensors import Tensors
 
 BINS = 2048
 SAMPLES = 1 << 18
@@ -62,12 +61,13 @@ def collect(model: ModelProto, batches: Batches) -> dict[str, Statistics]:
     Raises:
         GraphError: a value is infinite or not a number, so there is no range.
     """
-    session, names = _opened(model)
+    tensors = Tensors(model)
+    names = [model.graph.input[0].name, *tensors.names]
     low, high, sums = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0), dict.fromkeys(names, np.zeros(1))
     pictures = 0
     for inputs in batches():
         pictures += len(next(iter(inputs.values())))
-        for name, values in zip(names, _run(session, inputs, names), strict=True):
+        for name, values in {**inputs, **tensors.run(inputs)}.items():
             low[name] = min(low[name], float(values.min(initial=0)))
             high[name] = max(high[name], float(values.max(initial=0)))
             others = (*range(2, values.ndim),)
@@ -76,34 +76,12 @@ def collect(model: ModelProto, batches: Batches) -> dict[str, Statistics]:
                 raise GraphError(f"{name} is infinite or not a number for a calibration picture: int8 cannot hold it")
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     for inputs in batches():
-        for name, values in zip(names, _run(session, inputs, names), strict=True):
+        for name, values in {**inputs, **tensors.run(inputs)}.items():
             if high[name] > low[name]:
                 picked = values.ravel()[:: -(-values.size // SAMPLES)]
                 places = (picked[picked != 0] - low[name]) * (BINS / (high[name] - low[name]))
                 counts[name] += np.bincount(np.minimum(places.astype(np.int64), BINS - 1), minlength=BINS)
     return {name: Statistics(low[name], high[name], counts[name], sums[name] / pictures) for name in names}
-
-
-def _opened(model: ModelProto) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that gives every float tensor of the graph."""
-    known = onnx.shape_inference.infer_shapes(model)
-    floats = {info.name for info in known.graph.value_info if info.type.tensor_type.elem_type == TensorProto.FLOAT}
-    floats -= {tensor.name for tensor in known.graph.initializer}
-    made = [name for node in known.graph.node for name in node.output if node.op_type != "Constant"]
-    outputs = {output.name for output in known.graph.output}
-    names = [name for name in made if name in floats | outputs]
-    infos = {info.name: info for info in known.graph.value_info}
-    known.graph.output.extend(infos[name] for name in names if name not in outputs)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(known.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session, [known.graph.input[0].name, *names]
-
-
-def _run(
-    session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[np.float32]], names: list[str]
-) -> list[NDArray[np.float32]]:
-    return [*inputs.values(), *session.run(names[1:], dict(inputs))]
 
 
 def minmax(found: Statistics) -> tuple[float, float]:
