@@ -66,6 +66,7 @@ Then: cnn-infer FOLDER
     type=click.Choice(["vnni", "avx2", "arm", "generic"]),
     help="Processors that int8 is for. Default: those of this machine's kind.",
 )
+@click.option("--qat", is_flag=True, help="With --quantize: also fine-tune the best int8 form under its own rounding.")
 @click.option(
     "--opset",
     type=click.IntRange(18),
@@ -89,6 +90,7 @@ def command(
     calibration: int,
     search_seconds: float,
     target: str | None,
+    qat: bool,
     opset: int,
     explain: bool,
 ) -> None:
@@ -117,6 +119,7 @@ def command(
         calibration_pictures=calibration,
         search_seconds=search_seconds,
         target=target,
+        qat=qat,
         opset=opset,
     )
     click.echo("\n".join(_lines(result)))

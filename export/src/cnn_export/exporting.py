@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from cnn_export.int8 import REJECTED, Int8, on_test
 from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check
 from cnn_export.parity import run as run_model
 from cnn_export.provenance import FAILED, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.qat import fine_tune
 from cnn_export.quantization import CALIBRATION_PICTURES, calibration_set
 from cnn_export.search import SECONDS, Search
 from cnn_export.selection import classes_in_turn
@@ -90,6 +92,7 @@ def export(
     search_seconds: float = SECONDS,
     target: str | None = None,
     opset: int = OPSET,
+    qat: bool = False,
 ) -> Export:
     """Export a run to ``model.onnx``, and to int8, and prove both on the whole test split.
 
@@ -106,6 +109,7 @@ def export(
         target: Processors that int8 is for, out of :data:`cnn_export.targets.TARGETS`; None for this machine's.
 
         opset: Version of ONNX's operators to write, from 18 up.
+        qat: Also fine-tune the best int8 form under its own rounding.
 
     Raises:
         RunError: no such run, or its training is not finished.
@@ -134,7 +138,9 @@ def export(
         dataset = read_dataset(run, source)
         picked = calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
         kind, calibration = target_of(target), dataset.train.images[picked]
-        found = Search(graph, fp32, calibration, dataset.val, run.spec, kind, max_drop).run(search_seconds)
+        tune = partial(_tuned, run, graph, dataset.train) if qat else None
+        search = Search(graph, fp32, calibration, dataset.val, run.spec, kind, max_drop, tune)
+        found = search.run(search_seconds)
         int8, after = on_test(found, fp32, test, run.spec, kind, len(picked))
         proof = {**certificate, "fp32_against_int8": int8.certificate}
         quantized = _file(run, found.model, _described(run.spec, "int8", proof), pictures, after.probabilities)
@@ -154,6 +160,10 @@ def export(
     if found is not None:
         search_picture.draw(found.candidates, found.winner, run.path / CANDIDATES)
     return result
+
+
+def _tuned(run: Run, graph: ModelProto, train: Split, quantized: ModelProto) -> ModelProto:
+    return fine_tune(quantized, graph, run.network(), train, run.spec, run.config)
 
 
 def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:

@@ -41,16 +41,19 @@ class Recipe:
         per_channel: A scale for every filter, not one for all of a layer.
         correct_biases: Whether biases make up for what rounding the weights shifts on average.
         floats: Nodes that stay float, by name.
+        fine_tuned: Whether weights and biases learned under the rounding afterwards.
     """
 
     ranges: str
     per_channel: bool = True
     correct_biases: bool = False
     floats: tuple[str, ...] = ()
+    fine_tuned: bool = False
 
     def __str__(self) -> str:
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
         parts += ["biases corrected"] if self.correct_biases else []
+        parts += ["fine-tuned"] if self.fine_tuned else []
         parts += [f"{len(self.floats)} in float"] if self.floats else []
         return ", ".join(parts)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from cnn_infer import Model, console, open_model
@@ -99,6 +99,7 @@ class Search:
         spec: Of the model.
         target: For which processors.
         max_drop: Percentage points of validation accuracy that may be lost; None for the default.
+        tune: Trains an int8 graph of the float one; None for no fine-tuning.
     """
 
     def __init__(
@@ -110,19 +111,21 @@ class Search:
         spec: Spec,
         target: Target,
         max_drop: float | None,
+        tune: Callable[[ModelProto], ModelProto] | None = None,
     ) -> None:
         self.graph = graph
         self.val = val
         self.spec = spec
         self.target = target
         self.max_drop = max_drop
+        self.tune = tune
         self.batches = normalised(pictures, spec)
         self.statistics = collect(graph, self.batches)
         self.fp32 = open_model(fp32, device="cpu")
         self.reference = run_model(self.fp32, val.images, what="validation").probabilities
 
     def run(self, seconds: float = SECONDS) -> Found:
-        """Try all recipes in turn, as many as there is time for, and at least one."""
+        """Try all recipes in turn, as many as there is time for, and at least one; fine-tuning comes on top."""
         start = time.perf_counter()
         recipes = list(in_integers())
         candidates: list[Candidate] = []
@@ -134,8 +137,11 @@ class Search:
                 self._try(recipe, candidates, models)
                 advance(1)
         planned = len(recipes)
+        if self.tune is not None:
+            planned += 1
+            self._try(replace(recipes[_closest(candidates)], fine_tuned=True), candidates, models)
         if not any(candidate.verdict.ships for candidate in candidates):
-            best = recipes[_closest(candidates)]
+            best = replace(recipes[_closest(candidates[: len(recipes)])], fine_tuned=False)
             layers = self._sensitive(best, start + seconds)
             for count in range(1, len(layers)):
                 if time.perf_counter() - start > seconds:
@@ -143,7 +149,7 @@ class Search:
                     break
                 planned += 1
                 floats = tuple(name for layer in layers[:count] for name in layer)
-                self._try(Recipe(best.ranges, best.per_channel, best.correct_biases, floats), candidates, models)
+                self._try(replace(best, floats=floats), candidates, models)
                 if candidates[-1].verdict.ships or candidates[-1].speedup <= 1:
                     break
         winner = choose(candidates)
@@ -158,6 +164,8 @@ class Search:
         quantized = quantize(self.graph, self.statistics, self.batches, self.spec, recipe, self.target)
         if recipe.correct_biases:
             correct_biases(quantized, self.graph, self.statistics)
+        if recipe.fine_tuned and self.tune is not None:
+            quantized = self.tune(quantized)
         return keep_contract(quantized, self.spec)
 
     def _opened(self, model: ModelProto) -> tuple[bytes, Model]:
@@ -190,8 +198,7 @@ class Search:
             for layer in layers:
                 if time.perf_counter() > until:
                     break
-                alone = Recipe(recipe.ranges, recipe.per_channel, recipe.correct_biases, layer)
-                _, opened = self._opened(self._made(alone))
+                _, opened = self._opened(self._made(replace(recipe, floats=layer)))
                 losses.append(divergence(reference, run_model(opened, pictures).probabilities))
                 advance(1)
         return [layers[int(place)] for place in np.argsort(losses, kind="stable")]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cnn_infer import console
+from cnn_infer import console, machine
+from cnn_infer import info as info_of
 from cnn_infer.atomic import replacing, write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import CheckError, InputError
@@ -86,7 +85,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     is_flag=True,
     help="Replay the golden pictures inside the model; exit with 1 on a difference.",
 )
-@click.option("--info", is_flag=True, help="Print what the model knows of itself.")
+@click.option("--info", is_flag=True, help="Print what the model knows of itself, with --format jsonl all of it.")
 @click.version_option(package_name="cnn-infer")
 def command(
     paths: tuple[str, ...],
@@ -122,7 +121,7 @@ def command(
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
-        click.echo(_described(classifier))
+        click.echo(info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier))
     if verifying:
         _verify(classifier)
     if not paths:
@@ -184,6 +183,11 @@ def _row_writer(form: str, output: Path | None, spec: Spec) -> Iterator[Callable
 
 
 def _verify(classifier: Classifier) -> None:
+    proof = classifier.spec.details.get("parity")
+    exported = proof.get("instruction_set") if isinstance(proof, dict) else None
+    here = machine.instruction_set()
+    if isinstance(exported, str) and exported != here:
+        console.say(f"  exported on {console.shown(exported)}, this machine has {here}: another arithmetic")
     replays = verify(classifier)
     worst = max(replay.difference for replay in replays)
     failed = [replay for replay in replays if not replay.passed]
@@ -192,15 +196,13 @@ def _verify(classifier: Classifier) -> None:
         names = f"{replay.expected} -> {replay.found}"
         console.say(f"  golden picture {number}: {names}, difference {replay.difference:.2g}  {state}")
     if failed:
-        raise CheckError(f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g})")
+        advice = ""
+        if classifier.spec.details.get("precision") == "int8" and here in ("avx2", "generic"):
+            advice = ": int8 sums may overflow here, export with --for avx2"
+        raise CheckError(
+            f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g}){advice}"
+        )
     console.say(f"verified: {len(replays)} golden pictures agree on this machine (worst difference {worst:.2g})")
-
-
-def _described(classifier: Classifier) -> str:
-    spec: dict[str, Any] = json.loads(classifier.spec.to_json())
-    return json.dumps(
-        {"file": classifier.model.name, "bytes": classifier.model.bytes, **spec}, ensure_ascii=False, indent=2
-    )
 
 
 def _summary(report: Report, output: Path | None, report_file: Path | None) -> str:

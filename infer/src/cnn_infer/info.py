@@ -1,0 +1,98 @@
+"""What a model says of itself, for people and for machines. What its file leaves out is left out here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from cnn_infer.classifier import Classifier
+from cnn_infer.console import shown
+
+
+def as_json(classifier: Classifier) -> str:
+    """The whole specification, with the file's name and size, as one line of JSON."""
+    spec = json.loads(classifier.spec.to_json())
+    return json.dumps({"file": classifier.model.name, "bytes": classifier.model.bytes, **spec}, ensure_ascii=False)
+
+
+def for_people(classifier: Classifier) -> str:
+    """Lines with the model's input, classes and training, and the certificate of its export."""
+    return "\n".join(f"{name:<11} {shown(text)}" for name, text in _lines(classifier))
+
+
+def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
+    spec = classifier.spec
+    details = _Entries(spec.details)
+    precision = details.text("precision") or "fp32"
+    yield "model", f"{classifier.model.name}, {precision}, {classifier.model.bytes / 1024:,.0f} KiB"
+    yield "input", f"{spec.width} x {spec.height} pixels, {spec.colour}; {spec.resize}, {spec.filter}"
+    yield "classes", f"{len(spec.classes)}: {', '.join(spec.classes[:20])}{', ...' if len(spec.classes) > 20 else ''}"
+    data, settings = details.under("data"), details.under("settings")
+    if data.text("name"):
+        epochs = settings.number("epochs")
+        trained = f"{data.text('name')}, {data.under('images').number('train'):,.0f} pictures"
+        yield "trained on", trained + (f", {settings.text('model')}, {epochs:.0f} epochs" if epochs else "")
+    test = details.under("metrics").under("test")
+    if test.number("images"):
+        figures = f"accuracy {test.number('accuracy'):.2%}, macro F1 {test.number('macro_f1'):.4f}"
+        yield "tested on", f"{test.number('images'):,.0f} pictures: {figures} (PyTorch)"
+    proof = details.under("parity")
+    parity = proof.under("torch_against_onnx")
+    if parity.number("images"):
+        yield (
+            "parity",
+            f"PyTorch against ONNX fp32 on {parity.number('images'):,.0f} test pictures: probabilities differ by at "
+            f"most {parity.under('probabilities').number('max'):.2g}, {parity.number('flips'):.0f} flips",
+        )
+    yield from _int8(proof.under("fp32_against_int8"))
+    if proof.text("machine"):
+        yield "exported", f"{proof.text('exported')} on {proof.text('machine')}"
+        versions = proof.under("versions").values
+        yield "with", ", ".join(f"{name} {version}" for name, version in versions.items())
+    if data.under("fingerprints").text("test"):
+        yield "test set", f"SHA-256 {data.under('fingerprints').text('test')}"
+
+
+def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
+    test = proof.under("test")
+    if not test.number("images"):
+        return
+    made = f"{proof.text('recipe')}, for {proof.text('target')}" if proof.text("recipe") else "static"
+    yield "int8", f"{made}, calibrated on {proof.number('calibration_pictures'):,.0f} training pictures"
+    yield (
+        "",
+        f"fp32 against int8 on {test.number('images'):,.0f} test pictures: {test.number('accuracy_fp32'):.2%} and "
+        f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, McNemar p {test.number('mcnemar_p'):.2f}",
+    )
+    for entry in map(_Entries, proof.entries("latency")):
+        yield (
+            "",
+            f"batch {entry.number('batch_size'):.0f}: {entry.number('fp32_ms'):.3f} ms and "
+            f"{entry.number('int8_ms'):.3f} ms on one thread, {entry.number('speedup'):.2f}x",
+        )
+    verdict = proof.under("verdict")
+    if verdict.text("reason"):
+        yield "", f"{'ships' if verdict.values.get('ships') else 'NOT shipped'}: {verdict.text('reason')}"
+
+
+class _Entries:
+    """A part of the specification's details, which may have any shape: what is not as expected counts as missing."""
+
+    def __init__(self, values: Any) -> None:
+        self.values: dict[str, Any] = dict(values) if isinstance(values, dict) else {}
+
+    def under(self, name: str) -> _Entries:
+        return _Entries(self.values.get(name))
+
+    def entries(self, name: str) -> list[Any]:
+        found = self.values.get(name)
+        return found if isinstance(found, list) else []
+
+    def text(self, name: str) -> str:
+        found = self.values.get(name)
+        return found if isinstance(found, str) else ""
+
+    def number(self, name: str) -> float:
+        found = self.values.get(name)
+        return float(found) if isinstance(found, (int, float)) else 0.0
