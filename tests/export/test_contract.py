@@ -19,7 +19,7 @@ from cnn_train import Run
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with both files; int8 lies under either of its names, as the verdict went."""
     folder = shutil.copytree(trained, tmp_path_factory.mktemp("exported") / "run")
-    export(folder, quantize=True)
+    export(folder, quantize=True, search_seconds=0)
     return folder
 
 

@@ -158,11 +158,13 @@ def test_the_script_that_pip_installs_is_the_module(tmp_path: Path, models: Path
     assert done.stdout.splitlines()[1].startswith(os.fsencode(tmp_path / "a.png") + b",red,0,")
 
 
-def test_info_is_json_on_standard_output(tmp_path: Path, models: Path, cli: Run) -> None:
+def test_info_as_json_is_one_line_on_standard_output(tmp_path: Path, models: Path, cli: Run) -> None:
     name = os.fsencode(tmp_path) + b"/mod\xe8le.onnx"
     with open(name, "wb") as stream:
         stream.write((models / "grey.onnx").read_bytes())
-    found = json.loads(cli("--info", "--model", name).stdout)
+    done = cli("--info", "--format", "jsonl", "--model", name)
+    assert done.stdout.count(b"\n") == 1
+    found = json.loads(done.stdout)
     assert found["file"] == f"{tmp_path}/mod\\xe8le.onnx"
     assert found["bytes"] == (models / "grey.onnx").stat().st_size
     assert found["classes"] == ["dark", "middle", "bright"]

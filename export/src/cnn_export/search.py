@@ -7,6 +7,7 @@ back to float, one after the other, as long as the rest is still faster than flo
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,9 @@ class Search:
         probabilities = run_model(opened, self.val.images).probabilities
         validation = compare(self.reference, probabilities, self.val.labels)
         latency = measure(self.fp32, opened, self.val.images)
+        verdict = decide(validation, latency, self.max_drop)
+        if not np.isfinite(probabilities).all():
+            verdict = Verdict(False, False, "a probability is not a number", verdict.allowed_drop_points)
         return Candidate(
             name=str(recipe),
             floats=recipe.floats,
@@ -186,7 +190,7 @@ class Search:
             divergence=divergence(self.reference, probabilities),
             validation=validation,
             latency=latency,
-            verdict=decide(validation, latency, self.max_drop),
+            verdict=verdict,
         )
 
     def _sensitive(self, recipe: Recipe, until: float) -> list[tuple[str, ...]]:
@@ -223,7 +227,9 @@ def _layers(graph: ModelProto) -> Iterator[tuple[str, ...]]:
 
 
 def divergence(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Mean Kullback-Leibler divergence, in nats, of rows of probabilities, float32 (n, classes)."""
+    """Mean Kullback-Leibler divergence, in nats, of rows of probabilities, float32 (n, classes); infinite for NaN."""
+    if not np.isfinite(found).all():
+        return math.inf
     p, q = (np.maximum(values.astype(np.float64), 1e-12) for values in (reference, found))
     return float((p * np.log(p / q)).sum(axis=1).mean())
 

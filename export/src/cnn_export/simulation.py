@@ -1,6 +1,6 @@
 """A quantised graph as a PyTorch module, with weights that can learn: what ONNX Runtime rounds is rounded here alike.
 
-QuantizeLinear divides, rounds halves to even, adds the zero point and saturates (ONNX operator specification); gradients
+QuantizeLinear divides, rounds halves to even, adds the zero point and saturates (ONNX operators). Gradients
 pass through the rounding as if it were not there, but not beyond the ends of the range (straight-through estimator:
 Bengio et al., 2013, arXiv:1308.3432; Jacob et al., 2018, arXiv:1712.05877).
 """
@@ -200,7 +200,7 @@ def _clip(_: NodeProto, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _reshape(_: NodeProto, values: Tensor, shape: Tensor) -> Tensor:
-    return values.reshape([values.shape[place] if not size else size for place, size in enumerate(shape.tolist())])
+    return values.reshape([size if size else values.shape[place] for place, size in enumerate(shape.tolist())])
 
 
 def _pad(_: NodeProto, values: Tensor, pads: Tensor, *filler: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
     yield (
         "",
         f"fp32 against int8 on {test.number('images'):,.0f} test pictures: {test.number('accuracy_fp32'):.2%} and "
-        f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, McNemar p {test.number('mcnemar_p'):.2f}",
+        f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, "
+        f"McNemar p {test.number('mcnemar_p'):.2f}",
     )
     for entry in map(_Entries, proof.entries("latency")):
         yield (

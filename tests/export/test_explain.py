@@ -1,0 +1,75 @@
+"""``cnn-export --explain`` names the stage that differs, the worst first."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from cnn_export import export
+from cnn_export.explain import explain, snr
+from cnn_train import Run
+from onnx import numpy_helper
+
+
+@pytest.fixture
+def exported(run: Run) -> Run:
+    export(run, quantize=True, search_seconds=0)
+    return run
+
+
+def command(run: Run) -> "subprocess.CompletedProcess[str]":
+    arguments = [sys.executable, "-m", "cnn_export", str(run.path), "--explain"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def test_decibels() -> None:
+    wanted = np.array([3.0, 4.0])
+    assert snr(wanted, wanted) == math.inf
+    assert snr(wanted, wanted + np.array([0.0, 0.5])) == pytest.approx(20)
+    assert snr(np.zeros(2), np.ones(2)) == -math.inf
+
+
+def test_a_good_export_differs_in_int8_alone(exported: Run) -> None:
+    stages = {stage.name: stage for stage in explain(exported)}
+    assert stages["decode and resize"].snr == math.inf
+    assert stages["normalise"].snr == math.inf
+    assert stages["graph"].snr > 90
+    layers = [stage for name, stage in stages.items() if name.startswith("int8 ")]
+    assert len(layers) >= 5
+    assert 10 < min(stage.snr for stage in layers) < 60
+    ratios = [stage.snr for stage in explain(exported)]
+    assert ratios == sorted(ratios)
+
+
+def test_other_pixels_are_named_first(exported: Run) -> None:
+    spec = json.loads((exported.path / "spec.json").read_text())
+    (exported.path / "spec.json").write_text(json.dumps({**spec, "filter": "box"}))
+    done = command(exported)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("decode and resize")
+    assert "DIFFERENT" in done.stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("weight", "graph"), ("pixel_scale", "normalise")])
+def test_a_planted_fault_is_found_in_its_stage(exported: Run, kind: str, stage: str) -> None:
+    model = onnx.load(exported.path / "model.onnx")
+    tensor = next(
+        tensor
+        for tensor in model.graph.initializer
+        if (tensor.name == kind if kind == "pixel_scale" else len(tensor.dims) == 4)
+    )
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
+    onnx.save(model, exported.path / "model.onnx")
+    found = {one.name: one.snr for one in explain(exported)}
+    assert found[stage] < 30
+    assert found["decode and resize"] == math.inf
+    assert (found["normalise"] == math.inf) is (stage == "graph")
+
+
+def test_without_an_export_there_is_nothing_to_explain(run: Run) -> None:
+    done = command(run)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("export it first")
