@@ -9,8 +9,8 @@ twenty rounds. What is given is the median of the blocks and, of the ratios, the
 - Pictures in flight: 1 on one thread, 64 on one thread, and 256 on all cores. There ONNX Runtime has one session of one
   thread a core, each with its share of the pictures; OpenVINO has whichever of its two modes is the faster.
 - OpenVINO runs the int8 file, and the fp32 file as it does by default (in bf16, where the processor has it).
-- ``peak``: what share of an int8 matrix product's speed (ONNX Runtime's own, 1024 x 1024 x 1024, one thread, in the same
-  rounds) the whole int8 network reaches at 64 pictures.
+- ``peak``: what share of the speed of an int8 matrix product (ONNX Runtime's own, 1024 x 1024 x 1024, one thread, in the
+  same rounds) the whole int8 network reaches at 64 pictures.
 - Outputs are compared first: a runtime that gives other classes than ONNX Runtime does is said to.
 """
 
@@ -62,7 +62,11 @@ def onnxruntime_call(path: Path, threads: int, pictures: np.ndarray) -> Call:
         return lambda: sessions[0].run(["probabilities"], {"image": pictures})[0]
     pool = ThreadPoolExecutor(threads)
     return lambda: np.concatenate(
-        list(pool.map(lambda pair: pair[0].run(["probabilities"], {"image": pair[1]})[0], zip(sessions, parts)))
+        list(
+            pool.map(
+                lambda pair: pair[0].run(["probabilities"], {"image": pair[1]})[0], zip(sessions, parts, strict=True)
+            )
+        )
     )
 
 
@@ -78,7 +82,7 @@ def openvino_call(path: Path, threads: int, pictures: np.ndarray, streams: int) 
     requests = [model.create_infer_request() for _ in parts]
 
     def call() -> np.ndarray:
-        for request, part in zip(requests, parts):
+        for request, part in zip(requests, parts, strict=True):
             request.start_async({"image": part}, share_inputs=True)
         for request in requests:
             request.wait()
@@ -220,7 +224,7 @@ def result(run: Path, name: str, size: int, runtimes: dict[str, Runtime]) -> dic
             "same_classes": float((runtime.classes == runtimes[file].classes).mean()),
         }
         if kind != "int8":
-            ratios = [theirs / ours for theirs, ours in zip(runtime.blocks, int8.blocks)]
+            ratios = [theirs / ours for theirs, ours in zip(runtime.blocks, int8.blocks, strict=True)]
             row[kind]["times_int8"] = np.percentile(ratios, (50, 25, 75)).tolist()
     if "product" in runtimes:
         ours = size * multiplications(run / "model.onnx") / statistics.median(int8.blocks)
