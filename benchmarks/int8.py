@@ -9,7 +9,7 @@ twenty rounds. What is given is the median of the blocks and, of the ratios, the
 - Pictures in flight: 1 on one thread, 64 on one thread, and 256 on all cores. There ONNX Runtime has one session of one
   thread a core, each with its share of the pictures; OpenVINO has whichever of its two modes is the faster.
 - OpenVINO runs the int8 file, and the fp32 file as it does by default (in bf16, where the processor has it).
-- ``peak``: what share of the speed of an int8 matrix product (ONNX Runtime's own, 1024 x 1024 x 1024, one thread, in the
+- ``peak``: the share of the speed of an int8 matrix product (ONNX Runtime's, 1024 x 1024 x 1024, one thread, in the
   same rounds) the whole int8 network reaches at 64 pictures.
 - Outputs are compared first: a runtime that gives other classes than ONNX Runtime does is said to.
 """
