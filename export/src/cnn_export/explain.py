@@ -14,14 +14,16 @@ import torch
 from cnn_infer.model import INPUT, LOGITS
 from cnn_infer.spec import Spec
 from cnn_train import Run, Split
+from cnn_train.decode import decode_digest
 from cnn_train.logits import logits_of, to_input
+from cnn_train.source import Source
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from cnn_export.errors import ExportError
 from cnn_export.int8 import FILE as INT8
 from cnn_export.int8 import REJECTED
-from cnn_export.provenance import decode_test_split, open_run_source
+from cnn_export.provenance import decode_test_split, open_run_source, recorded_data
 from cnn_export.tensors import Tensors
 
 PICTURES = 64
@@ -34,7 +36,7 @@ class Stage:
     """One stage, compared with the same one in training.
 
     Attributes:
-        name: ``decode and resize``, ``normalise``, ``graph``, or ``int8`` and the name of a tensor.
+        name: ``decode``, ``resize``, ``normalise``, ``graph``, or ``int8`` and the name of a tensor.
         snr: Signal-to-noise ratio in decibels; infinite where nothing differs, minus infinite where that is all
             that can be said.
         largest: Largest absolute difference.
@@ -65,8 +67,13 @@ def explain(
     fp32 = run.path / "model.onnx"
     if not fp32.exists():
         raise ExportError(f"{run.path} has no model.onnx to explain: export it first")
-    test, same = decode_test_split(run, open_run_source(run, data))
-    stages = [_pixels(test, same), _normalisation(run.spec, onnx.load(fp32)), _graph(run, test, onnx.load(fp32))]
+    source = open_run_source(run, data)
+    test, same = decode_test_split(run, source)
+    stages = [
+        *_pixels(run, source, test, same),
+        _normalisation(run.spec, onnx.load(fp32)),
+        _graph(run, test, onnx.load(fp32)),
+    ]
     for name in (INT8, REJECTED):
         if (run.path / name).exists():
             stages += _layers(onnx.load(fp32), onnx.load(run.path / name), test.images[:PICTURES])
@@ -85,9 +92,15 @@ def _stage(name: str, wanted: NDArray[Any], found: NDArray[Any], note: str) -> S
     return Stage(name, snr(wanted, found), float(np.abs(wanted - found).max()), note)
 
 
-def _pixels(test: Split, same: bool) -> Stage:
-    what = f"the pixels of {len(test.images):,} test pictures, decoded now, against those of training"
-    return Stage("decode and resize", math.inf if same else -math.inf, 0.0 if same else math.nan, what)
+def _pixels(run: Run, source: Source, test: Split, same: bool) -> Iterator[Stage]:
+    """Of pixels in training there are digests: the same, or not, is all that can be said."""
+    recorded = recorded_data(run).get("test_decoded")
+    pictures = source.splits["test"].pictures
+    decoded = same or decode_digest(pictures, run.spec) == recorded
+    what = f"{min(PICTURES, len(pictures))} test pictures before they are made to fit: in training, now"
+    yield Stage("decode", math.inf if decoded else -math.inf, 0.0 if decoded else math.nan, what)
+    what = f"the pixels of all {len(test.images):,} test pictures: in training, now"
+    yield Stage("resize", math.inf if same else -math.inf, 0.0 if same else math.nan, what)
 
 
 def _normalisation(spec: Spec, fp32: ModelProto) -> Stage:

@@ -52,8 +52,15 @@ class Statistics:
         return (edges[:-1] + edges[1:]) / 2
 
 
-def collect(model: ModelProto, batches: Batches) -> dict[str, Statistics]:
+def collect(
+    model: ModelProto, batches: Batches, advance: Callable[[int], None] = lambda _: None
+) -> dict[str, Statistics]:
     """Run a float graph over all batches, twice: for the extremes and means, then for the histograms.
+
+    Args:
+        model: Float graph.
+        batches: Its inputs.
+        advance: Called with the number of pictures after each batch, twice for each picture.
 
     Returns:
         By name, of the input and of everything that a node computes as float32.
@@ -74,6 +81,7 @@ def collect(model: ModelProto, batches: Batches) -> dict[str, Statistics]:
             sums[name] = sums[name] + values.mean(axis=others, dtype=np.float64).sum(axis=0)
             if not math.isfinite(low[name]) or not math.isfinite(high[name]) or not np.isfinite(sums[name]).all():
                 raise GraphError(f"{name} is infinite or not a number for a calibration picture: int8 cannot hold it")
+        advance(len(next(iter(inputs.values()))))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     for inputs in batches():
         for name, values in {**inputs, **tensors.run(inputs)}.items():
@@ -81,6 +89,7 @@ def collect(model: ModelProto, batches: Batches) -> dict[str, Statistics]:
                 picked = values.ravel()[:: -(-values.size // SAMPLES)]
                 places = (picked[picked != 0] - low[name]) * (BINS / (high[name] - low[name]))
                 counts[name] += np.bincount(np.minimum(places.astype(np.int64), BINS - 1), minlength=BINS)
+        advance(len(next(iter(inputs.values()))))
     return {name: Statistics(low[name], high[name], counts[name], sums[name] / pictures) for name in names}
 
 

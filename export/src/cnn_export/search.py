@@ -121,7 +121,8 @@ class Search:
         self.max_drop = max_drop
         self.tune = tune
         self.batches = normalised(pictures, spec)
-        self.statistics = collect(graph, self.batches)
+        with console.progress("calibrating", 2 * len(pictures)) as advance:
+            self.statistics = collect(graph, self.batches, advance)
         self.fp32 = open_model(fp32, device="cpu")
         self.reference = run_model(self.fp32, val.images, what="validation").probabilities
 

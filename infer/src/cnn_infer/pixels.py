@@ -99,11 +99,21 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
         PictureError: the picture cannot be read, is damaged, too large, or of an unsupported kind.
         InputError: the argument is none of the above, or an array of another shape or type.
     """
+    if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
+        return picture
+    with _reasons_named():
+        return _fitted(decode(picture, spec, max_pixels=max_pixels), spec)
+
+
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
+
+    Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
+
+    Args and errors are those of :func:`to_pixels`.
+    """
     if isinstance(picture, np.ndarray):
-        if picture.shape == spec.shape and picture.dtype == np.uint8:
-            return picture
-        image = _from_array(picture)
-        return _fitted(_in_colour(image, spec.colour), spec)
+        return _in_colour(_from_array(picture), spec.colour)
     with _reasons_named():
         if isinstance(picture, Image.Image):
             image = _limited(picture, max_pixels)
@@ -111,8 +121,7 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
             image = _limited(_open(_bytes_of(picture)), max_pixels)
             _shrink_while_decoding(image, spec)
         image.load()
-        image = _upright(image)
-        return _fitted(_in_colour(image, spec.colour), spec)
+        return _in_colour(_upright(image), spec.colour)
 
 
 def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:

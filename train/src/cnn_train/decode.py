@@ -10,7 +10,7 @@ import numpy as np
 from cnn_infer import stream
 from cnn_infer.errors import PictureError
 from cnn_infer.machine import usable_cpus
-from cnn_infer.pixels import read_file, to_pixels
+from cnn_infer.pixels import decode, read_file, to_pixels
 
 if TYPE_CHECKING:
     from cnn_infer.spec import Spec
@@ -43,6 +43,21 @@ def _decode(picture: str | NDArray[np.uint8], spec: Spec) -> Outcome:
         return Outcome(to_pixels(picture, spec), hashlib.sha256(picture.tobytes()).digest(), "")
     except PictureError as error:
         return Outcome(None, b"", str(error))
+
+
+def decode_digest(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec, most: int = 64) -> str:
+    """SHA-256, hexadecimal, of the first pictures as they are before they are made to fit ``spec``'s size.
+
+    Beside a digest of what the network takes it tells whether another decoder or another resize is to blame.
+    """
+    digest = hashlib.sha256()
+    for picture in pictures[:most]:
+        try:
+            pixels = np.asarray(decode(read_file(picture) if isinstance(picture, str) else picture, spec))
+        except PictureError as error:
+            pixels = np.frombuffer(str(error).encode(), np.uint8)
+        digest.update(repr(pixels.shape).encode() + pixels.tobytes())
+    return digest.hexdigest()
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:

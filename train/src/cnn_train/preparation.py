@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cnn_train import distributed
 from cnn_train.architectures import build
 from cnn_train.config import Config
 from cnn_train.dataset import Dataset, prepare
+from cnn_train.decode import decode_digest
 from cnn_train.evaluation import pixel_digest
 from cnn_train.logits import to_input
 from cnn_train.networks import PRESETS, whiten
@@ -94,7 +95,7 @@ def spec_of(settings: Config, dataset: Dataset) -> Spec:
     """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
     mean, deviation = mean_and_deviation(dataset.train.images)
     source = dataset.source
-    return Spec(
+    spec = Spec(
         classes=source.classes,
         height=dataset.height,
         width=dataset.width,
@@ -103,14 +104,13 @@ def spec_of(settings: Config, dataset: Dataset) -> Spec:
         filter=dataset.filter,
         zero_point=round(mean),
         scale=1 / max(deviation, 1.0),
-        details={
-            "data": {
-                "name": source.name,
-                "location": source.location,
-                "fingerprints": dict(dataset.fingerprints),
-                "images": {name: len(split.labels) for name, split in dataset.splits.items()},
-                "test_pixels": pixel_digest(dataset.test.images),
-            },
-            "settings": asdict(settings),
-        },
     )
+    data = {
+        "name": source.name,
+        "location": source.location,
+        "fingerprints": dict(dataset.fingerprints),
+        "images": {name: len(split.labels) for name, split in dataset.splits.items()},
+        "test_pixels": pixel_digest(dataset.test.images),
+        "test_decoded": decode_digest(source.splits["test"].pictures, spec),
+    }
+    return replace(spec, details={"data": data, "settings": asdict(settings)})
