@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
 from cnn_infer import console, machine
 from cnn_infer import info as info_of
-from cnn_infer.atomic import replacing, write_text
+from cnn_infer.atomic import write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import CheckError, InputError
-from cnn_infer.evaluation import Report, Row, evaluate
+from cnn_infer.evaluation import Report
 from cnn_infer.files import printable
+from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.golden import verify
+from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
-from cnn_infer.pixels import EXTENSIONS
-from cnn_infer.rows import formatter
-from cnn_infer.spec import Spec
+from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
 
 EXAMPLES = """\b
 Examples:
   cnn-infer holiday.jpg
   cnn-infer photos/ --format csv --output rows.csv --report report.json
+  find /mnt -name '*.jpg' -print0 | cnn-infer - -0 --format jsonl
   cnn-infer test/ --model model.onnx          (test/CLASS/*.jpg: accuracy, F1, confusion matrix)
   cnn-infer --verify --model model.onnx       (does it compute here what it computed there?)
 """
@@ -70,6 +69,11 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     type=RESULT_FILE,
     help="Write the report here, as JSON.",
 )
+@click.option("--resume", is_flag=True, help="Go on with an --output that was interrupted.")
+@click.option("-0", "nul", is_flag=True, help="With -: paths on standard input end with NUL, not with a line.")
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Larger pictures are refused."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
 @click.option(
     "--labels",
@@ -103,11 +107,15 @@ def command(
     follow_symlinks: bool,
     verifying: bool,
     info: bool,
+    resume: bool,
+    nul: bool,
+    max_pixels: int,
 ) -> None:
     """Classify pictures with a model that cnn-export wrote.
 
-    PATH is a picture or a folder; folders are walked in sorted order. One row a file, in order: the rows go
-    to standard output (or --output), everything else to standard error.
+    PATH is a picture, a folder, a pattern ('photos/**/*.jpg'), or - for a list of paths on standard input. Folders are
+    walked in sorted order. One row a file, in order: the rows go to standard output (or --output), everything else to
+    standard error.
 
     Where folders are named as the model's classes, accuracy and F1 are reported as well. A picture's class is the
     first such name on the way from the folder PATH down to it (cat/kitchen/1.jpg is a cat), else that of PATH
@@ -117,7 +125,9 @@ def command(
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     model = model or str(newest_export())
     _check_targets(output, report_file, model, paths)
-    classifier = Classifier(model, device=device, top=top, threshold=threshold)
+    if resume and output is None:
+        raise click.UsageError("--resume goes on with the file of --output: name it")
+    classifier = Classifier(model, device=device, top=top, threshold=threshold, max_pixels=max_pixels)
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
@@ -126,23 +136,15 @@ def command(
         _verify(classifier)
     if not paths:
         return
-    # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
-    bar = nullcontext(_no_bar) if output is None and sys.stdout.isatty() else console.progress("classifying")
-    with _row_writer(form, output, classifier.spec) as write, bar as advance:
-
-        def on_row(row: Row) -> None:
-            write(row)
-            advance(1)
-
-        report = evaluate(
-            classifier,
-            paths,
-            labels=labels == "auto",
-            batch_size=batch_size,
-            threads=threads,
-            follow_symlinks=follow_symlinks,
-            on_row=on_row,
-        )
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, top, threshold)
+    given = [_listed(nul) if path == "-" else path for path in paths]
+    if output is None:
+        report = to_stream(classifier, given, settings, sys.stdout.buffer)
+    elif output.exists() and not output.is_file():  # a pipe, a device
+        with output.open("wb") as stream:
+            report = to_stream(classifier, given, settings, stream)
+    else:
+        report = to_file(classifier, given, settings, output, resume=resume)
     if report_file is not None:
         write_text(report_file, report.to_json() + "\n")
     console.say(_summary(report, output, report_file))
@@ -165,21 +167,11 @@ def _check_targets(output: Path | None, report_file: Path | None, model: str, pa
         raise InputError("--output and --report name the same file")
 
 
-def _no_bar(count: int) -> None:
-    """In place of a progress bar's advance."""
-
-
-@contextmanager
-def _row_writer(form: str, output: Path | None, spec: Spec) -> Iterator[Callable[[Row], None]]:
-    header, text = formatter(form, spec.classes)
-    with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as stream:
-
-        def write(row: Row) -> None:
-            stream.write(text(row).encode())
-
-        stream.write(header.encode())
-        yield write
-        stream.flush()
+def _listed(nul: bool) -> Listed:
+    try:
+        return Listed(sys.stdin.buffer, b"\0" if nul else b"\n")
+    except ValueError as error:
+        raise InputError(f"standard input is no list of paths: {error}") from error
 
 
 def _verify(classifier: Classifier) -> None:

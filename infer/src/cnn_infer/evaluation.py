@@ -6,9 +6,10 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from cnn_infer import machine
 from cnn_infer.classifier import Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
 from cnn_infer.files import Found, find_below, folder_name, folders_of, parent_name, printable
+from cnn_infer.latencies import Latencies
+from cnn_infer.listed import Listed
 from cnn_infer.metrics import summarise
 
 
@@ -83,7 +86,7 @@ class Report:
 
 def evaluate(
     classifier: Classifier,
-    paths: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str] | Listed],
     *,
     labels: bool = True,
     batch_size: int = 32,
@@ -107,37 +110,83 @@ def evaluate(
     Raises:
         InputError: a path does not exist, or there is no picture at all.
     """
-    threads = machine.usable_cpus() if threads is None else threads
-    tally = _Tally(classifier.spec.classes)
-    waiting: deque[Found] = deque()
+    run = Evaluation(classifier, labels=labels, batch_size=batch_size, threads=threads, follow_symlinks=follow_symlinks)
+    for row in run.rows(paths):
+        if on_row is not None:
+            on_row(row)
+    return run.report()
 
-    def remembered() -> Iterator[str]:
-        for found in find_below(paths, follow_symlinks=follow_symlinks):
-            waiting.append(found)
-            yield found.path
 
-    # a session's first run sets it up: it is no picture's latency
-    classifier.probabilities(np.zeros((1, *classifier.spec.shape), np.uint8))
-    start = time.perf_counter()
-    with closing(classifier.answers(remembered(), batch_size=batch_size, workers=threads)) as answers:
-        for answer in answers:
-            found = waiting.popleft()
-            tally.add(found if labels else None, answer)
-            if on_row is not None:
-                on_row(Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None))
-    seconds = time.perf_counter() - start
-    if not tally.images:
-        raise InputError("no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files")
-    details = classifier.spec.details
-    return tally.report(
-        images_per_second=(tally.images - tally.errors) / seconds,
-        provider=classifier.provider,
-        threads=threads,
-        batch_size=batch_size,
-        model=classifier.model.name,
-        precision=str(details.get("precision", "fp32")),
-        machine=machine.description(),
-    )
+class Evaluation:
+    """A folder run that can be watched, interrupted and gone on with: what :func:`evaluate` does, step by step.
+
+    Args:
+        classifier: As for :func:`evaluate`, as are the others.
+        counted: What :meth:`counted` gave of a run that this one goes on with; None for a run from the start.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        labels: bool = True,
+        batch_size: int = 32,
+        threads: int | None = None,
+        follow_symlinks: bool = False,
+        counted: Any = None,
+    ) -> None:
+        self._classifier = classifier
+        self._labels = labels
+        self._batch_size = batch_size
+        self._threads = machine.usable_cpus() if threads is None else threads
+        self._follow_symlinks = follow_symlinks
+        self._tally = _Tally(classifier.spec.classes)
+        if counted is not None:
+            self._tally.restore(counted)
+        self._seconds = 0.0
+        self._answered = 0
+
+    def rows(self, paths: Iterable[str | os.PathLike[str] | Listed], skip: int = 0) -> Generator[Row, None, None]:
+        """A row for each picture, in order, after passing over the first ``skip``; raises as :func:`evaluate`."""
+        waiting: deque[Found] = deque()
+
+        def remembered() -> Iterator[str]:
+            for found in islice(find_below(paths, follow_symlinks=self._follow_symlinks), skip, None):
+                waiting.append(found)
+                yield found.path
+
+        # a session's first run sets it up: it is no picture's latency
+        self._classifier.probabilities(np.zeros((1, *self._classifier.spec.shape), np.uint8))
+        start = time.perf_counter()
+        answers = self._classifier.answers(remembered(), batch_size=self._batch_size, workers=self._threads)
+        with closing(answers):
+            for answer in answers:
+                found = waiting.popleft()
+                self._tally.add(found if self._labels else None, answer)
+                self._answered += answer.prediction is not None
+                self._seconds = time.perf_counter() - start
+                yield Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None)
+        if not self._tally.images:
+            raise InputError(
+                "no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files"
+            )
+
+    def counted(self) -> dict[str, Any]:
+        """What was counted up to the last row, but for times, as JSON has it."""
+        return self._tally.counted()
+
+    def report(self) -> Report:
+        """Of all rows so far, also of those before this run went on; times are of this run alone."""
+        details = self._classifier.spec.details
+        return self._tally.report(
+            images_per_second=self._answered / self._seconds if self._seconds else 0.0,
+            provider=self._classifier.provider,
+            threads=self._threads,
+            batch_size=self._batch_size,
+            model=self._classifier.model.name,
+            precision=str(details.get("precision", "fp32")),
+            machine=machine.description(),
+        )
 
 
 class _Tally:
@@ -150,8 +199,8 @@ class _Tally:
         self.unknown = np.zeros(len(classes), np.int64)
         self.folders: Counter[str] = Counter()
         self.images = self.errors = 0
-        self.model_ms: list[float] = []
-        self.total_ms: list[float] = []
+        self.model_ms = Latencies()
+        self.total_ms = Latencies()
 
     def add(self, found: Found | None, answer: Answer) -> None:
         self.images += 1
@@ -161,13 +210,38 @@ class _Tally:
         truth = None if found is None else self._truth(found)
         if found is not None and truth is None:
             self.folders[printable(parent_name(found.path))] += 1
-        self.model_ms.append(answer.model_ms)
-        self.total_ms.append(answer.total_ms)
+        self.model_ms.add(answer.model_ms)
+        self.total_ms.add(answer.total_ms)
         if truth is not None:
             if answer.prediction.index is None:
                 self.unknown[truth] += 1
             else:
                 self.confusion[truth, answer.prediction.index] += 1
+
+    def counted(self) -> dict[str, Any]:
+        pairs = zip(*np.nonzero(self.confusion), strict=True)
+        return {
+            "images": self.images,
+            "errors": self.errors,
+            "confusion": [[int(true), int(said), int(self.confusion[true, said])] for true, said in pairs],
+            "unknown": self.unknown.tolist(),
+            "folders": dict(self.folders),
+        }
+
+    def restore(self, counted: Any) -> None:
+        """Take over what an earlier run counted.
+
+        Raises:
+            InputError: it is not what :meth:`counted` gives.
+        """
+        try:
+            self.images, self.errors = int(counted["images"]), int(counted["errors"])
+            for true, said, count in counted["confusion"]:
+                self.confusion[true, said] = count
+            self.unknown[:] = counted["unknown"]
+            self.folders.update(counted["folders"])
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise InputError(f"what was counted so far is damaged ({error}): begin anew without --resume") from error
 
     def _truth(self, found: Found) -> int | None:
         # training calls a class by a name that every system can give a folder; this one may have another
@@ -185,14 +259,7 @@ class _Tally:
             errors=self.errors,
             unknown_folders=dict(self.folders) if labelled else {},
             missing_classes=missing,
-            latency_ms={"model": _distribution(self.model_ms), "total": _distribution(self.total_ms)},
+            latency_ms={"model": self.model_ms.summary(), "total": self.total_ms.summary()},
             **metrics,
             **facts,
         )
-
-
-def _distribution(milliseconds: list[float]) -> dict[str, float]:
-    if not milliseconds:
-        return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "mean": 0.0, "n": 0}
-    p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99)).tolist()
-    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(np.mean(milliseconds)), "n": len(milliseconds)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from cnn_infer.errors import InputError
+from cnn_infer.listed import Listed
 from cnn_infer.pixels import EXTENSIONS
 
 _FORBIDDEN = set('<>:"/\\|?*')
@@ -21,7 +24,7 @@ class Found(NamedTuple):
     given: str
 
 
-def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[str]:
+def find_pictures(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[str]:
     """The picture files under ``paths``, in the order given, folders walked in sorted order.
 
     A file that is named is taken whatever its name; in a folder, files count by extension
@@ -36,19 +39,34 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: b
     return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks))
 
 
-def find_below(paths: Iterable[str | os.PathLike[str]], *, follow_symlinks: bool = False) -> Iterator[Found]:
-    """As :func:`find_pictures`, with the path that each was found under."""
-    names = [os.fspath(path) for path in paths]
+def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[Found]:
+    """As :func:`find_pictures`, with the path that each was found under. What is listed is not looked at before."""
+    given = [path if isinstance(path, Listed) else os.fspath(path) for path in paths]
+    names = [name for path in given if not isinstance(path, Listed) for name in _matching(path)]
     for name in names:
         if not os.path.lexists(name):
             raise InputError(f"no such file or folder: {printable(name)}")
         if not os.path.isdir(name) and not os.path.isfile(name):
             raise InputError(f"neither a file nor a folder: {printable(name)}")
-    for name in names:
+    for name in chain.from_iterable(path if isinstance(path, Listed) else _matching(path) for path in given):
         if os.path.isdir(name):
             yield from (Found(path, name) for path in _walk(name, follow_symlinks))
         else:
             yield Found(name, name)
+
+
+def _matching(path: str) -> list[str]:
+    """The path itself where it exists or is no pattern; else folders and pictures that match it, sorted."""
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return [path]
+    found = [name for name in glob.iglob(path, recursive=True) if os.path.isdir(name) or _is_picture(name)]  # noqa: PTH207
+    if not found:
+        raise InputError(f"no picture and no folder matches {printable(path)}")
+    return sorted(found, key=os.fsencode)
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _walk(folder: str, follow: bool) -> Iterator[str]:
@@ -67,7 +85,7 @@ def _walk(folder: str, follow: bool) -> Iterator[str]:
                     open_folders.append((identity, _entries(entry.path)))
             except OSError:
                 yield entry.path
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and _is_file(entry):
+        elif _is_picture(entry.name) and _is_file(entry):
             yield entry.path
 
 

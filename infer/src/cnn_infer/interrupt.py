@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False  # as typing has it, which would have to be loaded first
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -38,6 +38,35 @@ def raise_again() -> None:
     """From now on Ctrl-C is Python's KeyboardInterrupt again."""
     if isinstance(signal.getsignal(signal.SIGINT), _Leave):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def noticed() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C is only noticed, so that what was begun can be ended; a second one interrupts at once.
+
+    Yields a function that says whether there was one. Outside the main thread Ctrl-C stays as it is.
+    """
+    seen = False
+
+    def note(*_: object) -> None:
+        nonlocal seen
+        seen = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_main_thread() -> bool:
+    import threading  # not before it is needed: what is loaded here is loaded by every command
+
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager

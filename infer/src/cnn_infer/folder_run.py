@@ -1,0 +1,112 @@
+"""What ``cnn-infer PATH...`` does: a row for each picture, to standard output or into a file that survives anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cnn_infer import console
+from cnn_infer.classifier import Classifier
+from cnn_infer.evaluation import Evaluation, Report
+from cnn_infer.files import find_pictures, printable
+from cnn_infer.interrupt import noticed
+from cnn_infer.listed import Listed
+from cnn_infer.output import GrowingFile, digest_of
+from cnn_infer.rows import formatter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How rows are made.
+
+    Attributes:
+        form: ``table``, ``jsonl`` or ``csv``.
+        labels: Whether folders that are named as classes are the truth.
+        batch_size: Pictures to a run of the model.
+        threads: Threads; None for every processor.
+        follow_symlinks: Walk into symbolic links to folders.
+        top: Classes to name for each picture.
+        threshold: Below this probability the answer is ``unknown``.
+    """
+
+    form: str
+    labels: bool
+    batch_size: int
+    threads: int | None
+    follow_symlinks: bool
+    top: int
+    threshold: float
+
+
+def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, stream: IO[bytes]) -> Report:
+    """Write the rows to standard output, a pipe or a device; the report.
+
+    Raises:
+        InputError: a path does not exist, or there is no picture at all.
+    """
+    evaluation = _evaluation(classifier, settings)
+    header, text = formatter(settings.form, classifier.spec.classes)
+    # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
+    bar = nullcontext(lambda _: None) if stream.isatty() else console.progress("classifying")
+    with bar as advance, closing(evaluation.rows(paths)) as rows:
+        stream.write(header.encode())
+        for row in rows:
+            stream.write(text(row).encode())
+            advance(1)
+        stream.flush()
+    return evaluation.report()
+
+
+def to_file(
+    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, output: Path, *, resume: bool
+) -> Report:
+    """Write the rows to a file, or go on with one that was interrupted; the report.
+
+    Raises:
+        InputError: a path does not exist, there is no picture at all, or nothing (or something else) to resume.
+        KeyboardInterrupt: after Ctrl-C, when the rows of the batches at hand are written.
+    """
+    found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
+    made_with = {
+        "the model": _model_digest(classifier),
+        "an option": json.dumps([settings.form, settings.labels, settings.top, settings.threshold]),
+        "the set of files": digest_of(found),
+    }
+    header, text = formatter(settings.form, classifier.spec.classes)
+    with noticed() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
+        evaluation = _evaluation(classifier, settings, counted=file.start.counted)
+        file.header(header)
+        with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
+            advance(file.start.rows)
+            for row in rows:
+                file.row(text(row), evaluation.counted)
+                advance(1)
+                if interrupted():
+                    file.save(evaluation.counted)
+                    break
+        if interrupted():
+            console.say(f"{file.rows:,} rows are in {printable(output)}: the same command with --resume goes on")
+            raise KeyboardInterrupt
+        file.finish()
+    return evaluation.report()
+
+
+def _evaluation(classifier: Classifier, settings: Settings, counted: object = None) -> Evaluation:
+    return Evaluation(
+        classifier,
+        labels=settings.labels,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+        follow_symlinks=settings.follow_symlinks,
+        counted=counted,
+    )
+
+
+def _model_digest(classifier: Classifier) -> str:
+    with open(classifier.model.name, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

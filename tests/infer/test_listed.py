@@ -1,0 +1,72 @@
+"""Patterns, and lists of paths on standard input."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cnn_infer.listed import LONGEST, Listed
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Refused = Callable[..., str]
+
+
+def paths(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return [line.split(",")[0] for line in os.fsdecode(done.stdout).splitlines()[1:]]
+
+
+@pytest.fixture
+def model(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> tuple[object, ...]:
+    for name in ("a.png", "in/b.png", "in/c d.png", "in/deep/e.jpg", "in/deep/note.txt"):
+        picture(tmp_path / (name if not name.endswith("txt") else "x.png"), "red")
+    (tmp_path / "in/deep/note.txt").write_text("no picture")
+    return ("--model", models / "rgb.onnx", "--format", "csv")
+
+
+def test_a_list_on_standard_input(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    done = cli("-", *model, input=b"in/c d.png\r\n\na.png\nabsent.png\nin/deep")
+    assert paths(done) == ["in/c d.png", "a.png", "absent.png", "in/deep/e.jpg"]
+    assert b"absent.png,,,,,cannot read it: No such file or directory" in done.stdout
+
+
+def test_names_with_line_breaks_end_with_nul(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.link(tmp_path / "a.png", tmp_path / "two\nlines.png")
+    done = cli("-", "-0", *model, input=b"two\nlines.png\0a.png\0")
+    assert done.stdout.count(b"red,0,") == 2
+    assert b'"two\nlines.png",red' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("in/*.png", ["in/b.png", "in/c d.png"]),
+        ("in/**/*", ["in/b.png", "in/c d.png", "in/deep/e.jpg", "in/deep/e.jpg"]),
+        ("*", ["a.png", "in/b.png", "in/c d.png", "in/deep/e.jpg", "x.png"]),
+        ("in/[bx].png", ["in/b.png"]),
+    ],
+)
+def test_patterns(model: tuple[object, ...], cli: Run, pattern: str, found: list[str]) -> None:
+    assert paths(cli(pattern, *model)) == found
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.link(tmp_path / "a.png", tmp_path / "in" / "[bc].png")
+    assert paths(cli("in/[bc].png", *model)) == ["in/[bc].png"]
+
+
+def test_what_matches_nothing_is_one_line(model: tuple[object, ...], refused: Refused) -> None:
+    assert refused("in/*.bmp", *model) == "cnn-infer: no picture and no folder matches in/*.bmp"
+    assert "is no list of paths" in refused("-", *model, input=b"x" * (LONGEST + 1))
+    assert "no pictures found" in refused("-", *model, input=b"")
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_long_lists_come_back_whole_and_twice(separator: bytes) -> None:
+    names = [b"%d" % number + b"n" * (number % 500) for number in range(20_000)]
+    listed = Listed(io.BytesIO(separator.join(names)), separator)
+    for _ in range(2):
+        assert [os.fsencode(name) for name in listed] == names
