@@ -45,7 +45,7 @@ def test_ctrl_c_is_one_line_and_130(
     assert process.stdout is not None
     assert process.stderr is not None
     if output:
-        while process.poll() is None and not any(path.stat().st_size for path in tmp_path.glob(".rows.csv.*.partial")):
+        while process.poll() is None and not (tmp_path / "rows.csv").read_text().startswith("path,"):
             time.sleep(0.01)
     else:
         process.stdout.read(1)  # the first rows are there
@@ -54,7 +54,8 @@ def test_ctrl_c_is_one_line_and_130(
     assert process.returncode == 130, errors.decode()
     assert errors.decode().splitlines()[-1] == "cnn-infer: interrupted"
     assert b"Traceback" not in errors
-    assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+    if not output:
+        assert (tmp_path / "rows.csv").read_text() == "of yesterday"
     assert not list(tmp_path.glob(".*"))
 
 
@@ -110,19 +111,25 @@ def small_disk(tmp_path: Path) -> Callable[[], None] | None:
     return limit
 
 
-def test_a_full_disk_keeps_the_earlier_file(
-    tmp_path: Path, models: Path, refused: Refused, picture: Callable[..., Path]
+def test_a_full_disk_keeps_whole_rows_and_room_lets_it_go_on(
+    tmp_path: Path, models: Path, refused: Refused, cli: Run, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")
     limit = small_disk(tmp_path)
     disk = tmp_path / "disk"
     try:
-        (disk / "rows.jsonl").write_text("of yesterday")
         options = ("--model", models / "rgb.onnx", "--format", "jsonl", "--output", "disk/rows.jsonl")
         line = refused(*["a.png"] * 300, *options, preexec_fn=limit)  # 60 KB of rows
         assert line.startswith("cnn-infer: No space left on device" if limit is None else "cnn-infer: File too large")
-        assert [path.name for path in disk.iterdir()] == ["rows.jsonl"]
-        assert (disk / "rows.jsonl").read_text() == "of yesterday"
+        assert "make room, then --resume goes on" in line
+        assert {path.name for path in disk.iterdir()} == {"rows.jsonl", "rows.jsonl.manifest.json"}
+        if limit is None:
+            subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
+        cli(*["a.png"] * 300, *options, "--resume")
+        rows = (disk / "rows.jsonl").read_text().splitlines()
+        assert len(rows) == 300
+        assert len(set(rows)) == 1
+        assert {path.name for path in disk.iterdir()} == {"rows.jsonl"}
     finally:
         if limit is None:
             subprocess.run(["umount", disk], check=True)

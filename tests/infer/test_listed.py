@@ -44,7 +44,7 @@ def test_names_with_line_breaks_end_with_nul(tmp_path: Path, model: tuple[object
     ("pattern", "found"),
     [
         ("in/*.png", ["in/b.png", "in/c d.png"]),
-        ("in/**/*", ["in/b.png", "in/c d.png", "in/deep/e.jpg", "in/deep/e.jpg"]),
+        ("in/**/*", ["in/b.png", "in/c d.png", "in/deep/e.jpg"]),
         ("*", ["a.png", "in/b.png", "in/c d.png", "in/deep/e.jpg", "x.png"]),
         ("in/[bx].png", ["in/b.png"]),
     ],

@@ -38,9 +38,9 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def start(tmp_path: Path, models: Path, environment: dict[str, str], *more: str) -> subprocess.Popen[bytes]:
+    options = ("--output", "rows.csv", "--format", "csv", "--report", "r.json", "--batch-size", "4", *more)
     return subprocess.Popen(
-        [sys.executable, "-m", "cnn_infer", "in", "--model", models / "rgb.onnx", "--output", "rows.csv"]
-        + ["--format", "csv", "--report", "r.json", "--batch-size", "4", *more],
+        [sys.executable, "-m", "cnn_infer", "in", "--model", models / "rgb.onnx", *options],
         cwd=tmp_path,
         env=environment,
         stderr=subprocess.PIPE,

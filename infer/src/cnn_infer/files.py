@@ -56,10 +56,11 @@ def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symli
 
 
 def _matching(path: str) -> list[str]:
-    """The path itself where it exists or is no pattern; else folders and pictures that match it, sorted."""
+    """The path itself where it exists or is no pattern; else what matches it: pictures and, without **, folders."""
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path]
-    found = [name for name in glob.iglob(path, recursive=True) if os.path.isdir(name) or _is_picture(name)]  # noqa: PTH207
+    names = glob.glob(path, recursive=True)  # noqa: PTH207 - names that are not UTF-8 stay as they are
+    found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in path)]
     if not found:
         raise InputError(f"no picture and no folder matches {printable(path)}")
     return sorted(found, key=os.fsencode)
