@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from cnn_infer.atomic import write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
-from cnn_infer.files import printable
+from cnn_infer.files import find_pictures, printable
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.golden import verify
 from cnn_infer.listed import Listed
@@ -90,6 +91,11 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     help="Replay the golden pictures inside the model; exit with 1 on a difference.",
 )
 @click.option("--info", is_flag=True, help="Print what the model knows of itself, with --format jsonl all of it.")
+@click.option(
+    "--latency",
+    is_flag=True,
+    help="Measure how long a picture takes here, stage by stage, instead of classifying.",
+)
 @click.version_option(package_name="cnn-infer")
 def command(
     paths: tuple[str, ...],
@@ -107,6 +113,7 @@ def command(
     follow_symlinks: bool,
     verifying: bool,
     info: bool,
+    latency: bool,
     resume: bool,
     nul: bool,
     max_pixels: int,
@@ -135,6 +142,9 @@ def command(
     if verifying:
         _verify(classifier)
     if not paths:
+        return
+    if latency:
+        _latency(model, [_listed(nul) if path == "-" else path for path in paths], device, form)
         return
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, top, threshold)
     given = [_listed(nul) if path == "-" else path for path in paths]
@@ -165,6 +175,16 @@ def _check_targets(output: Path | None, report_file: Path | None, model: str, pa
             raise InputError(f"{printable(target)} is a picture or a model: name another file for the results")
     if len(targets) == 2 and os.path.realpath(targets[0]) == os.path.realpath(targets[1]):
         raise InputError("--output and --report name the same file")
+
+
+def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
+    from cnn_infer import latency
+
+    some = list(islice(find_pictures(paths), latency.MOST_PICTURES))
+    if not some:
+        raise InputError("no pictures found: latency is measured on pictures")
+    found = latency.measure(model, some, device=device)
+    click.echo(latency.text(found) if form == "table" else found.to_json())
 
 
 def _listed(nul: bool) -> Listed:

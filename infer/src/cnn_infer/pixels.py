@@ -102,7 +102,7 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
     if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
         return picture
     with _reasons_named():
-        return _fitted(decode(picture, spec, max_pixels=max_pixels), spec)
+        return fitted(decode(picture, spec, max_pixels=max_pixels), spec)
 
 
 def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -260,7 +260,7 @@ def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
     return across, down
 
 
-def _fitted(image: Image.Image, spec: Spec) -> NDArray[np.uint8]:
+def fitted(image: Image.Image, spec: Spec) -> NDArray[np.uint8]:
     """One antialiased resize to the model's size; what is outside of a crop is never computed."""
     width, height = image.size
     if (width, height) != (spec.width, spec.height):
