@@ -4,10 +4,10 @@
     python benchmarks/fuzz.py specs --inputs 1000000
     python benchmarks/fuzz.py models --inputs 2000
 
-Inputs are seeds with bytes flipped, cut, repeated, swapped between seeds, or replaced by numbers that matter (a mutation
-loop, as in the havoc stage of AFL: Zalewski, 2013). They are tried in processes
-of their own, which write down what they try: an input that ends the process, takes more than five seconds, or raises
-anything outside of cnn_infer's own errors is kept in ``--keep``. Exit code 1 if there is one.
+Inputs are seeds with bytes flipped, cut, repeated, swapped between seeds, or replaced by numbers that matter (a
+mutation loop, as in the havoc stage of AFL: Zalewski, 2013). They are tried in processes of their own, which write down
+what they try: an input that ends the process, takes more than five seconds, or raises anything outside of cnn_infer's
+own errors is kept in ``--keep``. Exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def work(kind: str, first: int, count: int, folder: str, at: Synchronized[int], 
             attempt(data)
         except EdgeCNNError:
             pass
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
             keep(Path(folder), data, f"{type(error).__name__}: {error}")
     at.value = first + count
 

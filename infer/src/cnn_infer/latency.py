@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -116,10 +117,8 @@ def text(found: Latency) -> str:
         f"import {found.import_ms:.0f} ms, load {found.load_ms:.1f} ms, first picture {found.first_ms:.2f} ms",
         f"{'SingleStream':<14}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'mean ms':>9}",
     ]
-    for name, row in {
-        "a picture": found.single_stream,
-        **{f"  {key}": row for key, row in found.stages.items()},
-    }.items():
+    rows = {"a picture": found.single_stream, **{f"  {name}": row for name, row in found.stages.items()}}
+    for name, row in rows.items():
         lines.append(f"{name:<14}" + "".join(f"{row[key]:9.3f}" for key in ("p50", "p90", "p99", "mean")))
     lines.append(f"Offline       {found.offline:,.0f} pictures/s on {found.threads} threads")
     verdict = "NOISY: the machine was busy, measure again" if found.noisy else "quiet"
@@ -133,7 +132,8 @@ def _ms(start: float) -> float:
 
 def _import_ms() -> float:
     code = (
-        "import time; t = time.perf_counter(); import cnn_infer.classifier, onnxruntime; print(time.perf_counter() - t)"
+        "import time; start = time.perf_counter(); import cnn_infer.classifier, onnxruntime; "
+        "print(time.perf_counter() - start)"
     )
     times = [
         1e3 * float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
@@ -155,7 +155,7 @@ def _single_stream(classifier: Classifier, paths: Sequence[str]) -> list[np.ndar
     blocks = []
     turn = 0
     for _ in range(BLOCKS + 1):
-        rows = []
+        rows: list[list[float]] = []
         until = time.perf_counter() + BLOCK_SECONDS
         while time.perf_counter() < until or len(rows) < 5:
             rows.append(_one(classifier, paths[turn % len(paths)]))
@@ -176,7 +176,7 @@ def _one(classifier: Classifier, path: str) -> list[float]:
     marks.append(time.perf_counter())
     classifier.to_prediction(probabilities[0])
     marks.append(time.perf_counter())
-    return [1e3 * (after - before) for before, after in zip(marks, marks[1:], strict=False)]
+    return [1e3 * (after - before) for before, after in pairwise(marks)]
 
 
 def _offline(classifier: Classifier, paths: Sequence[str], threads: int) -> float:
