@@ -1,0 +1,90 @@
+"""Some thousand damaged inputs at every test run, and the harness itself: it must notice what it is there to notice.
+
+benchmarks/fuzz.py tries as many as one likes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+from multiprocessing import Value
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+
+
+@pytest.fixture
+def harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("pictures", 3000), ("specs", 5000), ("models", 100)])
+def test_damaged_inputs_end_in_an_error_of_ours(tmp_path: Path, kind: str, inputs: int) -> None:
+    command = [sys.executable, str(SCRIPT), kind, "--inputs", str(inputs), "--keep", "crashes"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{inputs:,} {kind} in " in done.stdout
+    assert ": 0 that must not be" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["pictures", "specs"])
+def test_most_inputs_are_others_and_some_still_pass(harness: ModuleType, kind: str) -> None:
+    """Inputs that are all refused at the first byte would try nothing."""
+    make, attempt = harness.KINDS[kind]
+    seeds = make()
+    inputs = [harness.mutated(random.Random(number), seeds) for number in range(400)]
+    assert len(set(inputs)) > 380
+    good = 0
+    for data in inputs:
+        try:
+            attempt(data)
+            good += 1
+        except harness.EdgeCNNError:
+            pass
+    assert 0.02 < good / len(inputs) < 0.9
+
+
+def raises(data: bytes) -> None:
+    """A planted fault."""
+    if len(data) % 7 == 0:
+        raise IndexError("planted")
+
+
+def test_a_planted_exception_is_kept(
+    harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(harness.KINDS, "specs", (harness.spec_seeds, raises))
+    harness.work("specs", 0, 50, str(tmp_path / "kept"), Value("q", 0), Value("d", 0.0))
+    assert list((tmp_path / "kept").iterdir())
+    assert "IndexError: planted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("planted", ["ends_the_process", "hangs"])
+def test_a_planted_crash_or_hang_is_kept_and_the_rest_is_tried(tmp_path: Path, planted: str) -> None:
+    """The worker processes load the script anew, so the fault is planted in a copy of it."""
+    body = {"ends_the_process": "import os; os._exit(11)", "hangs": "import time; time.sleep(60)"}[planted]
+    text = SCRIPT.read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
+    text = text.replace("Path(__file__).parent.parent", f"Path({str(SCRIPT.parent.parent)!r})")
+    text = text.replace(
+        '    """From text to a specification and back."""', f"    if len(data) % 400 == 0:\n        {body}"
+    )
+    (tmp_path / "fuzz.py").write_text(text)
+    command = [sys.executable, "fuzz.py", "specs", "--inputs", "600"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ended the process with" in done.stdout
+    assert "600 specs in " in done.stdout
+    kept = list((tmp_path / "crashes").iterdir())
+    assert kept
+    assert all(len(path.read_bytes()) % 400 == 0 for path in kept)
