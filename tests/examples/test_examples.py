@@ -1,0 +1,53 @@
+"""The examples do what they say, on a real video and on real files, and stay short."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "tests" / "infer" / "models" / "rgb.onnx"
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+def run(name: str, *arguments: object, code: int = 0) -> str:
+    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["camera.py", "batch_job.py"])
+def test_an_example_fits_a_screen(name: str) -> None:
+    assert len((ROOT / "examples" / name).read_text().splitlines()) < 40
+
+
+def test_the_camera_names_what_it_sees(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    video = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for colour in COLOURS.values():
+        for _ in range(12):
+            video.write(np.full((48, 64, 3), colour[::-1], np.uint8))
+    video.release()
+    said = run("camera.py", MODEL, tmp_path / "video.avi").split("\n")
+    assert [line.split()[0] for line in said if line] == list(COLOURS)
+    assert "cannot open" in run("camera.py", MODEL, tmp_path / "absent.avi", code=1)
+
+
+def test_a_batch_is_sorted_into_folders(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        for copy in range(number + 1):
+            Image.new("RGB", (20, 20), colour).save(tmp_path / "inbox" / f"{name}{copy}.png")
+    (tmp_path / "inbox" / "bad.jpg").write_bytes(b"no picture")
+    said = run("batch_job.py", MODEL, tmp_path / "inbox", tmp_path / "sorted")
+    assert said.split() == ["3", "blue", "2", "green", "1", "red", "1", "unreadable"]
+    assert sorted(path.name for path in (tmp_path / "sorted" / "blue").iterdir()) == [
+        "blue0.png",
+        "blue1.png",
+        "blue2.png",
+    ]
+    assert (tmp_path / "sorted" / "unreadable" / "bad.jpg").read_bytes() == b"no picture"
