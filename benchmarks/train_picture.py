@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"nano": "#228833", "small": "#4477aa", "base": "#aa3377"}
+COLOURS = {"nano": "#228833", "small": "#4477aa", "base": "#aa3377", "large": "#ccbb44"}
 OTHER = "#777777"
 
 

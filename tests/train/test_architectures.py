@@ -72,7 +72,7 @@ def test_an_unknown_model_is_refused_with_names_that_are_near(name: str, near: s
 def test_a_model_that_is_like_none_is_refused() -> None:
     text = refused("q")
     assert "did you mean" not in text
-    assert "nano, small, base" in text
+    assert "nano, small, base, large" in text
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "inception_v3"])

@@ -22,7 +22,7 @@ Then: cnn-export --quantize
 
 @click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", required=False)
-@click.option("--model", help="nano, small (default), base, or a torchvision classification model.")
+@click.option("--model", help="nano, small (default), base, large, or a torchvision classification model.")
 @click.option(
     "--pretrained/--no-pretrained",
     default=None,

@@ -29,6 +29,7 @@ PRESETS = {
     "nano": ((32, 48), (48, 48)),
     "small": ((48, 48), (96, 96), (96, 96, 96)),
     "base": ((64, 64), (128, 128), (192, 192)),
+    "large": ((64, 64), (128, 128), (256, 256, 256)),
 }
 """The widths of the convolutions in each stage; behind a stage's first convolution comes its pooling."""
 
