@@ -62,12 +62,12 @@ def raises(data: bytes) -> None:
 
 
 def test_a_planted_exception_is_kept(
-    harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(harness.KINDS, "specs", (harness.spec_seeds, raises))
     harness.work("specs", 0, 50, str(tmp_path / "kept"), Value("q", 0), Value("d", 0.0))
     assert list((tmp_path / "kept").iterdir())
-    assert "IndexError: planted" in capsys.readouterr().out
+    assert "IndexError: planted" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("planted", ["ends_the_process", "hangs"])

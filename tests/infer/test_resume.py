@@ -104,7 +104,7 @@ def interrupted(tmp_path: Path, models: Path, environment: dict[str, str]) -> li
     while process.poll() is None and rows_in(tmp_path / "rows.csv") < 50:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    return ended(process, 130).splitlines()
+    return [line for line in ended(process, 130).splitlines() if line]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str]) -> None:

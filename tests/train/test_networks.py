@@ -11,7 +11,9 @@ from torch import nn
 SIZES = [(8, 8), (28, 28), (9, 60), (48, 49), (112, 30), (8, 224), (113, 127), (224, 224)]
 
 
-@pytest.mark.parametrize(("name", "most"), [("nano", 60_000), ("small", 420_000), ("base", 999_999), ("large", 1_800_000)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("nano", 60_000), ("small", 420_000), ("base", 999_999), ("large", 1_800_000)]
+)
 def test_a_preset_stays_within_its_size(name: str, most: int) -> None:
     network = build(name, classes=10, channels=1, size=(28, 28), dropout=None)
     assert most / 2 < sum(parameter.numel() for parameter in network.parameters()) <= most

@@ -54,9 +54,9 @@ def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: S
     # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
     bar = nullcontext(lambda _: None) if stream.isatty() else console.progress("classifying")
     with bar as advance, closing(evaluation.rows(paths)) as rows:
-        stream.write(header.encode())
         for row in rows:
-            stream.write(text(row).encode())
+            stream.write((header + text(row)).encode())
+            header = ""
             advance(1)
         stream.flush()
     return evaluation.report()
@@ -80,11 +80,10 @@ def to_file(
     header, text = formatter(settings.form, classifier.spec.classes)
     with noticed() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
         evaluation = _evaluation(classifier, settings, counted=file.start.counted)
-        file.header(header)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
             for row in rows:
-                file.row(text(row), evaluation.counted)
+                file.row(text(row) if file.rows else header + text(row), evaluation.counted)
                 advance(1)
                 if interrupted():
                     file.save(evaluation.counted)

@@ -90,7 +90,10 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
     else:
         provider, chosen = _provider(ort, device), "asked for"
         session = _open_session(ort, name, data, provider, threads)
-    properties = session.get_modelmeta().custom_metadata_map
+    try:
+        properties = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelError(f"not an ONNX model, or damaged: {name} (its metadata is not UTF-8)") from error
     if SPEC_KEY not in properties:
         raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
     spec = Spec.from_json(properties[SPEC_KEY])

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from cnn_infer.atomic import replacing
 from cnn_infer.errors import InputError
@@ -67,21 +67,22 @@ class GrowingFile:
         self._made_with = dict(made_with)
         if resume:
             self.start, size = self._read()
-            self._stream = open(self._path, "r+b")  # noqa: SIM115 - as long as the run
-            self._stream.truncate(size)
-            self._stream.seek(size)
         else:
             if self._manifest.exists():
                 raise InputError(
                     f"{printable(self._path)} is unfinished: pass --resume to go on with it, "
                     f"or delete {printable(self._manifest)} to begin anew"
                 )
-            self.start = Start(0, None)
-            with replacing(self._path):
-                pass  # an earlier file gives way to an empty one
-            self._stream = open(self._path, "r+b")  # noqa: SIM115 - as long as the run
+            self.start, size = Start(0, None), None
         self.rows = self.start.rows
-        self.save(lambda: self.start.counted)
+        self._stream: IO[bytes] | None = None if size is None else self._opened(size)
+        self._saved = time.monotonic()
+
+    def _opened(self, size: int) -> IO[bytes]:
+        stream = open(self._path, "r+b")  # noqa: SIM115 - as long as the run
+        stream.truncate(size)
+        stream.seek(size)
+        return stream
 
     def __enter__(self) -> Self:
         return self
@@ -91,22 +92,23 @@ class GrowingFile:
     ) -> None:
         """Whatever happened: what is in the file stays there, and the manifest says how much of it is good."""
         with suppress(OSError):  # a full disk: rows that did not fit are made again
-            self._stream.close()
+            if self._stream is not None:
+                self._stream.close()
         if isinstance(error, OSError) and error.filename is None:
             error.filename = f"{self._path} (make room, then --resume goes on)"
 
-    def header(self, text: str) -> None:
-        """Write what stands above the rows; nothing where the run goes on."""
-        if not self.rows and not self._stream.tell():
-            self._stream.write(text.encode())
-
     def row(self, text: str, counted: Callable[[], Any]) -> None:
-        """Append a row.
+        """Append a row. Before the first one comes, what stood in the file stays.
 
         Args:
-            text: With its line end.
+            text: With its line end; the first one with what stands above the rows.
             counted: Gives what was counted up to this row, as JSON has it; called now and then.
         """
+        if self._stream is None:
+            with replacing(self._path):
+                pass  # an earlier file gives way to an empty one
+            self._stream = self._opened(0)
+            self.save(lambda: None)
         self._stream.write(text.encode())
         self.rows += 1
         if time.monotonic() - self._saved >= SAVE_SECONDS:
@@ -114,6 +116,8 @@ class GrowingFile:
 
     def save(self, counted: Callable[[], Any]) -> None:
         """Bring all rows to the system, then say so in the manifest."""
+        if self._stream is None:
+            return
         self._stream.flush()
         document = {
             "format": FORMAT,
@@ -128,6 +132,7 @@ class GrowingFile:
 
     def finish(self) -> None:
         """All rows are there: bring them to the disk; the manifest has nothing more to say."""
+        assert self._stream is not None  # without a picture there is an error
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._manifest.unlink(missing_ok=True)
