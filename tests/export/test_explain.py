@@ -59,7 +59,7 @@ def test_another_decoder_is_told_from_another_resize(exported: Run) -> None:
     spec = json.loads((exported.path / "spec.json").read_text())
     spec["details"]["data"] |= {"test_decoded": "0", "test_pixels": "0"}
     (exported.path / "spec.json").write_text(json.dumps(spec))
-    stages = {stage.name: stage.snr for stage in explain(exported)}
+    stages = {stage.name: stage.snr for stage in explain(exported.path)}
     assert stages["decode"] == stages["resize"] == -math.inf
 
 

@@ -87,6 +87,11 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
         process.kill()
         process.wait()
         kills += 1
+        if not (tmp_path / "rows.csv.manifest.json").exists():  # before the first row, or behind the last
+            assert (tmp_path / "rows.csv").read_bytes() in (b"", wanted)
+            (tmp_path / "rows.csv").unlink()
+            more = ()
+            continue
         written = (tmp_path / "rows.csv").read_bytes()
         manifest = json.loads((tmp_path / "rows.csv.manifest.json").read_text())
         assert written[: manifest["bytes"]] == wanted[: manifest["bytes"]]

@@ -143,7 +143,10 @@ def export(
         found = search.run(search_seconds)
         int8, after = on_test(found, fp32, test, run.spec, kind, len(picked))
         proof = {**certificate, "fp32_against_int8": int8.certificate}
-        quantized = _file(run, found.model, _described(run.spec, "int8", proof), pictures, after.probabilities)
+        carried = (
+            pictures if int8.verdict.ships else replace(pictures, most=0)
+        )  # what is rejected need not prove itself
+        quantized = _file(run, found.model, _described(run.spec, "int8", proof), carried, after.probabilities)
         int8 = replace(int8, bytes=len(quantized))
         files[int8.file] = quantized
     ship = run.path / (INT8 if int8 is not None and int8.verdict.ships else FP32)

@@ -16,6 +16,10 @@ from cnn_export.errors import GraphError
 INTEGERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 
 BY_PAIR = frozenset({"DequantizeLinear", "QuantizeLinear"})
+FOLLOWERS = BY_PAIR | {"ReorderInput", "ReorderOutput", "Transpose", "Relu", "Clip", "MaxPool", "GlobalAveragePool"}
+"""What stays float beside a float layer, as converting would cost more than it brings."""
+
+_Neighbours = Callable[[NodeProto], list[NodeProto]]
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,11 @@ def strays(running: ModelProto, floats: Iterable[str] = ()) -> list[Stray]:
 
     Args:
         running: From :func:`optimised`.
-        floats: Names of nodes that are float on purpose, with what converts to and from them.
+        floats: Names of nodes that are float on purpose, and of the tensors that they make: fused nodes are called
+            after either. What converts to and from them is float on purpose as well.
     """
     graph = running.graph
     kinds = _kinds(running)
-    wanted = set(floats)
     makers = {name: node for node in graph.node for name in node.output}
     users: dict[str, list[NodeProto]] = {}
     for node in graph.node:
@@ -73,11 +77,19 @@ def strays(running: ModelProto, floats: Iterable[str] = ()) -> list[Stray]:
     quantised = [node for node in graph.node if _computes_in_integers(node, kinds)]
     behind = _reached(quantised, lambda node: [user for name in node.output for user in users.get(name, [])])
     before = _reached(quantised, lambda node: [makers[name] for name in node.input if name in makers])
+    meant = _meant(
+        graph.node,
+        set(floats),
+        lambda node: [
+            *(makers[name] for name in node.input if name in makers),
+            *(user for name in node.output for user in users.get(name, [])),
+        ],
+    )
     found = []
     for node in graph.node:
         if id(node) not in behind & before or any(node is one for one in quantised):
             continue
-        if not _touches_floats(node, kinds) or _is_wanted(node, wanted, makers, users):
+        if not _touches_floats(node, kinds) or id(node) in meant:
             continue
         reason = (
             "a conversion that ONNX Runtime did not merge into its neighbours"
@@ -119,18 +131,18 @@ def _touches_floats(node: NodeProto, kinds: dict[str, int]) -> bool:
     return any(kinds.get(name, TensorProto.FLOAT) == TensorProto.FLOAT for name in (*node.input[:1], *node.output))
 
 
-def _is_wanted(
-    node: NodeProto, wanted: set[str], makers: dict[str, NodeProto], users: dict[str, list[NodeProto]]
-) -> bool:
-    """Whether a node is to be float, or converts for one that is."""
-    if node.name in wanted:
-        return True
-    if node.op_type == "QuantizeLinear":
-        return node.input[0] in makers and makers[node.input[0]].name in wanted
-    return node.op_type == "DequantizeLinear" and any(user.name in wanted for user in users.get(node.output[0], []))
+def _meant(nodes: Iterable[NodeProto], wanted: set[str], neighbours: _Neighbours) -> set[int]:
+    """The nodes that are to be float, and what follows or converts for them, also several in a row."""
+    named = [node for node in nodes if any(_is_called(node, name) for name in wanted)]
+    followers = _reached(named, lambda node: [one for one in neighbours(node) if one.op_type in FOLLOWERS])
+    return {id(node) for node in named} | followers
 
 
-def _reached(starts: list[NodeProto], neighbours: Callable[[NodeProto], list[NodeProto]]) -> set[int]:
+def _is_called(node: NodeProto, name: str) -> bool:
+    return any(own == name or own.startswith(f"{name}_") for own in (node.name, *node.output))
+
+
+def _reached(starts: list[NodeProto], neighbours: _Neighbours) -> set[int]:
     seen: set[int] = set()
     waiting = list(starts)
     while waiting:

@@ -185,7 +185,7 @@ class Search:
         return Candidate(
             name=str(recipe),
             floats=recipe.floats,
-            strays=tuple(str(stray) for stray in strays(optimised(data), recipe.floats)),
+            strays=tuple(str(stray) for stray in strays(optimised(data), self._called(recipe.floats))),
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             divergence=divergence(self.reference, probabilities),
@@ -193,6 +193,11 @@ class Search:
             latency=latency,
             verdict=verdict,
         )
+
+    def _called(self, floats: tuple[str, ...]) -> set[str]:
+        """The names of nodes, and of what they make."""
+        made = {name for node in self.graph.graph.node if node.name in floats for name in node.output}
+        return made.union(floats)
 
     def _sensitive(self, recipe: Recipe, until: float) -> list[tuple[str, ...]]:
         """Layers, each with the activation behind it, by how much nearer to fp32 the network is with them in float."""

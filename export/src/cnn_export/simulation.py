@@ -51,8 +51,9 @@ class Simulation(nn.Module):
     def __init__(self, quantized: ModelProto, model: ModelProto) -> None:
         super().__init__()
         self._graph = quantized.graph
-        unknown = {node.op_type for node in self._graph.node} - _OPERATORS.keys() - {"QuantizeLinear", "Constant"}
-        if unknown - {"DequantizeLinear"}:
+        unknown = {node.op_type for node in self._graph.node} - _OPERATORS.keys()
+        unknown -= {"QuantizeLinear", "DequantizeLinear", "Constant"}
+        if unknown:
             raise GraphError(f"--qat does not know {', '.join(sorted(unknown))}: leave it out for this network")
         self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants_of(quantized).items()}
         learned, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()

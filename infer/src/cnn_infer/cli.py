@@ -154,8 +154,8 @@ def command(
         with output.open("wb") as stream:
             report = to_stream(classifier, given, settings, stream)
     else:
-        report = to_file(classifier, given, settings, output, resume=resume)
-    if report_file is not None:
+        report = to_file(classifier, given, settings, output, resume=resume, report_file=report_file)
+    if report_file is not None and output is None:
         write_text(report_file, report.to_json() + "\n")
     console.say(_summary(report, output, report_file))
     if strict and report.errors:

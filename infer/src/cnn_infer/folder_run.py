@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from cnn_infer import console
+from cnn_infer.atomic import write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.files import find_pictures, printable
@@ -63,9 +64,15 @@ def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: S
 
 
 def to_file(
-    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, output: Path, *, resume: bool
+    classifier: Classifier,
+    paths: Sequence[str | Listed],
+    settings: Settings,
+    output: Path,
+    *,
+    resume: bool,
+    report_file: Path | None = None,
 ) -> Report:
-    """Write the rows to a file, or go on with one that was interrupted; the report.
+    """Write the rows to a file, or go on with one that was interrupted; the report, also into a file.
 
     Raises:
         InputError: a path does not exist, there is no picture at all, or nothing (or something else) to resume.
@@ -91,8 +98,11 @@ def to_file(
         if interrupted():
             console.say(f"{file.rows:,} rows are in {printable(output)}: the same command with --resume goes on")
             raise KeyboardInterrupt
+        report = evaluation.report()
+        if report_file is not None:  # before the run counts as finished, or a kill in between would cost the report
+            write_text(report_file, report.to_json() + "\n")
         file.finish()
-    return evaluation.report()
+    return report
 
 
 def _evaluation(classifier: Classifier, settings: Settings, counted: object = None) -> Evaluation:
