@@ -18,7 +18,7 @@ MAX_DROP = 0.1
 """Percentage points of validation accuracy that int8 may lose unless told otherwise."""
 
 LATENCY_BATCHES = (1, 32)
-MIN_SECONDS = 0.6
+MIN_SECONDS = 0.3
 MIN_ROUNDS = 20
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,9 @@ def started_together() -> bool:
     return all(name in os.environ for name in _VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
+LOST = "another process of this training was lost: go on with cnn-train --resume"
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of several processes, where torchrun started several.
@@ -61,19 +65,31 @@ def joined() -> Iterator[None]:
         torch.set_num_threads(max(1, usable_cpus() // int(os.environ["LOCAL_WORLD_SIZE"])))
     both = torch.cuda.is_available() and engine.is_nccl_available()
     engine.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=PATIENCE)
+    given_back = ExitStack()
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, _interrupt_once))
+            # not given back where this fails: what is told to end then is about to say why, and to end
+            given_back.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _told_to_end))
         if rank() > 0:
             stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, engine.DistError) or "gloo" in str(error):
-                raise RunError("another process of this training was lost: go on with cnn-train --resume") from error
+                raise RunError(LOST) from error
             raise
     # only at a good end: where this process failed, the others are to notice by its exit, after it has spoken
     engine.destroy_process_group()
+    given_back.close()
+
+
+def _told_to_end(_number: int, _frame: FrameType | None) -> None:
+    """torchrun ends the others where one is lost, perhaps before they notice themselves."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # who has noticed is about to say so
+    if not isinstance(sys.exception(), (RunError, RuntimeError)):
+        raise RunError(LOST)
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
