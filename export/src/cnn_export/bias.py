@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from cnn_export.passes import constants_of
+from cnn_export.passes import attribute_of, constants_of
 from cnn_export.ranges import Statistics
 
 
@@ -36,15 +36,13 @@ def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping
             continue
         wanted = floats[layer.input[1]].astype(np.float64)
         scale = integers[weight[1]].astype(np.float64)
-        transposed = layer.op_type == "Gemm" and not any(
-            attribute.name == "transB" and attribute.i for attribute in layer.attribute
-        )
+        transposed = layer.op_type == "Gemm" and not attribute_of(layer, "transB", 0)
         axis = 1 if transposed else 0
         shape = [-1 if place == axis else 1 for place in range(wanted.ndim)]
         error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - wanted
         error = (error.T if transposed else error).reshape(error.shape[axis], -1)
         means = statistics[layer.input[0]].means
-        groups = next((attribute.i for attribute in layer.attribute if attribute.name == "group"), 1)
+        groups = attribute_of(layer, "group", 1)
         # filters see the channels of their own group, each under as many weights as the kernel has places
         own = np.repeat(means.reshape(groups, -1), len(error) // groups, axis=0)
         seen = np.repeat(own, error.shape[1] // own.shape[1], axis=1)

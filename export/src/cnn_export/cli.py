@@ -101,13 +101,14 @@ def command(
     command leaves with 1.
     """
     # torch takes seconds to import: --help and mistyped options need not wait for it
-    with while_loading("cnn-export"):
-        from cnn_export.explain import explain as stages_of
-        from cnn_export.exporting import export
-
     if explain:
+        with while_loading("cnn-export"):
+            from cnn_export.explain import explain as stages_of
+
         click.echo("\n".join(_stage_lines(stages_of(run, data=data))))
         return
+    with while_loading("cnn-export"):
+        from cnn_export.exporting import export
 
     result = export(
         run,

@@ -23,6 +23,7 @@ from onnx import ModelProto, TensorProto, helper
 from cnn_export.errors import ExportError
 from cnn_export.int8 import FILE as INT8
 from cnn_export.int8 import REJECTED
+from cnn_export.passes import makers_of
 from cnn_export.provenance import decode_test_split, open_run_source, recorded_data
 from cnn_export.tensors import Tensors
 
@@ -131,11 +132,11 @@ def _graph(run: Run, test: Split, fp32: ModelProto) -> Stage:
 
 def _layers(fp32: ModelProto, int8: ModelProto, pictures: NDArray[np.uint8]) -> Iterator[Stage]:
     wanted, found = (Tensors(model).run({INPUT: np.ascontiguousarray(pictures)}) for model in (fp32, int8))
-    operators = {name: node.op_type for node in fp32.graph.node for name in node.output}
+    makers = makers_of(fp32)
     for name, values in wanted.items():
         rounded = _rounded(name, found)
-        if rounded is not None and operators[name] != "Softmax":
-            yield _stage(f"int8 {name}", values, rounded, f"what the {operators[name]} gives: model.onnx, int8")
+        if rounded is not None and makers[name].op_type != "Softmax":
+            yield _stage(f"int8 {name}", values, rounded, f"what the {makers[name].op_type} gives: model.onnx, int8")
 
 
 def _rounded(name: str, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -21,14 +23,36 @@ def constants_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+def makers_of(model: ModelProto) -> dict[str, NodeProto]:
+    """The node that makes a tensor, by the tensor's name."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def consumers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
+    """The nodes that read a tensor, by the tensor's name."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
+    """A node's attribute, or ``default`` where it has none of that name."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default
+
+
 def fold_batch_norm(model: ModelProto) -> int:
     """Fold every BatchNormalization that follows a Conv alone into that convolution's weights.
 
     Needs: constant parameters. After it: no BatchNormalization right behind a Conv that feeds nothing else.
     """
     constants = constants_of(model)
-    consumers = _consumers(model)
-    producers = {output: node for node in model.graph.node for output in node.output}
+    consumers = consumers_of(model)
+    producers = makers_of(model)
     folded = 0
     for norm in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
         conv = producers.get(norm.input[0])
@@ -37,7 +61,7 @@ def fold_batch_norm(model: ModelProto) -> int:
         if not all(name in constants for name in (*norm.input[1:5], *conv.input[1:])):
             continue
         gamma, beta, mean, variance = (constants[name].astype(np.float64) for name in norm.input[1:5])
-        factor = gamma / np.sqrt(variance + _attribute(norm, "epsilon", 1e-5))
+        factor = gamma / np.sqrt(variance + attribute_of(norm, "epsilon", 1e-5))
         weight = constants[conv.input[1]].astype(np.float64)
         bias = constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else np.zeros(len(weight))
         name = conv.output[0]
@@ -62,7 +86,7 @@ def replace_global_means(model: ModelProto) -> int:
             continue
         if sorted(int(axis) % 4 for axis in constants[node.input[1]].ravel()) != [2, 3]:
             continue
-        keeps = _attribute(node, "keepdims", 1)
+        keeps = attribute_of(node, "keepdims", 1)
         pooled = node.output[0] if keeps else f"{node.output[0]}_pooled"
         nodes = [helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=f"{node.name}_pool")]
         if not keeps:
@@ -81,7 +105,7 @@ def scale_logits(model: ModelProto, output: str, factor: float) -> int:
         GraphError: nothing makes ``output``.
     """
     constants = constants_of(model)
-    maker = next((node for node in model.graph.node if output in node.output), None)
+    maker = makers_of(model).get(output)
     if maker is None:
         raise GraphError(f"the exported graph has no {output}")
     if maker.op_type == "Gemm" and all(name in constants for name in maker.input[1:]):
@@ -143,22 +167,6 @@ def strip_unused(model: ModelProto) -> int:
     for entry in idle:
         model.opset_import.remove(entry)
     return len(unread) + len(idle)
-
-
-def _consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    found: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
-
-
-def _attribute(node: NodeProto, name: str, default: float) -> float:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            value: float = helper.get_attribute_value(attribute)
-            return value
-    return default
 
 
 def _add_constant(model: ModelProto, name: str, value: NDArray[np.float64]) -> None:

@@ -12,6 +12,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cnn_export.errors import GraphError
+from cnn_export.passes import consumers_of, makers_of
 
 INTEGERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 
@@ -69,25 +70,20 @@ def strays(running: ModelProto, floats: Iterable[str] = ()) -> list[Stray]:
     """
     graph = running.graph
     kinds = _kinds(running)
-    makers = {name: node for node in graph.node for name in node.output}
-    users: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    makers, users = makers_of(running), consumers_of(running)
+
+    def before(node: NodeProto) -> list[NodeProto]:
+        return [makers[name] for name in node.input if name in makers]
+
+    def behind(node: NodeProto) -> list[NodeProto]:
+        return [user for name in node.output for user in users.get(name, [])]
+
     quantised = [node for node in graph.node if _computes_in_integers(node, kinds)]
-    behind = _reached(quantised, lambda node: [user for name in node.output for user in users.get(name, [])])
-    before = _reached(quantised, lambda node: [makers[name] for name in node.input if name in makers])
-    meant = _meant(
-        graph.node,
-        set(floats),
-        lambda node: [
-            *(makers[name] for name in node.input if name in makers),
-            *(user for name in node.output for user in users.get(name, [])),
-        ],
-    )
+    between = _reached(quantised, before) & _reached(quantised, behind)
+    meant = _meant(graph.node, set(floats), lambda node: before(node) + behind(node))
     found = []
     for node in graph.node:
-        if id(node) not in behind & before or any(node is one for one in quantised):
+        if id(node) not in between or any(node is one for one in quantised):
             continue
         if not _touches_floats(node, kinds) or id(node) in meant:
             continue

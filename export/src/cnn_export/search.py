@@ -23,6 +23,7 @@ from onnx import ModelProto
 from cnn_export.bias import correct_biases
 from cnn_export.graph import keep_contract, with_metadata
 from cnn_export.parity import run as run_model
+from cnn_export.passes import consumers_of
 from cnn_export.quantization import Recipe, normalised, quantize
 from cnn_export.ranges import METHODS, collect
 from cnn_export.runtime_graph import optimised, strays
@@ -138,20 +139,19 @@ class Search:
                     break
                 self._try(recipe, candidates, models)
                 advance(1)
-        planned = len(recipes)
+        planned, nearest = len(recipes), recipes[_closest(candidates)]
         if self.tune is not None:
             planned += 1
-            self._try(replace(recipes[_closest(candidates)], fine_tuned=True), candidates, models)
+            self._try(replace(nearest, fine_tuned=True), candidates, models)
         if not any(candidate.verdict.ships for candidate in candidates):
-            best = replace(recipes[_closest(candidates[: len(recipes)])], fine_tuned=False)
-            layers = self._sensitive(best, start + seconds)
+            layers = self._sensitive(nearest, start + seconds)
             for count in range(1, len(layers)):
                 if time.perf_counter() - start > seconds:
                     planned += len(layers) - count
                     break
                 planned += 1
                 floats = tuple(name for layer in layers[:count] for name in layer)
-                self._try(replace(best, floats=floats), candidates, models)
+                self._try(replace(nearest, floats=floats), candidates, models)
                 if candidates[-1].verdict.ships or candidates[-1].speedup <= 1:
                     break
         winner = choose(candidates)
@@ -223,13 +223,11 @@ def in_integers() -> Iterator[Recipe]:
 
 
 def _layers(graph: ModelProto) -> Iterator[tuple[str, ...]]:
-    users: dict[str, list[str]] = {}
-    for node in graph.graph.node:
-        if node.op_type in ("Relu", "Clip"):
-            users.setdefault(node.input[0], []).append(node.name)
+    users = consumers_of(graph)
     for node in graph.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
-            yield (node.name, *users.get(node.output[0], []))
+            behind = users.get(node.output[0], [])
+            yield (node.name, *(user.name for user in behind if user.op_type in ("Relu", "Clip")))
 
 
 def divergence(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:

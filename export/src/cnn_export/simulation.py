@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cnn_export.errors import GraphError
-from cnn_export.passes import constants_of
+from cnn_export.passes import attribute_of, constants_of, makers_of
 
 
 def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
@@ -66,7 +66,7 @@ class Simulation(nn.Module):
                 self.weights[place] = nn.Parameter(torch.from_numpy(learned[layer.input[1]].astype(np.float32)))
                 if len(layer.input) > 2:
                     self.biases[place] = nn.Parameter(torch.from_numpy(learned[layer.input[2]].astype(np.float32)))
-        self._makers = {name: node for node in self._graph.node for name in node.output}
+        self._makers = makers_of(quantized)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Normalised float (n, c, h, w) to logits, float (n, classes)."""
@@ -153,7 +153,7 @@ def _write(tensor: Any, values: np.ndarray[Any, Any]) -> None:
 
 def _shaped(scale: Tensor, dimensions: int, node: NodeProto) -> Tensor:
     """A scale for each index of an axis, ready to broadcast."""
-    axis = _get(node, "axis", 1)
+    axis = attribute_of(node, "axis", 1)
     return scale.reshape([-1 if place == axis else 1 for place in range(dimensions)]) if scale.ndim else scale
 
 
@@ -162,27 +162,20 @@ def _along(parts: tuple[Tensor, Tensor, Tensor], node: NodeProto) -> Tensor:
     return (values - _shaped(zero, values.ndim, node)) * _shaped(scale, values.ndim, node)
 
 
-def _get(node: NodeProto, name: str, default: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
-    return default
-
-
 def _padding(node: NodeProto) -> list[int]:
     """ONNX's top, left, bottom, right as PyTorch's left, right, top, bottom."""
-    top, left, bottom, right = _get(node, "pads", [0, 0, 0, 0])
+    top, left, bottom, right = attribute_of(node, "pads", [0, 0, 0, 0])
     return [left, right, top, bottom]
 
 
 def _conv(node: NodeProto, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     values = functional.pad(values, _padding(node))
-    stride, dilation = _get(node, "strides", [1, 1]), _get(node, "dilations", [1, 1])
-    return functional.conv2d(values, weight, bias, stride, 0, dilation, _get(node, "group", 1))
+    stride, dilation = attribute_of(node, "strides", [1, 1]), attribute_of(node, "dilations", [1, 1])
+    return functional.conv2d(values, weight, bias, stride, 0, dilation, attribute_of(node, "group", 1))
 
 
 def _gemm(node: NodeProto, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    product = values @ (weight.T if _get(node, "transB", 0) else weight)
+    product = values @ (weight.T if attribute_of(node, "transB", 0) else weight)
     return product if bias is None else product + bias
 
 
@@ -190,9 +183,9 @@ def _max_pool(node: NodeProto, values: Tensor) -> Tensor:
     values = functional.pad(values, _padding(node), value=-torch.inf)
     return functional.max_pool2d(
         values,
-        _get(node, "kernel_shape", None),
-        _get(node, "strides", [1, 1]),
-        ceil_mode=bool(_get(node, "ceil_mode", 0)),
+        attribute_of(node, "kernel_shape", None),
+        attribute_of(node, "strides", [1, 1]),
+        ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
     )
 
 
@@ -221,9 +214,9 @@ def _slice(_: NodeProto, values: Tensor, starts: Tensor, ends: Tensor, axes: Ten
 _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Add": lambda _, a, b: a + b,
     "Clip": _clip,
-    "Concat": lambda node, *parts: torch.cat(parts, _get(node, "axis", 1)),
+    "Concat": lambda node, *parts: torch.cat(parts, attribute_of(node, "axis", 1)),
     "Conv": _conv,
-    "Flatten": lambda node, values: values.flatten(_get(node, "axis", 1)),
+    "Flatten": lambda node, values: values.flatten(attribute_of(node, "axis", 1)),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda _, values: values.mean((2, 3), keepdim=True),
     "HardSigmoid": lambda _, values: functional.hardsigmoid(values),
@@ -236,6 +229,6 @@ _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Reshape": _reshape,
     "Sigmoid": lambda _, values: values.sigmoid(),
     "Slice": _slice,
-    "Transpose": lambda node, values: values.permute(_get(node, "perm", None)),
+    "Transpose": lambda node, values: values.permute(attribute_of(node, "perm", None)),
 }
 """Each takes the node and its inputs."""

@@ -143,11 +143,11 @@ def command(
         _verify(classifier)
     if not paths:
         return
+    given = [_listed(nul) if path == "-" else path for path in paths]
     if latency:
-        _latency(model, [_listed(nul) if path == "-" else path for path in paths], device, form)
+        _latency(model, given, device, form)
         return
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, top, threshold)
-    given = [_listed(nul) if path == "-" else path for path in paths]
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer)
     elif output.exists() and not output.is_file():  # a pipe, a device

@@ -41,14 +41,13 @@ def find_pictures(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_sy
 
 def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[Found]:
     """As :func:`find_pictures`, with the path that each was found under. What is listed is not looked at before."""
-    given = [path if isinstance(path, Listed) else os.fspath(path) for path in paths]
-    names = [name for path in given if not isinstance(path, Listed) for name in _matching(path)]
-    for name in names:
+    given = [path if isinstance(path, Listed) else _matching(os.fspath(path)) for path in paths]
+    for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
         if not os.path.lexists(name):
             raise InputError(f"no such file or folder: {printable(name)}")
         if not os.path.isdir(name) and not os.path.isfile(name):
             raise InputError(f"neither a file nor a folder: {printable(name)}")
-    for name in chain.from_iterable(path if isinstance(path, Listed) else _matching(path) for path in given):
+    for name in chain.from_iterable(given):
         if os.path.isdir(name):
             yield from (Found(path, name) for path in _walk(name, follow_symlinks))
         else:
