@@ -1,0 +1,59 @@
+"""Probabilities of pictures in whatever runtimes an environment has; benchmarks/runtimes.py starts it there.
+
+    PYTHON run_in_runtime.py MODEL FOLDER
+
+FOLDER holds pictures.npy, uint8 (n, height, width, channels). Writes RUNTIME.npy for each runtime into it, float32
+(n, classes), and prints their versions as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import metadata, util
+from pathlib import Path
+
+import numpy as np
+
+BATCH = 100
+
+
+def batches(pictures: np.ndarray) -> Iterator[np.ndarray]:
+    """The pictures in order, some at a time."""
+    for start in range(0, len(pictures), BATCH):
+        yield np.ascontiguousarray(pictures[start : start + BATCH])
+
+
+def in_onnxruntime(model: str, pictures: np.ndarray) -> np.ndarray:
+    """As a plain session gives them."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["probabilities"], {"image": batch})[0] for batch in batches(pictures)])
+
+
+def in_openvino(model: str, pictures: np.ndarray) -> np.ndarray:
+    """In fp32 where the file is float."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    output = compiled.output("probabilities")
+    return np.concatenate([compiled({"image": batch})[output].copy() for batch in batches(pictures)])
+
+
+def main() -> None:
+    """Run the pictures through all runtimes that are installed."""
+    model, folder = sys.argv[1], Path(sys.argv[2])
+    pictures = np.load(folder / "pictures.npy")
+    versions = {}
+    for name, run in (("onnxruntime", in_onnxruntime), ("openvino", in_openvino)):
+        if util.find_spec(name):
+            np.save(folder / f"{name}.npy", run(model, pictures))
+            versions[name] = metadata.version(name)
+    print(json.dumps(versions))
+
+
+if __name__ == "__main__":
+    main()
