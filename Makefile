@@ -14,8 +14,9 @@ DEMO := demo
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
 
+# Files go to two processes: most of a test is one thread, waiting for one command.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

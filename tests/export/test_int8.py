@@ -26,6 +26,7 @@ def difference(lost: int, won: int, images: int) -> Difference:
 
 FASTER = [Latency(1, 2.0, 1.0, 2.0, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
 SLOWER = [Latency(1, 1.0, 1.1, 0.91, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
+HARDLY_FASTER = [Latency(1, 1.0, 0.96, 1.04, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
 
 
 def test_figures_equal_scikit_learn() -> None:
@@ -70,8 +71,9 @@ def test_no_drop_means_none() -> None:
     assert not decide(difference(1, 0, 100), FASTER, 0).ships
 
 
-def test_slower_does_not_ship() -> None:
-    verdict = decide(difference(0, 0, 5000), SLOWER)
+@pytest.mark.parametrize("latency", [SLOWER, HARDLY_FASTER])
+def test_what_is_not_faster_does_not_ship(latency: list[Latency]) -> None:
+    verdict = decide(difference(0, 0, 5000), latency)
     assert not verdict.ships
     assert "not faster" in verdict.reason
 

@@ -22,6 +22,8 @@ Examples:
 Then: cnn-infer FOLDER
 """
 
+MOST_STRAYS = 5
+
 
 @click.command("cnn-export", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", required=False, type=click.Path(path_type=str))
@@ -175,7 +177,12 @@ def _int8_lines(int8: Int8) -> list[str]:
         *table,
         f"  chosen       {int8.recipe}",
         *(f"  in float     {name}, as the search left it" for name in int8.floats),
-        *(f"  STILL FLOAT  {stray}" for stray in int8.strays),
+        *(f"  STILL FLOAT  {stray}" for stray in int8.strays[:MOST_STRAYS]),
+        *(
+            [f"  STILL FLOAT  {more:,} more nodes, in export.json"]
+            if (more := len(int8.strays) - MOST_STRAYS) > 0
+            else []
+        ),
         f"               {test.accuracy_int8:.2%} accuracy, {int8.bytes / 1024:,.0f} KiB",
         f"  test         drop {test.drop_points:+.2f} points (95% interval {low:+.2f} to {high:+.2f}), "
         f"McNemar p {test.mcnemar_p:.2f}",

@@ -28,7 +28,7 @@ from cnn_export.quantization import Recipe, normalised, quantize
 from cnn_export.ranges import METHODS, collect
 from cnn_export.runtime_graph import optimised, strays
 from cnn_export.targets import Target
-from cnn_export.verdict import Difference, Latency, Verdict, compare, decide, measure
+from cnn_export.verdict import MIN_SPEEDUP, Difference, Latency, Verdict, compare, decide, measure
 
 SECONDS = 120.0
 """How long a search looks for something better unless told otherwise."""
@@ -152,7 +152,7 @@ class Search:
                 planned += 1
                 floats = tuple(name for layer in layers[:count] for name in layer)
                 self._try(replace(nearest, floats=floats), candidates, models)
-                if candidates[-1].verdict.ships or candidates[-1].speedup <= 1:
+                if candidates[-1].verdict.ships or candidates[-1].speedup < MIN_SPEEDUP:
                     break
         winner = choose(candidates)
         return Found(candidates, winner, models[winner], planned, time.perf_counter() - start)
