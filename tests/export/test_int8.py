@@ -78,6 +78,22 @@ def test_what_is_not_faster_does_not_ship(latency: list[Latency]) -> None:
     assert "not faster" in verdict.reason
 
 
+def test_as_many_right_but_others_does_not_ship() -> None:
+    assert decide(difference(250, 250, 10_000), FASTER).ships
+    verdict = decide(difference(251, 250, 10_000), FASTER)
+    assert not verdict.good_enough
+    assert "501 of 10,000 validation pictures another class; 5% allowed" in verdict.reason
+
+
+def test_a_network_that_has_learned_nothing_shows_nothing() -> None:
+    same = np.tile(np.array((0.9, 0.1), np.float32), (200, 1))
+    labels = np.arange(200) % 2
+    verdict = decide(compare(same, same, labels), FASTER)
+    assert not verdict.good_enough
+    assert "all 200 validation pictures one class" in verdict.reason
+    assert decide(compare(same, same, np.zeros(200, np.int64)), FASTER).ships
+
+
 def test_calibration_takes_the_classes_in_turn() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     chosen = calibration_set(labels, seed=0, most=20)

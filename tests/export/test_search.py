@@ -30,7 +30,7 @@ def search_of(run: Run, graph: ModelProto | None = None, max_drop: float | None 
 
 
 def candidate(name: str, speed: float, divergence: float, *, lost: int = 0, ships: bool = True) -> Candidate:
-    zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost)
+    zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False)
     latency = [Latency(1, 1.0, 1 / speed, speed, 50), Latency(32, 2.0, 1 / speed, 2 * speed, 50)]
     verdict = Verdict(ships, ships or not lost, "", 0.1)
     return Candidate(name, (), (), 1, "", divergence, zeros, latency, verdict)

@@ -17,6 +17,10 @@ from sklearn.metrics import f1_score
 MAX_DROP = 0.1
 """Percentage points of validation accuracy that int8 may lose unless told otherwise."""
 
+MAX_FLIPS = 0.05
+"""Share of the validation pictures that int8 may give another class than fp32 does. Two networks can be right equally
+often and have little in common; what is right on some hundredths of the pictures only loses nothing by chance."""
+
 MIN_SPEEDUP = 1.05
 """What int8 must reach to be called faster: the best of many candidates measures some percent too fast by chance."""
 
@@ -42,6 +46,7 @@ class Difference:
             2005, Statistics in Medicine 24:729, with their added half counts).
         mcnemar_p: Exact two-sided p of McNemar's test (1947, Psychometrika 12:153).
         flips: Pictures whose class differs.
+        constant: fp32 gives all pictures the same class, though they are not of one.
     """
 
     images: int
@@ -55,6 +60,7 @@ class Difference:
     drop_interval: tuple[float, float]
     mcnemar_p: float
     flips: int
+    constant: bool
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
         drop_interval=_paired_interval(lost, won, count),
         mcnemar_p=float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
         flips=int((first != second).sum()),
+        constant=len(np.unique(first)) == 1 < len(np.unique(labels)),
     )
 
 
@@ -137,7 +144,8 @@ def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float
     """int8 ships when it costs at most ``max_drop`` percentage points of validation accuracy and is
     :data:`MIN_SPEEDUP` times as fast.
 
-    None allows :data:`MAX_DROP`, or one net picture, which on a small validation split is more.
+    None allows :data:`MAX_DROP`, or one net picture, which on a small validation split is more. Nor does it ship where
+    more than :data:`MAX_FLIPS` change their class, or where fp32 has learned too little to lose anything.
     """
     allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
     points = f"{abs(validation.drop_points):.2f} points"
@@ -155,6 +163,14 @@ def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float
     # lost pictures are counted, not divided: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
         return Verdict(False, False, f"{drop}; {limit}", allowed)
+    if validation.constant:
+        reason = (
+            f"fp32 gives all {validation.images:,} validation pictures one class, which shows nothing: train longer"
+        )
+        return Verdict(False, False, reason, allowed)
+    if validation.flips > max(1.0, MAX_FLIPS * validation.images):
+        reason = f"it gives {validation.flips:,} of {validation.images:,} validation pictures another class"
+        return Verdict(False, False, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
     if slower:
         return Verdict(False, True, f"int8 is not faster here: {speed}, and {MIN_SPEEDUP}x is the least", allowed)
     return Verdict(True, True, f"{drop} ({limit}) and runs {speed}", allowed)
