@@ -49,9 +49,10 @@ def decode(data: bytes, header: Header, divisor: int) -> NDArray[np.uint8] | Non
     grey = header.colour == "grey"
     width, height = -(-header.width // divisor), -(-header.height // divisor)
     try:
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", min_width=width, min_height=height)
+        found = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", min_width=width, min_height=height)
     except ValueError:
         return None
+    pixels: NDArray[np.uint8] = found
     return pixels[:, :, 0] if grey else pixels
 
 

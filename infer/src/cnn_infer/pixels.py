@@ -132,7 +132,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     try:
         with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            size = os.fstat(stream.fileno()).st_size  # a buffer is made of as many bytes as are asked for
+            data = stream.read(min(size or MAX_BYTES + 1, MAX_BYTES + 1))  # a pipe has no size
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
