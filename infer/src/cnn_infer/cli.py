@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from itertools import islice
@@ -133,6 +134,8 @@ def command(
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output: name it")
     classifier = Classifier(model, device=device, top=top, threshold=threshold, max_pixels=max_pixels)
+    gc.freeze()  # what has been loaded by now stays, and need not be looked through
+    gc.enable()
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
