@@ -120,6 +120,15 @@ def test_devices(models: Path) -> None:
     assert "CUDA" in open_model(models / "grey.onnx").chosen
 
 
+def test_two_builds_of_onnx_runtime_are_refused(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "onnxruntime-1.20.0.dist-info").mkdir()
+    open_model(models / "grey.onnx")
+    (tmp_path / "onnxruntime_gpu-1.20.0.dist-info").mkdir()
+    with pytest.raises(DeviceError, match="both installed and overwrite each other: pip uninstall -y"):
+        open_model(models / "grey.onnx")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
 def test_a_device_that_is_not_there_is_an_error_not_the_processor(models: Path) -> None:
     import onnxruntime

@@ -185,6 +185,13 @@ def test_damaged_details_are_not_said_on_standard_error(
     assert b"EXIF" not in done.stderr
 
 
-def test_importing_reads_no_model_library() -> None:
-    code = "import sys, cnn_infer.cli; print([m for m in ('onnxruntime', 'torch', 'onnx', 'rich') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+def test_one_jpeg_loads_only_what_it_needs(tmp_path: Path, models: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    command = [sys.executable, "-X", "importtime", "-m", "cnn_infer", "a.jpg", "--model", models / "rgb.onnx"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"onnxruntime", "cnn_infer.pixels", "simplejpeg", "PIL.Image"} <= loaded
+    slow = {"rich", "importlib.metadata", "email.message", "subprocess", "tempfile", "concurrent.futures", "hashlib"}
+    decoders = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
+    assert not loaded & (slow | {"torch", "onnx", "cnn_infer.golden", "cnn_infer.info"})
+    assert not decoders

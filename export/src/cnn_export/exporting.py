@@ -205,7 +205,7 @@ def _parity(run: Run, candidate: ModelProto, test: Split, reference: Outputs, to
 
 def _certificate(run: Run, test: Split, parity: Parity) -> dict[str, Any]:
     """What travels inside the model: parity in figures, where and with what it was measured."""
-    names = ("cnn-export", "torch", "onnx", "onnxruntime", "pillow", "numpy")
+    names = ("cnn-export", "torch", "onnx", "onnxruntime", "pillow", "simplejpeg", "numpy")
     return {
         "test_fingerprint": run.spec.details["data"]["fingerprints"]["test"],
         "images": len(test.labels),

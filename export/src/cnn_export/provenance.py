@@ -70,11 +70,19 @@ def read_test_split(run: Run, source: Source) -> Split:
         raise parity_failure(
             run,
             "the test pictures decode to other pixels than the network was tested on "
-            f"(filter {run.spec.filter}, Pillow {metadata.version('pillow')}; trained with Pillow "
-            f"{run.spec.details.get('versions', {}).get('pillow', 'unknown')})",
+            f"(filter {run.spec.filter}; {_decoders(run)})",
             {},
         )
     return split
+
+
+def _decoders(run: Run) -> str:
+    """The versions of what decodes, here and where the run was trained."""
+    trained = run.spec.details.get("versions", {})
+    names = {"pillow": "Pillow", "simplejpeg": "simplejpeg"}
+    return ", ".join(
+        f"{name} {metadata.version(key)}, trained with {trained.get(key, 'unknown')}" for key, name in names.items()
+    )
 
 
 def read_dataset(run: Run, source: Source) -> Dataset:

@@ -1,4 +1,4 @@
-"""Run models that cnn-export wrote: pictures in, classes out. Needs ONNX Runtime, NumPy and Pillow alone."""
+"""Run models that cnn-export wrote: pictures in, classes out. Needs ONNX Runtime, NumPy, Pillow and simplejpeg."""
 
 from __future__ import annotations
 

@@ -206,9 +206,16 @@ class Classifier:
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Name the best of one row of probabilities, shape (classes,); ties go to the lower index."""
-        order = np.argsort(-probabilities, kind="stable")[: self._top].tolist()
+        return self._to_predictions(probabilities[None])[0]
+
+    def _to_predictions(self, batch: NDArray[np.float32]) -> list[Prediction]:
+        orders = np.argsort(-batch, axis=1, kind="stable")[:, : self._top]
+        best = batch[np.arange(len(batch))[:, None], orders]
+        return [self._named_best(*row) for row in zip(orders.tolist(), best.tolist(), strict=True)]
+
+    def _named_best(self, order: list[int], values: list[float]) -> Prediction:
         classes = self.spec.classes
-        top = tuple((classes[index], float(probabilities[index])) for index in order)
+        top = tuple([(classes[index], value) for index, value in zip(order, values, strict=True)])
         label, probability = top[0]
         if probability < self._threshold:
             return Prediction(UNKNOWN, None, probability, top)
@@ -225,16 +232,17 @@ class Classifier:
                 decoded.append(error)
             spent.append(1e3 * (time.perf_counter() - start))
         good = [item for item in decoded if not isinstance(item, PictureError)]
-        rows: Iterator[np.ndarray] = iter(())
+        found: Iterator[Prediction] = iter(())
         share = 0.0
         if good:
             start = time.perf_counter()
-            rows = iter(self.probabilities(np.stack(good)))
+            probabilities = self.probabilities(np.stack(good))
             share = 1e3 * (time.perf_counter() - start) / len(good)
+            found = iter(self._to_predictions(probabilities))
         return [
             Answer(None, item, 0.0, decoding, _path(picture))
             if isinstance(item, PictureError)
-            else Answer(self.to_prediction(next(rows)), None, share, decoding + share, _path(picture))
+            else Answer(next(found), None, share, decoding + share, _path(picture))
             for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
         ]
 

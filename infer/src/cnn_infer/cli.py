@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from itertools import islice
@@ -10,14 +11,12 @@ from pathlib import Path
 import click
 
 from cnn_infer import console, machine
-from cnn_infer import info as info_of
 from cnn_infer.atomic import write_text
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
 from cnn_infer.files import find_pictures, printable
 from cnn_infer.folder_run import Settings, to_file, to_stream
-from cnn_infer.golden import verify
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
 from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
@@ -135,9 +134,13 @@ def command(
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output: name it")
     classifier = Classifier(model, device=device, top=top, threshold=threshold, max_pixels=max_pixels)
+    gc.freeze()  # what has been loaded by now stays, and need not be looked through
+    gc.enable()
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
+        from cnn_infer import info as info_of
+
         click.echo(info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier))
     if verifying:
         _verify(classifier)
@@ -195,6 +198,8 @@ def _listed(nul: bool) -> Listed:
 
 
 def _verify(classifier: Classifier) -> None:
+    from cnn_infer.golden import verify
+
     proof = classifier.spec.details.get("parity")
     exported = proof.get("instruction_set") if isinstance(proof, dict) else None
     here = machine.instruction_set()

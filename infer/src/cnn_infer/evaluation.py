@@ -199,6 +199,8 @@ class _Tally:
         self.unknown = np.zeros(len(classes), np.int64)
         self.folders: Counter[str] = Counter()
         self.images = self.errors = 0
+        self._folder: tuple[str, str | bool] | None = None
+        self._folder_truth: int | None = None
         self.model_ms = Latencies()
         self.total_ms = Latencies()
 
@@ -244,6 +246,12 @@ class _Tally:
             raise InputError(f"what was counted so far is damaged ({error}): begin anew without --resume") from error
 
     def _truth(self, found: Found) -> int | None:
+        folder = os.path.dirname(found.path), found.path == found.given or found.given
+        if folder != self._folder:  # pictures of a folder come one after the other
+            self._folder, self._folder_truth = folder, self._looked_up(found)
+        return self._folder_truth
+
+    def _looked_up(self, found: Found) -> int | None:
         # training calls a class by a name that every system can give a folder; this one may have another
         known = (self.index.get(name, self.index.get(folder_name(name))) for name in folders_of(found))
         return next((index for index in known if index is not None), None)

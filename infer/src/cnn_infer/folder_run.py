@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -117,5 +116,7 @@ def _evaluation(classifier: Classifier, settings: Settings, counted: object = No
 
 
 def _model_digest(classifier: Classifier) -> str:
+    import hashlib
+
     with open(classifier.model.name, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

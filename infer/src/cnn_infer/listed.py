@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -27,6 +26,8 @@ class Listed:
     """
 
     def __init__(self, stream: IO[bytes], separator: bytes = b"\n") -> None:
+        import tempfile  # no other way to name pictures needs it, and it takes long to load
+
         self._file = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - as long as the object
         self._separator = separator
         since = 0  # bytes since the last separator

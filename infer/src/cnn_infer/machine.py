@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def _cpuinfo() -> dict[str, str]:
 def cpu_name() -> str:
     """The processor as its maker names it, as far as the system tells."""
     if platform.system() == "Darwin":
+        import subprocess
+
         found = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
         )

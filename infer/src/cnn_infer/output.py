@@ -7,7 +7,6 @@ are what it says; what comes after them is cut off by the run that goes on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -37,6 +36,8 @@ class Start:
 
 def digest_of(paths: Iterable[str]) -> str:
     """SHA-256, hexadecimal, of the files' names, sizes and times of last change, in their order."""
+    import hashlib  # only files need it, and OpenSSL comes with it
+
     digest = hashlib.sha256()
     for path in paths:
         try:

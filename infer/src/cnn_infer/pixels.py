@@ -8,30 +8,26 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
+from cnn_infer import jpeg
 from cnn_infer.errors import EdgeCNNError, InputError, PictureError
+from cnn_infer.orientation import orientation_of, turned, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import ImageFile
 
     from cnn_infer.spec import Colour, Filter, Spec
 
     Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+    Decoded = Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
@@ -54,27 +50,18 @@ _FILTERS: dict[Filter, Image.Resampling] = {
 }
 
 # Decoders are picked by content from this list and called directly: Image.open would ask every plugin that
-# the process has registered, and its own pixel limit is a global of the embedding program.
-_DECODERS: tuple[tuple[bytes, Callable[..., ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (b"RIFF", WebPImagePlugin.WebPImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
-    (b"GIF8", GifImagePlugin.GifImageFile),
-    (b"II*\x00", TiffImagePlugin.TiffImageFile),
-    (b"MM\x00*", TiffImagePlugin.TiffImageFile),
+# the process has registered, and its own pixel limit is a global of the embedding program. Each is loaded when the
+# first such file comes.
+_DECODERS = (
+    (jpeg.MAGIC, "Jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "Png"),
+    (b"RIFF", "WebP"),
+    (b"BM", "Bmp"),
+    (b"GIF8", "Gif"),
+    (b"II*\x00", "Tiff"),
+    (b"MM\x00*", "Tiff"),
 )
 
-_EXIF_ORIENTATION = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -102,26 +89,21 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
     if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
         return picture
     with _reasons_named():
-        return fitted(decode(picture, spec, max_pixels=max_pixels), spec)
+        return fitted(_decoded(picture, spec, max_pixels), spec)
 
 
-def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
 
     Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
 
     Args and errors are those of :func:`to_pixels`.
+
+    Returns:
+        A PIL image of mode L or RGB, or the same as an array, uint8 (h, w) or (h, w, 3).
     """
-    if isinstance(picture, np.ndarray):
-        return _in_colour(_from_array(picture), spec.colour)
     with _reasons_named():
-        if isinstance(picture, Image.Image):
-            image = _limited(picture, max_pixels)
-        else:
-            image = _limited(_open(_bytes_of(picture)), max_pixels)
-            _shrink_while_decoding(image, spec)
-        image.load()
-        return _in_colour(_upright(image), spec.colour)
+        return _decoded(picture, spec, max_pixels)
 
 
 def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
@@ -131,8 +113,15 @@ def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MA
         PictureError: as :func:`to_pixels`, as far as the header tells.
     """
     with _reasons_named():
-        image = _limited(_open(_bytes_of(picture)), max_pixels)
-        return Header(*_turned(image.size, _orientation(image)), grey=image.mode in _GREY_MODES)
+        data = _bytes_of(picture)
+        found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
+        if found is not None:
+            size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
+        else:
+            image = _open(data)
+            size, orientation, grey = image.size, orientation_of(image), image.mode in _GREY_MODES
+        _check_size(size, max_pixels)
+        return Header(*turned(size, orientation), grey=grey)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -143,7 +132,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     try:
         with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            size = os.fstat(stream.fileno()).st_size  # a buffer is made of as many bytes as are asked for
+            data = stream.read(min(size or MAX_BYTES + 1, MAX_BYTES + 1))  # a pipe has no size
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
@@ -175,22 +165,59 @@ def _bytes_of(picture: str | os.PathLike[str] | bytes) -> bytes:
     return read_file(picture)
 
 
+def _decoded(picture: Picture, spec: Spec, max_pixels: int) -> Decoded:
+    if isinstance(picture, np.ndarray):
+        return _in_colour(_from_array(picture), spec.colour)
+    if isinstance(picture, Image.Image):
+        _check_size(picture.size, max_pixels)
+        picture.load()
+        return _in_colour(upright(picture, orientation_of(picture)), spec.colour)
+    data = _bytes_of(picture)
+    found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
+    return _from_file(data, spec, max_pixels) if found is None else found
+
+
+def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> Decoded | None:
+    header = jpeg.read_header(data)
+    if header is None:
+        return None
+    size = header.width, header.height
+    _check_size(size, max_pixels)
+    orientation = _orientation_of_jpeg(data)
+    pixels = jpeg.decode(data, header, _divisor(*turned(size, orientation), spec))
+    if pixels is None or (orientation == 1 and header.colour == spec.colour):
+        return pixels
+    return _in_colour(upright(Image.fromarray(pixels), orientation), spec.colour)
+
+
+def _from_file(data: bytes, spec: Spec, max_pixels: int) -> Image.Image:
+    image = _open(data)
+    _check_size(image.size, max_pixels)
+    orientation = orientation_of(image)
+    if image.format == "JPEG":
+        divisor = _divisor(*turned(image.size, orientation), spec)
+        image.draft(None, (image.width // divisor, image.height // divisor))
+    image.load()
+    return _in_colour(upright(image, orientation_of(image)), spec.colour)
+
+
 def _open(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise PictureError("the file is empty")
-    for magic, decoder in _DECODERS:
+    for magic, name in _DECODERS:
         if data.startswith(magic):
-            return decoder(io.BytesIO(data))
+            decoder = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+            image: ImageFile.ImageFile = decoder(io.BytesIO(data))
+            return image
     raise PictureError("not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)")
 
 
-def _limited(image: Image.Image, max_pixels: int) -> Image.Image:
-    width, height = image.size
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if not width or not height:
         raise PictureError("the picture has no pixels")
     if width * height > max_pixels:
         raise PictureError(f"{width} x {height} pixels exceed the limit of {max_pixels:,}")
-    return image
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
@@ -203,34 +230,17 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8 (Exif 2.32, tag 274). Pillow applies a TIFF's own while it loads."""
-    if "exif" not in image.info:
-        return 1
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds here
-        return 1  # a damaged EXIF block says nothing about the pixels
+def _orientation_of_jpeg(data: bytes) -> int:
+    return orientation_of(_open(data)) if b"Exif\0\0" in data else 1
 
 
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    return (size[1], size[0]) if 5 <= orientation <= 8 else size
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    transpose = _TRANSPOSE.get(_orientation(image))
-    return image if transpose is None else image.transpose(transpose)
-
-
-def _shrink_while_decoding(image: Image.Image, spec: Spec) -> None:
-    """Let a JPEG decode at 1/2, 1/4 or 1/8 where that is still twice the size it is resized to."""
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        orientation = _orientation(image)
-        width, height = _turned(image.size, orientation)
-        ratio = _ratio(width, height, spec)
-        # what rounding adds to a whole number must not ask for one pixel more
-        target = (math.ceil(2 * width / ratio[0] - 1e-6), math.ceil(2 * height / ratio[1] - 1e-6))
-        image.draft(None, _turned(target, orientation))
+def _divisor(width: int, height: int, spec: Spec) -> int:
+    """1, 2, 4 or 8: the most that leaves an upright JPEG twice the size that it is resized to."""
+    across, down = _ratio(width, height, spec)
+    # what rounding adds to a whole number must not ask for one pixel more
+    least = (math.ceil(2 * width / across - 1e-6), math.ceil(2 * height / down - 1e-6))
+    fitting = (by for by in jpeg.divisors(width, height) if width >= by * least[0] and height >= by * least[1])
+    return next(fitting, 1)
 
 
 def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
@@ -260,8 +270,11 @@ def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
     return across, down
 
 
-def fitted(image: Image.Image, spec: Spec) -> NDArray[np.uint8]:
+def fitted(decoded: Decoded, spec: Spec) -> NDArray[np.uint8]:
     """One antialiased resize to the model's size; what is outside of a crop is never computed."""
+    if isinstance(decoded, np.ndarray) and decoded.shape[:2] == spec.shape[:2]:
+        return decoded.reshape(spec.shape)
+    image = Image.fromarray(decoded) if isinstance(decoded, np.ndarray) else decoded
     width, height = image.size
     if (width, height) != (spec.width, spec.height):
         across, down = _ratio(width, height, spec)

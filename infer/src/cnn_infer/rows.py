@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 
@@ -13,6 +12,7 @@ from cnn_infer.evaluation import Row
 FIELDS = ("path", "label", "index", "probability", "top", "error")
 """The fields of a row, in this order, in every machine format."""
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every row
 _DIGITS = 6  # of a probability: what differs below that differs between machines
 
 
@@ -24,7 +24,7 @@ def formatter(name: str, classes: Sequence[str]) -> tuple[str, Callable[[Row], s
         classes: The model's classes; they set the width of the table's first column.
     """
     if name == "jsonl":
-        return "", lambda row: json.dumps(_fields(row), ensure_ascii=False) + "\n"
+        return "", lambda row: _as_json(_fields(row)) + "\n"
     if name == "csv":
         return _csv_line(FIELDS), lambda row: _csv_line(_flat(_fields(row)))
     width = min(32, max(len("unknown"), *(len(label) for label in classes)))
@@ -43,13 +43,22 @@ def _fields(row: Row) -> dict[str, object]:
 
 def _flat(fields: dict[str, object]) -> list[object]:
     """CSV has no lists: ``top`` becomes JSON; what is absent stays empty."""
-    return [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in fields.values()]
+    return [_as_json(value) if isinstance(value, list) else value for value in fields.values()]
+
+
+class _Said:
+    """A stream for ``csv.writer`` whose ``writerow`` gives the line back."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+_CSV = csv.writer(_Said(), lineterminator="\r\n")  # so that it quotes both, also within names
 
 
 def _csv_line(values: Sequence[object]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\r\n").writerow(values)  # so that it quotes both, also within names
-    return stream.getvalue()[:-2] + "\n"
+    line: str = _CSV.writerow(values)
+    return line[:-2] + "\n"
 
 
 def _table_line(row: Row, width: int) -> str:

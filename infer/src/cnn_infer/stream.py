@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,13 +24,20 @@ def in_order(
     is dropped then.
     """
     remaining = iter(items)
+    batch = list(itertools.islice(remaining, chunk))
+    if len(batch) < chunk:  # there is no other: threads, which take a while to load, would gain nothing
+        yield from function(batch)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
     waiting: deque[Future[list[Result]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="edgecnn")
     try:
-        while batch := list(itertools.islice(remaining, chunk)):
+        while batch:
             waiting.append(pool.submit(function, batch))
             while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
                 yield from waiting.popleft().result()
+            batch = list(itertools.islice(remaining, chunk))
         while waiting:
             yield from waiting.popleft().result()
     finally:

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -99,12 +100,14 @@ def _state(path: str) -> bytes:
 
 
 def _code() -> dict[str, Any]:
-    return {"format": _FORMAT, "pillow": PIL.__version__, "pixels": _decoder()}
+    return {"format": _FORMAT, "pillow": PIL.__version__, "simplejpeg": version("simplejpeg"), "pixels": _decoder()}
 
 
 def _decoder() -> str:
     """The code that turns pictures into pixels, hashed, so that no one has to remember to raise a version."""
-    return hashlib.sha256((importlib.resources.files("cnn_infer") / "pixels.py").read_bytes()).hexdigest()
+    package = importlib.resources.files("cnn_infer")
+    code = [(package / name).read_bytes() for name in ("pixels.py", "jpeg.py", "orientation.py")]
+    return hashlib.sha256(b"".join(code)).hexdigest()
 
 
 def collect(

@@ -39,7 +39,8 @@ def write_results(
     validation = metrics_of(logits["val"], dataset.val.labels, spec.classes)
     test = metrics_of(logits["test"], dataset.test.labels, spec.classes)
     summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
-    versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "torchvision", "pillow", "numpy")}
+    names = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
+    versions = {name: metadata.version(name) for name in names}
     details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
     save_weights(path, network)
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
