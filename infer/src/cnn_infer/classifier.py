@@ -14,7 +14,7 @@ import numpy as np
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.files import printable
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
-from cnn_infer.pixels import MAX_PIXELS, to_pixels
+from cnn_infer.pixels import MAX_BYTES, MAX_PIXELS, to_pixels
 from cnn_infer.stream import in_order
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Classifier:
         top: Classes in :attr:`Prediction.top`.
         threshold: Below this probability the label is ``unknown``.
         max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Picture files of more bytes are refused before they are read.
 
     Raises:
         ModelError: the file is missing, damaged, or not a model of ours.
@@ -85,6 +86,7 @@ class Classifier:
         top: int = 5,
         threshold: float = 0.0,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
@@ -98,6 +100,7 @@ class Classifier:
         self._top = min(top, len(self.spec.classes))
         self._threshold = threshold
         self._max_pixels = max_pixels
+        self._max_bytes = max_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +112,7 @@ class Classifier:
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture as the model takes it: uint8 (height, width, channels). Raises as :meth:`predict`."""
-        return to_pixels(picture, self.spec, max_pixels=self._max_pixels)
+        return to_pixels(picture, self.spec, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of a batch that is already of the model's size: for people with their own cameras.

@@ -20,7 +20,7 @@ from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.golden import verify
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
-from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
+from cnn_infer.pixels import EXTENSIONS, MAX_BYTES, MAX_PIXELS
 
 EXAMPLES = """\b
 Examples:
@@ -75,6 +75,9 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Larger pictures are refused."
 )
+@click.option(
+    "--max-bytes", type=click.IntRange(1), default=MAX_BYTES, show_default=True, help="Larger files are refused unread."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
 @click.option(
     "--labels",
@@ -117,6 +120,7 @@ def command(
     resume: bool,
     nul: bool,
     max_pixels: int,
+    max_bytes: int,
 ) -> None:
     """Classify pictures with a model that cnn-export wrote.
 
@@ -134,7 +138,9 @@ def command(
     _check_targets(output, report_file, model, paths)
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output: name it")
-    classifier = Classifier(model, device=device, top=top, threshold=threshold, max_pixels=max_pixels)
+    classifier = Classifier(
+        model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
+    )
     precision = classifier.spec.details.get("precision", "fp32")
     console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
     if info:
@@ -147,7 +153,8 @@ def command(
     if latency:
         _latency(model, given, device, form)
         return
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, top, threshold)
+    limits = (top, threshold, max_pixels, max_bytes)
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits)
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer)
     elif output.exists() and not output.is_file():  # a pipe, a device

@@ -20,6 +20,9 @@ from cnn_infer.listed import Listed
 from cnn_infer.output import GrowingFile, digest_of
 from cnn_infer.rows import formatter
 
+ROW_OPTIONS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
+"""The settings that rows depend on: a run goes on only with the same."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,6 +36,8 @@ class Settings:
         follow_symlinks: Walk into symbolic links to folders.
         top: Classes to name for each picture.
         threshold: Below this probability the answer is ``unknown``.
+        max_pixels: Larger pictures are refused.
+        max_bytes: Larger files are refused.
     """
 
     form: str
@@ -42,6 +47,8 @@ class Settings:
     follow_symlinks: bool
     top: int
     threshold: float
+    max_pixels: int
+    max_bytes: int
 
 
 def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, stream: IO[bytes]) -> Report:
@@ -81,7 +88,7 @@ def to_file(
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
         "the model": _model_digest(classifier),
-        "an option": json.dumps([settings.form, settings.labels, settings.top, settings.threshold]),
+        "an option": json.dumps([getattr(settings, name) for name in ROW_OPTIONS]),
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes)

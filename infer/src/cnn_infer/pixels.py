@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
 
-MAX_BYTES = 1 << 30
-"""Files with more bytes than this are refused before they are read."""
+MAX_BYTES = 400_000_000
+"""Files with more bytes than this are refused before they are read: :data:`MAX_PIXELS` of four bytes each fit."""
 
 PADDING = 128
 """Mid-grey: the value of what ``pad`` adds around a picture, in every channel."""
@@ -86,7 +86,9 @@ class Header(NamedTuple):
     grey: bool
 
 
-def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def to_pixels(
+    picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> NDArray[np.uint8]:
     """The picture as the model takes it: uint8, shape ``spec.shape`` (height, width, channels).
 
     Args:
@@ -94,6 +96,7 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
             (h, w, 3) RGB. Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
         spec: The model's size, colour mode, way of resizing and filter.
         max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Files of more bytes are refused before they are read.
 
     Raises:
         PictureError: the picture cannot be read, is damaged, too large, or of an unsupported kind.
@@ -102,10 +105,10 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
     if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
         return picture
     with _reasons_named():
-        return fitted(decode(picture, spec, max_pixels=max_pixels), spec)
+        return fitted(decode(picture, spec, max_pixels=max_pixels, max_bytes=max_bytes), spec)
 
 
-def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Image.Image:
     """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
 
     Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
@@ -118,39 +121,46 @@ def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Ima
         if isinstance(picture, Image.Image):
             image = _limited(picture, max_pixels)
         else:
-            image = _limited(_open(_bytes_of(picture)), max_pixels)
+            image = _limited(_open(_bytes_of(picture, max_bytes)), max_pixels)
             _shrink_while_decoding(image, spec)
         image.load()
         return _in_colour(_upright(image), spec.colour)
 
 
-def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size and colour of a file without decoding its pixels.
+def read_header(
+    picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Header:
+    """Size and colour of a file without decoding its pixels; the limits are those of :func:`to_pixels`.
 
     Raises:
         PictureError: as :func:`to_pixels`, as far as the header tells.
     """
     with _reasons_named():
-        image = _limited(_open(_bytes_of(picture)), max_pixels)
+        image = _limited(_open(_bytes_of(picture, max_bytes)), max_pixels)
         return Header(*_turned(image.size, _orientation(image)), grey=image.mode in _GREY_MODES)
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a picture file.
 
     Raises:
-        PictureError: it cannot be read, or has more than :data:`MAX_BYTES`.
+        PictureError: it cannot be read, or has more than ``max_bytes``.
     """
     try:
         with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            _check_size(os.fstat(stream.fileno()).st_size, max_bytes)
+            data = stream.read(max_bytes + 1)  # it may grow meanwhile, or be a pipe
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > MAX_BYTES:
-        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
+    _check_size(len(data), max_bytes)
     return data
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise PictureError(f"the file has more than {max_bytes:,} bytes")
 
 
 @contextmanager
@@ -167,12 +177,13 @@ def _reasons_named() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _bytes_of(picture: str | os.PathLike[str] | bytes) -> bytes:
+def _bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
     if isinstance(picture, bytes):
+        _check_size(len(picture), max_bytes)
         return picture
     if not isinstance(picture, (str, os.PathLike)):
         raise InputError(f"expected a path, bytes, a PIL image or a uint8 array, not {type(picture).__name__}")
-    return read_file(picture)
+    return read_file(picture, max_bytes=max_bytes)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
