@@ -18,7 +18,7 @@ from cnn_infer import machine
 from cnn_infer.classifier import Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
 from cnn_infer.files import Found, find_below, folder_name, folders_of, parent_name, printable
-from cnn_infer.latencies import Latencies
+from cnn_infer.histogram import Histogram
 from cnn_infer.listed import Listed
 from cnn_infer.metrics import summarise
 
@@ -199,8 +199,8 @@ class _Tally:
         self.unknown = np.zeros(len(classes), np.int64)
         self.folders: Counter[str] = Counter()
         self.images = self.errors = 0
-        self.model_ms = Latencies()
-        self.total_ms = Latencies()
+        self.model_ms = Histogram()
+        self.total_ms = Histogram()
 
     def add(self, found: Found | None, answer: Answer) -> None:
         self.images += 1
