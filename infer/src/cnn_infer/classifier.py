@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cnn_infer.pixels import Picture
     from cnn_infer.spec import Spec
 
+BATCH_SIZE = 32
+"""Pictures that go through the model at once, unless somebody says otherwise."""
+
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
 
@@ -155,16 +158,21 @@ class Classifier:
 
     @overload
     def predict_many(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["raise"] = "raise"
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = BATCH_SIZE,
+        workers: int = 1,
+        errors: Literal["raise"] = "raise",
     ) -> Iterator[Prediction]: ...
 
     @overload
     def predict_many(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["yield"]
+        self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1, errors: Literal["yield"]
     ) -> Iterator[Prediction | PictureError]: ...
 
     def predict_many(
-        self, pictures: Iterable[Any], *, batch_size: int = 32, workers: int = 1, errors: str = "raise"
+        self, pictures: Iterable[Any], *, batch_size: int = BATCH_SIZE, workers: int = 1, errors: str = "raise"
     ) -> Iterator[Any]:
         """Classify many pictures; answers come in the order of the pictures, as their batches are ready.
 
@@ -193,7 +201,7 @@ class Classifier:
                 raise _named(answer.error, answer.path) from answer.error.__cause__
 
     def answers(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1
+        self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1
     ) -> Generator[Answer, None, None]:
         """As :meth:`predict_many`, with errors and times.
 

@@ -6,13 +6,14 @@ import os
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from cnn_infer import console, machine
 from cnn_infer import info as info_of
 from cnn_infer.atomic import write_text
-from cnn_infer.classifier import Classifier
+from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
 from cnn_infer.files import find_pictures, printable
@@ -34,6 +35,13 @@ Examples:
 
 MOST_PRINTED_CLASSES = 20
 COUNT = click.IntRange(1, 1 << 20)
+
+
+class _Threads(click.IntRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 
 
@@ -46,11 +54,14 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--batch-size",
     type=COUNT,
-    default=32,
-    show_default=True,
-    help="Pictures to a run of the model.",
+    help=f"Pictures to a run of the model. Default: {BATCH_SIZE}, or what --threads auto chooses.",
 )
-@click.option("--threads", type=COUNT, help="Threads. Default: every processor this process may use.")
+@click.option(
+    "--threads",
+    type=_Threads(1, 1 << 20),
+    metavar="N|auto",
+    help="Threads; auto measures how many are fastest. Default: every processor this process may use.",
+)
 @click.option("--top", type=COUNT, default=5, show_default=True, help="Classes to name for each picture.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.0, help="Below this probability the answer is 'unknown'."
@@ -104,8 +115,8 @@ def command(
     paths: tuple[str, ...],
     model: str | None,
     device: str,
-    batch_size: int,
-    threads: int | None,
+    batch_size: int | None,
+    threads: int | Literal["auto"] | None,
     top: int,
     threshold: float,
     form: str,

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from cnn_infer import console
+from cnn_infer import console, machine, tuning
 from cnn_infer.atomic import write_text
-from cnn_infer.classifier import Classifier
+from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.files import find_pictures, printable
 from cnn_infer.interrupt import noticed
@@ -31,8 +31,8 @@ class Settings:
     Attributes:
         form: ``table``, ``jsonl`` or ``csv``.
         labels: Whether folders that are named as classes are the truth.
-        batch_size: Pictures to a run of the model.
-        threads: Threads; None for every processor.
+        batch_size: Pictures to a run of the model; None for the usual number, or what ``auto`` chooses.
+        threads: Threads; None for every processor, ``auto`` to measure how many.
         follow_symlinks: Walk into symbolic links to folders.
         top: Classes to name for each picture.
         threshold: Below this probability the answer is ``unknown``.
@@ -42,8 +42,8 @@ class Settings:
 
     form: str
     labels: bool
-    batch_size: int
-    threads: int | None
+    batch_size: int | None
+    threads: int | Literal["auto"] | None
     follow_symlinks: bool
     top: int
     threshold: float
@@ -57,7 +57,7 @@ def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: S
     Raises:
         InputError: a path does not exist, or there is no picture at all.
     """
-    evaluation = _evaluation(classifier, settings)
+    evaluation = _evaluation(classifier, paths, settings)
     header, text = formatter(settings.form, classifier.spec.classes)
     # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
     bar = nullcontext(lambda _: None) if stream.isatty() else console.progress("classifying")
@@ -93,7 +93,7 @@ def to_file(
     }
     header, text = formatter(settings.form, classifier.spec.classes)
     with noticed() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
-        evaluation = _evaluation(classifier, settings, counted=file.start.counted)
+        evaluation = _evaluation(classifier, paths, settings, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
             for row in rows:
@@ -112,13 +112,24 @@ def to_file(
     return report
 
 
-def _evaluation(classifier: Classifier, settings: Settings, counted: object = None) -> Evaluation:
+def _evaluation(
+    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, counted: object = None
+) -> Evaluation:
+    threads, batch_size, tuned = settings.threads, settings.batch_size, None
+    if threads == "auto":
+        pictures = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
+        plan = tuning.plan(classifier, pictures, batch_size=batch_size)
+        threads, batch_size, tuned = plan.threads, plan.batch_size, plan.why
+        console.say(
+            f"threads: {threads} on {machine.usable_cpus()} processors, one session, batches of {batch_size} ({tuned})"
+        )
     return Evaluation(
         classifier,
         labels=settings.labels,
-        batch_size=settings.batch_size,
-        threads=settings.threads,
+        batch_size=batch_size or BATCH_SIZE,
+        threads=threads,
         follow_symlinks=settings.follow_symlinks,
+        tuned=tuned,
         counted=counted,
     )
 
