@@ -134,6 +134,17 @@ def test_a_model_that_fails_while_it_runs_says_so_in_one_line(models: Path) -> N
     assert "\n" not in str(found.value)
 
 
+def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path: Path, models: Path) -> None:
+    """Its telemetry would leave an identifier and a queue of reports in these folders."""
+    for name in ("home", "temporary"):
+        (tmp_path / name).mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    code = f"from cnn_infer import Classifier; Classifier({str(models / 'rgb.onnx')!r})"
+    subprocess.run([sys.executable, "-B", "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "home", tmp_path / "temporary"]
+
+
 def test_devices(models: Path) -> None:
     with pytest.raises(InputError, match="unknown device 'gpu': one of auto, cpu, cuda"):
         open_model(models / "grey.onnx", device="gpu")
