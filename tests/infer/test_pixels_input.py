@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -144,13 +145,17 @@ def test_the_ceiling_is_inclusive_and_can_be_moved() -> None:
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(
     tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
-    huge = tmp_path / "huge.jpg"  # a terabyte that takes no room: reading it would end the process
+    huge = tmp_path / "huge.jpg"  # a terabyte that takes no room
     with huge.open("wb") as stream:
         stream.write(jpeg())
         stream.truncate(1 << 40)
+    tracemalloc.start()
     for read in (read_header, lambda path: to_pixels(path, spec())):
         with pytest.raises(PictureError, match="the file has more than 400,000,000 bytes"):
             read(huge)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
     (tmp_path / "small.jpg").write_bytes(jpeg())
     done = cli("small.jpg", "huge.jpg", "small.jpg", "--model", models / "rgb.onnx", "--format", "csv")
     assert done.stdout.count(b"small.jpg,grey") == 2
