@@ -1,13 +1,15 @@
 """Feeds damaged pictures, specifications and models to cnn_infer until something breaks that must not.
 
-    python benchmarks/fuzz.py pictures --inputs 1000000
+    python benchmarks/fuzz.py pictures --inputs 1000000 --output fuzz_pictures.json
     python benchmarks/fuzz.py specs --inputs 1000000
-    python benchmarks/fuzz.py models --inputs 2000
+    python benchmarks/fuzz.py models --inputs 100000
+    python benchmarks/fuzz.py pictures --replay tests/infer/corpus/pictures
 
 Inputs are seeds with bytes flipped, cut, repeated, swapped between seeds, or replaced by numbers that matter (a
 mutation loop, as in the havoc stage of AFL: Zalewski, 2013). They are tried in processes of their own, which write down
-what they try: an input that ends the process, takes more than five seconds, or raises anything outside of cnn_infer's
-own errors is kept in ``--keep``. Exit code 1 if there is one.
+what they try: an input that ends the process, takes five seconds of the processor, or raises anything outside of
+cnn_infer's own errors is kept in ``--keep``. Exit code 1 if there is one. ``--replay`` tries the files of a folder
+instead: the test suite does so with those of tests/infer/corpus, which once broke something or fail in their own way.
 """
 
 from __future__ import annotations
@@ -18,20 +20,31 @@ import hashlib
 import io
 import json
 import random
+import shlex
+import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
-from cnn_infer import Classifier, EdgeCNNError
+from cnn_infer import Classifier, EdgeCNNError, machine
 from cnn_infer.pixels import to_pixels
 from cnn_infer.spec import Spec
 from PIL import Image
 
 SECONDS = 5.0
+"""Of the processor, after which the kernel ends the process: a busy machine makes nothing slow."""
+
+STUCK_SECONDS = 120.0
+"""By the clock, after which a process that only waits is ended."""
+
+STARTING_SECONDS = 60.0
+
 LONGEST = 1 << 16
 MODELS = Path(__file__).parent.parent / "tests" / "infer" / "models"
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -131,20 +144,39 @@ def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:
     return bytes(data[:LONGEST])
 
 
-def work(kind: str, first: int, count: int, folder: str, at: Synchronized[int], since: Synchronized[float]) -> None:
+def inputs_of(kind: str, replay: Path | None) -> Callable[[int], bytes]:
+    """From the number of an input to its bytes."""
+    if replay is not None:
+        files = sorted(replay.iterdir())
+        return lambda number: files[number].read_bytes()
+    seeds = KINDS[kind][0]()
+    return lambda number: mutated(random.Random(number), seeds)
+
+
+def work(
+    kind: str,
+    replay: Path | None,
+    first: int,
+    count: int,
+    folder: Path,
+    at: Synchronized[int],
+    since: Synchronized[float],
+) -> None:
     """Try inputs ``first`` to ``first + count``; keep those that raise what they must not."""
     faulthandler.enable()
-    make, attempt = KINDS[kind]
-    seeds = make()
+    warnings.simplefilter("ignore")
+    attempt = KINDS[kind][1]
+    made = inputs_of(kind, replay)
     for number in range(first, first + count):
         at.value, since.value = number, time.monotonic()
-        data = mutated(random.Random(number), seeds)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        data = made(number)
         try:
             attempt(data)
         except EdgeCNNError:
             pass
         except Exception as error:  # noqa: BLE001 - that is what is looked for
-            keep(Path(folder), data, f"{type(error).__name__}: {error}")
+            keep(folder, data, f"{type(error).__name__}: {error}")
     at.value = first + count
 
 
@@ -156,7 +188,7 @@ def keep(folder: Path, data: bytes, why: str) -> None:
     print(f"{folder / name}: {why}", flush=True)
 
 
-def fuzz(kind: str, inputs: int, start: int, folder: Path) -> int:
+def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) -> int:
     """Try so many inputs, in processes that are replaced when one dies or hangs; how many must not be."""
     context = get_context("spawn")
     at, since = context.Value("q", start), context.Value("d", time.monotonic())
@@ -164,13 +196,14 @@ def fuzz(kind: str, inputs: int, start: int, folder: Path) -> int:
     began = time.monotonic()
     while at.value < end:
         since.value = time.monotonic()
-        arguments = (kind, at.value, end - at.value, str(folder), at, since)
+        first = at.value
+        arguments = (kind, replay, first, end - first, folder, at, since)
         process = context.Process(target=work, args=arguments)
         process.start()
         said = time.monotonic()
         while process.is_alive():
             process.join(0.2)
-            if time.monotonic() - since.value > SECONDS + 10 * (at.value == arguments[1]):
+            if time.monotonic() - since.value > STUCK_SECONDS + STARTING_SECONDS * (at.value == first):
                 process.kill()
                 process.join()
             if time.monotonic() - said > 30:
@@ -178,7 +211,7 @@ def fuzz(kind: str, inputs: int, start: int, folder: Path) -> int:
                 rate = (at.value - start) / (said - began)
                 print(f"{at.value - start:,} of {inputs:,}, {rate:,.0f} a second", file=sys.stderr, flush=True)
         if process.exitcode:
-            data = mutated(random.Random(at.value), KINDS[kind][0]())
+            data = inputs_of(kind, replay)(at.value)
             keep(folder, data, f"input {at.value} ended the process with {process.exitcode}")
             at.value += 1
     return len(list(folder.glob("*")))
@@ -191,11 +224,27 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--start", type=int, default=0, help="number of the first input: each number is another one")
     parser.add_argument("--keep", type=Path, default=Path("crashes"))
+    parser.add_argument("--replay", type=Path, metavar="FOLDER", help="try its files instead")
+    parser.add_argument("--output", type=Path, help="write the result there as JSON")
     options = parser.parse_args()
+    inputs, start = options.inputs, options.start
+    if options.replay is not None:
+        inputs, start = len(list(options.replay.iterdir())), 0
     began = time.monotonic()
-    found = fuzz(options.kind, options.inputs, options.start, options.keep)
+    found = fuzz(options.kind, options.replay, inputs, start, options.keep)
     seconds = time.monotonic() - began
-    print(f"{options.inputs:,} {options.kind} in {seconds:,.0f} s: {found} that must not be")
+    print(f"{inputs:,} {options.kind} in {seconds:,.0f} s: {found} that must not be")
+    if options.output is not None:
+        document = {
+            "command": shlex.join(["python", "benchmarks/fuzz.py", *sys.argv[1:]]),
+            "machine": machine.description(),
+            "versions": {name: metadata.version(name) for name in ("cnn-infer", "pillow", "numpy", "onnxruntime")},
+            "inputs": inputs,
+            "first": start,
+            "seconds": seconds,
+            "findings": found,
+        }
+        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     sys.exit(1 if found else 0)
 
 

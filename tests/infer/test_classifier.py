@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -149,6 +151,33 @@ def test_an_endless_iterable_is_read_only_a_few_batches_ahead(rgb: Classifier, w
     assert read <= 10 + 4 * (2 * workers + 2)
     stream.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnn-infer")]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_behind_a_slow_picture_only_a_few_batches_wait(rgb: Classifier, tmp_path: Path, workers: int) -> None:
+    os.mkfifo(tmp_path / "slow.png")  # as slow as one likes
+    read = 0
+
+    def pictures() -> Iterator[object]:
+        nonlocal read
+        for picture in itertools.chain([tmp_path / "slow.png"], itertools.repeat(solid("red"), 10_000)):
+            read += 1
+            yield picture
+
+    found: list[Prediction] = []
+    stream = rgb.predict_many(pictures(), batch_size=4, workers=workers)  # type: ignore[arg-type]
+    reader = threading.Thread(target=lambda: found.extend(stream))
+    reader.start()
+    with (tmp_path / "slow.png").open("wb") as writer:  # opens when a worker has opened it
+        before = -1
+        while read != before:
+            before = read
+            time.sleep(0.3)
+        assert 4 < read <= 4 * (2 * workers + 1)
+        assert not found
+        Image.new("RGB", (8, 8), NAMES["blue"]).save(writer, "PNG")
+    reader.join(30)
+    assert [item.label for item in found] == ["blue"] + ["red"] * 10_000
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -6,6 +6,7 @@ benchmarks/fuzz.py tries as many as one likes.
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import subprocess
 import sys
@@ -38,6 +39,17 @@ def test_damaged_inputs_end_in_an_error_of_ours(tmp_path: Path, kind: str, input
     assert ": 0 that must not be" in done.stdout
 
 
+@pytest.mark.parametrize("kind", ["pictures", "specs", "models"])
+def test_what_once_broke_something_is_tried_again(tmp_path: Path, kind: str) -> None:
+    corpus = Path(__file__).parent / "corpus" / kind
+    command = [sys.executable, str(SCRIPT), kind, "--replay", str(corpus), "--output", "found.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["findings"] == 0
+    assert found["inputs"] == len(list(corpus.iterdir())) > 2
+
+
 @pytest.mark.parametrize("kind", ["pictures", "specs"])
 def test_most_inputs_are_others_and_some_still_pass(harness: ModuleType, kind: str) -> None:
     """Inputs that are all refused at the first byte would try nothing."""
@@ -65,16 +77,24 @@ def test_a_planted_exception_is_kept(
     harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(harness.KINDS, "specs", (harness.spec_seeds, raises))
-    harness.work("specs", 0, 50, str(tmp_path / "kept"), Value("q", 0), Value("d", 0.0))
+    harness.work("specs", None, 0, 50, tmp_path / "kept", Value("q", 0), Value("d", 0.0))
     assert list((tmp_path / "kept").iterdir())
     assert "IndexError: planted" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("planted", ["ends_the_process", "hangs"])
+@pytest.mark.parametrize("planted", ["ends_the_process", "is_slow", "hangs"])
 def test_a_planted_crash_or_hang_is_kept_and_the_rest_is_tried(tmp_path: Path, planted: str) -> None:
     """The worker processes load the script anew, so the fault is planted in a copy of it."""
-    body = {"ends_the_process": "import os; os._exit(11)", "hangs": "import time; time.sleep(60)"}[planted]
-    text = SCRIPT.read_text().replace("SECONDS = 5.0", "SECONDS = 0.5")
+    body = {
+        "ends_the_process": "import os; os._exit(11)",
+        "is_slow": "while True: pass",
+        "hangs": "import time; time.sleep(60)",
+    }[planted]
+    text = (
+        SCRIPT.read_text()
+        .replace("\nSECONDS = 5.0", "\nSECONDS = 0.5")
+        .replace("STUCK_SECONDS = 120.0", "STUCK_SECONDS = 1.0")
+    )
     text = text.replace("Path(__file__).parent.parent", f"Path({str(SCRIPT.parent.parent)!r})")
     text = text.replace(
         '    """From text to a specification and back."""', f"    if len(data) % 400 == 0:\n        {body}"

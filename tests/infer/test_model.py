@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from cnn_infer import Classifier, DeviceError, InferError, InputError, ModelError, newest_export, open_model
 
 Edit = Callable[[str, str, str], bytes]
+Refused = Callable[..., str]
 
 
 def refusal(source: Any, **options: Any) -> str:
@@ -59,6 +63,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "absent.onnx")
     assert "Is a directory" in refusal(tmp_path)
     assert "null byte" in refusal("a\0b.onnx")
+
+
+def test_metadata_that_is_not_utf_8_is_refused_in_one_line(
+    with_metadata: Edit, tmp_path: Path, refused: Refused
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "author", "\udcff"))
+    assert "not an ONNX model, or damaged: model.onnx" in refused("--info", "--model", "model.onnx")
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.onnx").open("wb") as stream:
+        stream.truncate(3 << 30)  # takes no room
+    tracemalloc.start()
+    assert "the model is larger than 2 GiB" in refusal(tmp_path / "huge.onnx")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_model_of_others_is_refused(models: Path) -> None:
@@ -111,6 +132,17 @@ def test_a_model_that_fails_while_it_runs_says_so_in_one_line(models: Path) -> N
     with pytest.raises(InferError, match="Reshape") as found:
         list(classifier.predict_many(pictures))
     assert "\n" not in str(found.value)
+
+
+def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path: Path, models: Path) -> None:
+    """Its telemetry would leave an identifier and a queue of reports in these folders."""
+    for name in ("home", "temporary"):
+        (tmp_path / name).mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    code = f"from cnn_infer import Classifier; Classifier({str(models / 'rgb.onnx')!r})"
+    subprocess.run([sys.executable, "-B", "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "home", tmp_path / "temporary"]
 
 
 def test_devices(models: Path) -> None:

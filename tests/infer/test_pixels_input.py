@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cnn_infer import InputError, PictureError, Spec, read_header, to_pixels
+from cnn_infer import Classifier, InputError, PictureError, Spec, read_header, to_pixels
 from PIL import Image
 
 RNG = np.random.default_rng(1)
@@ -137,6 +140,49 @@ def test_the_ceiling_is_inclusive_and_can_be_moved() -> None:
         to_pixels(source, spec(), max_pixels=2400)
         with pytest.raises(PictureError, match="60 x 40 pixels exceed the limit of 2,399"):
             to_pixels(source, spec(), max_pixels=2399)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(
+    tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    huge = tmp_path / "huge.jpg"  # a terabyte that takes no room
+    with huge.open("wb") as stream:
+        stream.write(jpeg())
+        stream.truncate(1 << 40)
+    tracemalloc.start()
+    for read in (read_header, lambda path: to_pixels(path, spec())):
+        with pytest.raises(PictureError, match="the file has more than 400,000,000 bytes"):
+            read(huge)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    (tmp_path / "small.jpg").write_bytes(jpeg())
+    done = cli("small.jpg", "huge.jpg", "small.jpg", "--model", models / "rgb.onnx", "--format", "csv")
+    assert done.stdout.count(b"small.jpg,grey") == 2
+    assert b'huge.jpg,,,,,"the file has more than 400,000,000 bytes"' in done.stdout
+
+
+def test_the_limit_on_bytes_is_inclusive_and_can_be_moved(
+    tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    data, path = jpeg(), tmp_path / "a.jpg"
+    path.write_bytes(data)
+    for source in (data, path):
+        for limit, good in ((len(data), True), (len(data) - 1, False)):
+            classifier = Classifier(models / "rgb.onnx", max_bytes=limit)
+            with nullcontext() if good else pytest.raises(PictureError, match=f"more than {limit:,} bytes"):
+                classifier.predict(source)
+    done = cli("a.jpg", "--model", models / "rgb.onnx", "--max-bytes", str(len(data) - 1), code=1)
+    assert f"the file has more than {len(data) - 1:,} bytes" in done.stdout.decode()
+    cli("a.jpg", "--model", models / "rgb.onnx", "--max-bytes", str(len(data)))
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_to_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")  # its size is 0 before it is read
+    feeder = subprocess.Popen(["sh", "-c", "exec cat /dev/zero > pipe.jpg"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    with pytest.raises(PictureError, match="more than 1,000,000 bytes"):
+        to_pixels(tmp_path / "pipe.jpg", spec(), max_bytes=1_000_000)
+    assert feeder.wait(10) != 0  # nobody read on
 
 
 def test_a_picture_without_pixels_is_refused() -> None:

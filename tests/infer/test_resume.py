@@ -123,7 +123,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, pictures: Path, models: Path, 
     assert (tmp_path / "rows.csv").read_bytes() == wanted
 
 
-@pytest.mark.parametrize("change", ["model", "option", "file", "new", "gone", "shorter", "manifest"])
+@pytest.mark.parametrize("change", ["model", "option", "limit", "file", "new", "gone", "shorter", "manifest"])
 def test_what_has_changed_is_refused(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], change: str,
     with_metadata: Callable[[str, str, str], bytes],
@@ -140,6 +140,8 @@ def test_what_has_changed_is_refused(
         said = "the model changed"
     elif change == "option":
         more, said = ("--resume", "--top", "1"), "an option changed"
+    elif change == "limit":
+        more, said = ("--resume", "--max-bytes", "1000"), "an option changed"
     elif change == "file":
         os.utime(pictures / "red" / "0001.png", (1, 1))
     elif change == "new":

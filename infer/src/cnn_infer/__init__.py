@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+
+# ONNX Runtime 1.32 reports to its maker unless told otherwise, and keeps an identifier of the machine for that. It must
+# be told before it is loaded; whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
 if TYPE_CHECKING:

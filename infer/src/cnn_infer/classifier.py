@@ -14,7 +14,7 @@ import numpy as np
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.files import printable
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
-from cnn_infer.pixels import MAX_PIXELS, to_pixels
+from cnn_infer.pixels import MAX_BYTES, MAX_PIXELS, to_pixels
 from cnn_infer.stream import in_order
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from cnn_infer.pixels import Picture
     from cnn_infer.spec import Spec
+
+BATCH_SIZE = 32
+"""Pictures that go through the model at once, unless somebody says otherwise."""
 
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
@@ -70,6 +73,7 @@ class Classifier:
         top: Classes in :attr:`Prediction.top`.
         threshold: Below this probability the label is ``unknown``.
         max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Picture files of more bytes are refused before they are read.
 
     Raises:
         ModelError: the file is missing, damaged, or not a model of ours.
@@ -85,6 +89,7 @@ class Classifier:
         top: int = 5,
         threshold: float = 0.0,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
@@ -98,6 +103,7 @@ class Classifier:
         self._top = min(top, len(self.spec.classes))
         self._threshold = threshold
         self._max_pixels = max_pixels
+        self._max_bytes = max_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +115,7 @@ class Classifier:
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture as the model takes it: uint8 (height, width, channels). Raises as :meth:`predict`."""
-        return to_pixels(picture, self.spec, max_pixels=self._max_pixels)
+        return to_pixels(picture, self.spec, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of a batch that is already of the model's size: for people with their own cameras.
@@ -152,16 +158,21 @@ class Classifier:
 
     @overload
     def predict_many(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["raise"] = "raise"
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = BATCH_SIZE,
+        workers: int = 1,
+        errors: Literal["raise"] = "raise",
     ) -> Iterator[Prediction]: ...
 
     @overload
     def predict_many(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1, errors: Literal["yield"]
+        self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1, errors: Literal["yield"]
     ) -> Iterator[Prediction | PictureError]: ...
 
     def predict_many(
-        self, pictures: Iterable[Any], *, batch_size: int = 32, workers: int = 1, errors: str = "raise"
+        self, pictures: Iterable[Any], *, batch_size: int = BATCH_SIZE, workers: int = 1, errors: str = "raise"
     ) -> Iterator[Any]:
         """Classify many pictures; answers come in the order of the pictures, as their batches are ready.
 
@@ -190,7 +201,7 @@ class Classifier:
                 raise _named(answer.error, answer.path) from answer.error.__cause__
 
     def answers(
-        self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 1
+        self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1
     ) -> Generator[Answer, None, None]:
         """As :meth:`predict_many`, with errors and times.
 

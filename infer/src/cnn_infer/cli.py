@@ -7,19 +7,20 @@ import os
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from cnn_infer import console, machine
 from cnn_infer.atomic import write_text
-from cnn_infer.classifier import Classifier
+from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
 from cnn_infer.files import find_pictures, printable
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
-from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
+from cnn_infer.pixels import EXTENSIONS, MAX_BYTES, MAX_PIXELS
 
 EXAMPLES = """\b
 Examples:
@@ -33,6 +34,13 @@ Examples:
 
 MOST_PRINTED_CLASSES = 20
 COUNT = click.IntRange(1, 1 << 20)
+
+
+class _Threads(click.IntRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 
 
@@ -45,11 +53,14 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--batch-size",
     type=COUNT,
-    default=32,
-    show_default=True,
-    help="Pictures to a run of the model.",
+    help=f"Pictures to a run of the model. Default: {BATCH_SIZE}, or what --threads auto chooses.",
 )
-@click.option("--threads", type=COUNT, help="Threads. Default: every processor this process may use.")
+@click.option(
+    "--threads",
+    type=_Threads(1, 1 << 20),
+    metavar="N|auto",
+    help="Threads; auto measures how many are fastest. Default: every processor this process may use.",
+)
 @click.option("--top", type=COUNT, default=5, show_default=True, help="Classes to name for each picture.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.0, help="Below this probability the answer is 'unknown'."
@@ -73,6 +84,9 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option("-0", "nul", is_flag=True, help="With -: paths on standard input end with NUL, not with a line.")
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Larger pictures are refused."
+)
+@click.option(
+    "--max-bytes", type=click.IntRange(1), default=MAX_BYTES, show_default=True, help="Larger files are refused unread."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
 @click.option(
@@ -100,8 +114,8 @@ def command(
     paths: tuple[str, ...],
     model: str | None,
     device: str,
-    batch_size: int,
-    threads: int | None,
+    batch_size: int | None,
+    threads: int | Literal["auto"] | None,
     top: int,
     threshold: float,
     form: str,
@@ -116,6 +130,7 @@ def command(
     resume: bool,
     nul: bool,
     max_pixels: int,
+    max_bytes: int,
 ) -> None:
     """Classify pictures with a model that cnn-export wrote.
 
@@ -133,7 +148,9 @@ def command(
     _check_targets(output, report_file, model, paths)
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output: name it")
-    classifier = Classifier(model, device=device, top=top, threshold=threshold, max_pixels=max_pixels)
+    classifier = Classifier(
+        model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
+    )
     gc.freeze()  # what has been loaded by now stays, and need not be looked through
     gc.enable()
     precision = classifier.spec.details.get("precision", "fp32")
@@ -150,7 +167,8 @@ def command(
     if latency:
         _latency(model, given, device, form)
         return
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, top, threshold)
+    limits = (top, threshold, max_pixels, max_bytes)
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits)
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer)
     elif output.exists() and not output.is_file():  # a pipe, a device

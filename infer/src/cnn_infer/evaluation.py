@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_infer import machine
-from cnn_infer.classifier import Answer, Classifier, Prediction
+from cnn_infer.classifier import BATCH_SIZE, Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
 from cnn_infer.files import Found, find_below, folder_name, folders_of, parent_name, printable
-from cnn_infer.latencies import Latencies
+from cnn_infer.histogram import Histogram
 from cnn_infer.listed import Listed
 from cnn_infer.metrics import summarise
 
@@ -54,6 +54,7 @@ class Report:
         provider: ONNX Runtime's execution provider.
         threads: Threads that worked at the same time.
         batch_size: Pictures to a run of the model.
+        tuned: What was measured to choose these two, in words; None where nothing was.
         model: The model's file.
         precision: ``fp32`` or ``int8``.
         machine: The processor and system this was measured on.
@@ -75,6 +76,7 @@ class Report:
     provider: str
     threads: int
     batch_size: int
+    tuned: str | None
     model: str
     precision: str
     machine: str
@@ -89,7 +91,7 @@ def evaluate(
     paths: Iterable[str | os.PathLike[str] | Listed],
     *,
     labels: bool = True,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     threads: int | None = None,
     follow_symlinks: bool = False,
     on_row: Callable[[Row], None] | None = None,
@@ -122,6 +124,7 @@ class Evaluation:
 
     Args:
         classifier: As for :func:`evaluate`, as are the others.
+        tuned: For the report: what was measured to choose ``batch_size`` and ``threads``.
         counted: What :meth:`counted` gave of a run that this one goes on with; None for a run from the start.
     """
 
@@ -130,9 +133,10 @@ class Evaluation:
         classifier: Classifier,
         *,
         labels: bool = True,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         threads: int | None = None,
         follow_symlinks: bool = False,
+        tuned: str | None = None,
         counted: Any = None,
     ) -> None:
         self._classifier = classifier
@@ -140,6 +144,7 @@ class Evaluation:
         self._batch_size = batch_size
         self._threads = machine.usable_cpus() if threads is None else threads
         self._follow_symlinks = follow_symlinks
+        self._tuned = tuned
         self._tally = _Tally(classifier.spec.classes)
         if counted is not None:
             self._tally.restore(counted)
@@ -183,6 +188,7 @@ class Evaluation:
             provider=self._classifier.provider,
             threads=self._threads,
             batch_size=self._batch_size,
+            tuned=self._tuned,
             model=self._classifier.model.name,
             precision=str(details.get("precision", "fp32")),
             machine=machine.description(),
@@ -201,8 +207,8 @@ class _Tally:
         self.images = self.errors = 0
         self._folder: tuple[str, str | bool] | None = None
         self._folder_truth: int | None = None
-        self.model_ms = Latencies()
-        self.total_ms = Latencies()
+        self.model_ms = Histogram()
+        self.total_ms = Histogram()
 
     def add(self, found: Found | None, answer: Answer) -> None:
         self.images += 1

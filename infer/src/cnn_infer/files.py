@@ -12,6 +12,9 @@ from typing import NamedTuple
 from cnn_infer.errors import InputError
 from cnn_infer.listed import Listed
 from cnn_infer.pixels import EXTENSIONS
+from cnn_infer.sorting import in_sorted_order
+
+_FOLDER = b"\0"  # in no name, and before all that is in names, so that it does not change their order
 
 _FORBIDDEN = set('<>:"/\\|?*')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -71,28 +74,41 @@ def _is_picture(name: str) -> bool:
 
 def _walk(folder: str, follow: bool) -> Iterator[str]:
     try:
-        open_folders = [(_identity(folder), _entries(folder))]  # from the top down to where the walk is
+        open_folders = [(folder, _identity(folder), _entries(folder, follow))]  # from the top down to where the walk is
     except OSError as error:
         raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
     while open_folders:
-        entry = next(open_folders[-1][1], None)
+        above, _, entries = open_folders[-1]
+        entry = next(entries, None)
         if entry is None:
             open_folders.pop()
-        elif _is_folder(entry, follow):
-            try:
-                identity = _identity(entry.path)
-                if all(identity != above for above, _ in open_folders):
-                    open_folders.append((identity, _entries(entry.path)))
-            except OSError:
-                yield entry.path
-        elif _is_picture(entry.name) and _is_file(entry):
-            yield entry.path
+            continue
+        path = os.path.join(above, os.fsdecode(entry.removesuffix(_FOLDER)))
+        if not entry.endswith(_FOLDER):
+            yield path
+            continue
+        try:
+            identity = _identity(path)
+            if all(identity != known for _, known, _ in open_folders):
+                open_folders.append((path, identity, _entries(path, follow)))
+        except OSError:
+            yield path
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str, follow: bool) -> Iterator[bytes]:
+    """Names of pictures, and of folders with :data:`_FOLDER` behind them, sorted by name."""
     with os.scandir(folder) as listing:
-        shown = [entry for entry in listing if not entry.name.startswith(".")]
-    return iter(sorted(shown, key=lambda entry: os.fsencode(entry.name)))
+        return in_sorted_order(_named(listing, follow), separator=b"/")
+
+
+def _named(listing: Iterable[os.DirEntry[str]], follow: bool) -> Iterator[bytes]:
+    for entry in listing:
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry, follow):
+            yield os.fsencode(entry.name) + _FOLDER
+        elif _is_picture(entry.name) and _is_file(entry):
+            yield os.fsencode(entry.name)
 
 
 def _identity(folder: str) -> tuple[int, int]:

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from cnn_infer import console
+from cnn_infer import console, machine, tuning
 from cnn_infer.atomic import write_text
-from cnn_infer.classifier import Classifier
+from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.files import find_pictures, printable
 from cnn_infer.interrupt import noticed
 from cnn_infer.listed import Listed
 from cnn_infer.output import GrowingFile, digest_of
 from cnn_infer.rows import formatter
+
+ROW_OPTIONS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
+"""The settings that rows depend on: a run goes on only with the same."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,24 @@ class Settings:
     Attributes:
         form: ``table``, ``jsonl`` or ``csv``.
         labels: Whether folders that are named as classes are the truth.
-        batch_size: Pictures to a run of the model.
-        threads: Threads; None for every processor.
+        batch_size: Pictures to a run of the model; None for the usual number, or what ``auto`` chooses.
+        threads: Threads; None for every processor, ``auto`` to measure how many.
         follow_symlinks: Walk into symbolic links to folders.
         top: Classes to name for each picture.
         threshold: Below this probability the answer is ``unknown``.
+        max_pixels: Larger pictures are refused.
+        max_bytes: Larger files are refused.
     """
 
     form: str
     labels: bool
-    batch_size: int
-    threads: int | None
+    batch_size: int | None
+    threads: int | Literal["auto"] | None
     follow_symlinks: bool
     top: int
     threshold: float
+    max_pixels: int
+    max_bytes: int
 
 
 def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, stream: IO[bytes]) -> Report:
@@ -49,7 +56,7 @@ def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: S
     Raises:
         InputError: a path does not exist, or there is no picture at all.
     """
-    evaluation = _evaluation(classifier, settings)
+    evaluation = _evaluation(classifier, paths, settings)
     header, text = formatter(settings.form, classifier.spec.classes)
     # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
     bar = nullcontext(lambda _: None) if stream.isatty() else console.progress("classifying")
@@ -80,12 +87,12 @@ def to_file(
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
         "the model": _model_digest(classifier),
-        "an option": json.dumps([settings.form, settings.labels, settings.top, settings.threshold]),
+        "an option": json.dumps([getattr(settings, name) for name in ROW_OPTIONS]),
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes)
     with noticed() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
-        evaluation = _evaluation(classifier, settings, counted=file.start.counted)
+        evaluation = _evaluation(classifier, paths, settings, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
             for row in rows:
@@ -104,13 +111,24 @@ def to_file(
     return report
 
 
-def _evaluation(classifier: Classifier, settings: Settings, counted: object = None) -> Evaluation:
+def _evaluation(
+    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, counted: object = None
+) -> Evaluation:
+    threads, batch_size, tuned = settings.threads, settings.batch_size, None
+    if threads == "auto":
+        pictures = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
+        plan = tuning.plan(classifier, pictures, batch_size=batch_size)
+        threads, batch_size, tuned = plan.threads, plan.batch_size, plan.why
+        console.say(
+            f"threads: {threads} on {machine.usable_cpus()} processors, one session, batches of {batch_size} ({tuned})"
+        )
     return Evaluation(
         classifier,
         labels=settings.labels,
-        batch_size=settings.batch_size,
-        threads=settings.threads,
+        batch_size=batch_size or BATCH_SIZE,
+        threads=threads,
         follow_symlinks=settings.follow_symlinks,
+        tuned=tuned,
         counted=counted,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,18 +17,36 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota() -> float | None:
+    """The smallest quota of this process's control group and of those above it, in processors; None without one."""
+    quotas = [quota for folder in _cgroups() if (quota := _quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _cgroups() -> Iterator[Path]:
+    """Folders of the control groups of this process, from the innermost outwards."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            root = Path("/sys/fs/cgroup", "cpu" if controllers else "")
+            # in a container the path may be the host's, which is not there: then the root is the container's group
+            inner = root / path.lstrip("/")
+            yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
+
+
+def _quota_of(group: Path) -> float | None:
     try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        limit = (folder / "cpu.cfs_quota_us").read_text()
-        period = (folder / "cpu.cfs_period_us").read_text()
-        return int(limit) / int(period) if int(limit) > 0 else None
+        limit, period = (group / "cpu.max").read_text().split()  # version 2
     except (OSError, ValueError):
-        return None
+        try:
+            limit = (group / "cpu.cfs_quota_us").read_text()  # version 1
+            period = (group / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    return None if limit == "max" or int(limit) <= 0 else int(limit) / int(period)
 
 
 @cache

@@ -92,12 +92,14 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
         session = _open_session(ort, name, data, provider, threads)
     try:
         properties = session.get_modelmeta().custom_metadata_map
+        if SPEC_KEY not in properties:
+            raise ModelError(
+                f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}"
+            )
+        spec = Spec.from_json(properties[SPEC_KEY])
+        _check_contract(session, spec, name)
     except UnicodeDecodeError as error:
-        raise ModelError(f"not an ONNX model, or damaged: {name} (its metadata is not UTF-8)") from error
-    if SPEC_KEY not in properties:
-        raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
-    spec = Spec.from_json(properties[SPEC_KEY])
-    _check_contract(session, spec, name)
+        raise ModelError(f"not an ONNX model, or damaged: {name} (a text in it is not UTF-8)") from error
     return Model(name, spec, session, provider, chosen, properties, len(data))
 
 
@@ -175,7 +177,8 @@ def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, thread
     # operators that a device lacks may run on the CPU; the device itself must be the one asked for
     providers = list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
     try:
-        session = ort.InferenceSession(data, options, providers=providers)
+        # its own fallback speaks on standard output, where rows go
+        session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
         if provider != PROVIDERS["cpu"]:
             raise DeviceError(f"{provider} does not come up: {_first_line(error)}") from error

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
 
-MAX_BYTES = 1 << 30
-"""Files with more bytes than this are refused before they are read."""
+MAX_BYTES = 400_000_000
+"""Files with more bytes than this are refused before they are read: :data:`MAX_PIXELS` of four bytes each fit."""
 
 PADDING = 128
 """Mid-grey: the value of what ``pad`` adds around a picture, in every channel."""
@@ -73,7 +73,9 @@ class Header(NamedTuple):
     grey: bool
 
 
-def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def to_pixels(
+    picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> NDArray[np.uint8]:
     """The picture as the model takes it: uint8, shape ``spec.shape`` (height, width, channels).
 
     Args:
@@ -81,6 +83,7 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
             (h, w, 3) RGB. Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
         spec: The model's size, colour mode, way of resizing and filter.
         max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Files of more bytes are refused before they are read.
 
     Raises:
         PictureError: the picture cannot be read, is damaged, too large, or of an unsupported kind.
@@ -89,10 +92,10 @@ def to_pixels(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> 
     if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
         return picture
     with _reasons_named():
-        return fitted(_decoded(picture, spec, max_pixels), spec)
+        return fitted(_decoded(picture, spec, max_pixels, max_bytes), spec)
 
 
-def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Decoded:
     """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
 
     Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
@@ -103,17 +106,19 @@ def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> Dec
         A PIL image of mode L or RGB, or the same as an array, uint8 (h, w) or (h, w, 3).
     """
     with _reasons_named():
-        return _decoded(picture, spec, max_pixels)
+        return _decoded(picture, spec, max_pixels, max_bytes)
 
 
-def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size and colour of a file without decoding its pixels.
+def read_header(
+    picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Header:
+    """Size and colour of a file without decoding its pixels; the limits are those of :func:`to_pixels`.
 
     Raises:
         PictureError: as :func:`to_pixels`, as far as the header tells.
     """
     with _reasons_named():
-        data = _bytes_of(picture)
+        data = _bytes_of(picture, max_bytes)
         found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
         if found is not None:
             size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
@@ -124,23 +129,29 @@ def read_header(picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MA
         return Header(*turned(size, orientation), grey=grey)
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a picture file.
 
     Raises:
-        PictureError: it cannot be read, or has more than :data:`MAX_BYTES`.
+        PictureError: it cannot be read, or has more than ``max_bytes``.
     """
     try:
         with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size  # a buffer is made of as many bytes as are asked for
-            data = stream.read(min(size or MAX_BYTES + 1, MAX_BYTES + 1))  # a pipe has no size
+            size = os.fstat(stream.fileno()).st_size
+            _check_bytes(size, max_bytes)
+            # a buffer is made of as many bytes as are asked for; a pipe has no size, and a file may grow meanwhile
+            data = stream.read(size + 1 if size else max_bytes + 1)
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > MAX_BYTES:
-        raise PictureError(f"the file has more than {MAX_BYTES:,} bytes")
+    _check_bytes(len(data), max_bytes)
     return data
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise PictureError(f"the file has more than {max_bytes:,} bytes")
 
 
 @contextmanager
@@ -157,22 +168,23 @@ def _reasons_named() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _bytes_of(picture: str | os.PathLike[str] | bytes) -> bytes:
+def _bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
     if isinstance(picture, bytes):
+        _check_bytes(len(picture), max_bytes)
         return picture
     if not isinstance(picture, (str, os.PathLike)):
         raise InputError(f"expected a path, bytes, a PIL image or a uint8 array, not {type(picture).__name__}")
-    return read_file(picture)
+    return read_file(picture, max_bytes=max_bytes)
 
 
-def _decoded(picture: Picture, spec: Spec, max_pixels: int) -> Decoded:
+def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> Decoded:
     if isinstance(picture, np.ndarray):
         return _in_colour(_from_array(picture), spec.colour)
     if isinstance(picture, Image.Image):
         _check_size(picture.size, max_pixels)
         picture.load()
         return _in_colour(upright(picture, orientation_of(picture)), spec.colour)
-    data = _bytes_of(picture)
+    data = _bytes_of(picture, max_bytes)
     found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
     return _from_file(data, spec, max_pixels) if found is None else found
 

@@ -10,8 +10,8 @@ BINS = 2400
 """Each bin is 1% longer than the one before: from a microsecond to six hours."""
 
 
-class Latencies:
-    """A histogram of milliseconds. A million of them take no more memory than one."""
+class Histogram:
+    """Milliseconds by size. A million of them take no more memory than one."""
 
     def __init__(self) -> None:
         self._counts = [0] * BINS
