@@ -80,7 +80,7 @@ print((seen - 1) / (time.time() - start))
 """
 
 
-def timed(command: list[str], rate_of: Callable[[str], float]) -> dict[str, float]:
+def timed(command: list[str], rate_of: Callable[[str], float] | None = None) -> dict[str, float]:
     """Run a command; ``rate_of`` reads its own figure from what it prints."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as printed:
@@ -91,11 +91,8 @@ def timed(command: list[str], rate_of: Callable[[str], float]) -> dict[str, floa
             stream.seek(0)
         if status:
             sys.exit(f"failed: {' '.join(command)}\n{said.read()}")
-        return {
-            "seconds": seconds,
-            "peak_mb": usage.ru_maxrss / 1024,
-            "pictures_per_second": rate_of(printed.read()),
-        }
+        row = {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024}
+        return row if rate_of is None else {**row, "pictures_per_second": rate_of(printed.read())}
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -212,12 +209,12 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     yolo = ultralytics_command(options.ultralytics_python, scratch, max(spec.height, spec.width))
     alone = {name: command for name, (command, _) in commands(options.run, one.parent, scratch, yolo).items()}
     for command in alone.values():
-        timed(command, lambda _: 0.0)  # programs and libraries are in memory from now on
+        timed(command)  # programs and libraries are in memory from now on
     single: dict[str, list[Any]] = {name: [] for name in alone}
     every: dict[str, list[Any]] = {}
     for _ in range(options.rounds):
         for name, command in alone.items():
-            single[name].append(timed(command, lambda _: 0.0))
+            single[name].append(timed(command))
     for _ in range(options.rounds):
         rates = in_own_process(decode_rates, files, spec, workers)
         every.setdefault("decode", []).append({**rates, "pictures_per_second": max(rates.values())})
@@ -244,7 +241,7 @@ def show(found: dict[str, Any]) -> None:
             text = f"{what:<13} {name:<17}"
             if "seconds" in row:
                 text += f" {row['seconds']:>7.2f} s ({row['least']:.2f} to {row['most']:.2f}) {row['peak_mb']:>6.0f} MB"
-            if row.get("pictures_per_second"):
+            if "pictures_per_second" in row:
                 text += f" {row['pictures_per_second']:>9,.0f}/s"
             if "share" in row:
                 text += f", ceiling {row['ceiling']:,.0f}/s, of which cnn-infer reaches {row['share']:.1%}"

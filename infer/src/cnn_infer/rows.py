@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from cnn_infer.console import shown
 from cnn_infer.evaluation import Row
@@ -13,6 +14,7 @@ FIELDS = ("path", "label", "index", "probability", "top", "error")
 """The fields of a row, in this order, in every machine format."""
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every row
+_quoted = cache(_as_json)
 _DIGITS = 6  # of a probability: what differs below that differs between machines
 
 
@@ -26,7 +28,7 @@ def formatter(name: str, classes: Sequence[str]) -> tuple[str, Callable[[Row], s
     if name == "jsonl":
         return "", lambda row: _as_json(_fields(row)) + "\n"
     if name == "csv":
-        return _csv_line(FIELDS), lambda row: _csv_line(_flat(_fields(row)))
+        return _csv_line(FIELDS), _csv_row
     width = min(32, max(len("unknown"), *(len(label) for label in classes)))
     return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
 
@@ -41,9 +43,15 @@ def _fields(row: Row) -> dict[str, object]:
     return dict(zip(FIELDS, values, strict=True))
 
 
-def _flat(fields: dict[str, object]) -> list[object]:
-    """CSV has no lists: ``top`` becomes JSON; what is absent stays empty."""
-    return [_as_json(value) if isinstance(value, list) else value for value in fields.values()]
+def _csv_row(row: Row) -> str:
+    found = row.prediction
+    if found is None:
+        return _csv_line((row.path, None, None, None, None, row.error))
+    # CSV has no lists: ``top`` is JSON. Written here, since it is most of a row and json takes twice as long
+    top = [f'{{"label": {_quoted(label)}, "probability": {round(value, _DIGITS)}}}' for label, value in found.top]
+    return _csv_line(
+        (row.path, found.label, found.index, round(found.probability, _DIGITS), f"[{', '.join(top)}]", None)
+    )
 
 
 class _Said:
