@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from cnn_infer.atomic import replacing
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -19,6 +18,8 @@ from cnn_train.fit import Epoch
 TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
 MOST_NUMBERED_CLASSES = 20
 MOST_NAMED_CLASSES = 60
+CAPTION, GAP = 0.3, 0.04
+"""Height of a caption and half of what lies between two pictures, for pictures of width 1."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -104,27 +105,41 @@ def mistakes(
         f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {confidence[index]:.0%}"
         for index in chosen
     ]
-    return _grid(pictures[chosen], captions, heading, colour=WRONG if len(wrong) else "black")
+    return grid(pictures[chosen], captions, heading, colour=WRONG if len(wrong) else "black")
 
 
 def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Augmented training pictures, uint8 (n, h, w, c), as the network sees them."""
     captions = [_short(classes[label]) for label in labels]
-    return _grid(pictures, captions, "training pictures as the network sees them, augmented")
+    return grid(pictures, captions, "training pictures as the network sees them, augmented")
 
 
-def _grid(pictures: NDArray[np.uint8], captions: Sequence[str], heading: str, colour: str = "black") -> Figure:
-    columns = max(1, min(8, len(pictures)))
+def grid(
+    pictures: NDArray[np.uint8], captions: Sequence[str], heading: str, *, columns: int = 8, colour: str = "black"
+) -> Figure:
+    """Pictures in rows, each below its caption.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        captions: Up to two lines each.
+        heading: Above all.
+        columns: Pictures to a row, at most.
+        colour: Of the captions.
+    """
+    # in one pair of axes: to lay out and draw a pair for each picture takes longer than many a small training
+    columns = max(1, min(columns, len(pictures)))
     rows = max(1, math.ceil(len(pictures) / columns))
-    figure = Figure(figsize=(max(5.0, 1.5 * columns), 0.6 + 1.9 * rows), layout="constrained")
+    tall = pictures.shape[1] / pictures.shape[2] + CAPTION
+    figure = Figure(figsize=(max(5.0, 1.5 * columns), 0.3 + 1.5 * tall * rows), layout="constrained")
     figure.suptitle(heading, fontsize=11)
-    grid: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
-    cells: list[Axes] = grid.ravel().tolist()
-    for axes in cells:
-        axes.axis("off")
-    for axes, picture, caption in zip(cells, pictures, captions, strict=False):
-        axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(caption, fontsize=8, color=colour)
+    axes = figure.subplots()
+    axes.axis("off")
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(number, columns)
+        edges = (column + GAP, column + 1 - GAP, (row + 1) * tall - GAP, row * tall + CAPTION + GAP)
+        axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=edges)
+        axes.text(column + 0.5, row * tall + CAPTION, caption, ha="center", va="bottom", fontsize=8, color=colour)
+    axes.set(xlim=(0, columns), ylim=(rows * tall, 0))
     return figure
 
 
