@@ -100,6 +100,7 @@ from torch.nn import functional
 
 STARTED = time.perf_counter()
 CPU = torch.device("cpu")
+plt.rcParams["figure.dpi"] = 80  # small pictures make a small notebook
 
 
 def say(text):
@@ -126,22 +127,22 @@ def quiet():
 # Look at the red square in the photograph. On the right it is enlarged, with its numbers written into the pixels:
 # large where it is bright, small where it is dark.
 #
-# (The photograph comes with scikit-learn. It is by Daniel Büchele, under the licence CC BY 2.0; here it is made grey
-# and filtered.)
+# (The photograph comes with scikit-learn. It is by Daniel Büchele, under the licence CC BY 2.0; here it is cut, made
+# grey, and filtered.)
 
 # %%
-photo = load_sample_image("china.jpg")
+photo = load_sample_image("china.jpg")[20:340, 60:380]  # the temple alone
 grey = photo.mean(axis=2)  # the mean of red, green and blue
-ROW, COLUMN, SIDE = 176, 330, 8
+ROW, COLUMN, SIDE = 10, 132, 14
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 left.imshow(grey, cmap="gray")
-left.add_patch(plt.Rectangle((COLUMN - 8, ROW - 8), SIDE + 16, SIDE + 16, edgecolor="red", facecolor="none"))
+left.add_patch(plt.Rectangle((COLUMN, ROW), SIDE, SIDE, edgecolor="red", facecolor="none", linewidth=1.5))
 patch = grey[ROW : ROW + SIDE, COLUMN : COLUMN + SIDE]
 right.imshow(patch, cmap="gray", vmin=0, vmax=255)
 for (row, column), value in np.ndenumerate(patch):
     colour = "black" if value > 128 else "white"
-    right.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    right.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
 for axes in (left, right):
     axes.axis("off")
 plt.show()
@@ -194,7 +195,7 @@ FILTERS = {
 }
 maps = functional.conv2d(picture[None, None], torch.stack(list(FILTERS.values()))[:, None])[0]
 
-figure, axes = plt.subplots(1, 4, figsize=(12, 2.4), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.8), layout="constrained")
 for place, name, found in zip(axes, FILTERS, maps, strict=True):
     place.imshow(found, cmap="gray", vmin=-255 if "edges" in name else 0, vmax=255)
     place.set_title(name, fontsize=10)
@@ -218,10 +219,10 @@ plt.show()
 after_relu = functional.relu(maps[0])
 after_pooling = functional.max_pool2d(after_relu[None], 2)[0]
 
-figure, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 steps = {"feature map": (maps[0], 1), "after ReLU": (after_relu, 1), "after max pooling": (after_pooling, 2)}
 for place, (name, (found, shrunk)) in zip(axes, steps.items(), strict=True):
-    roof = found[120 // shrunk : 220 // shrunk, 250 // shrunk : 400 // shrunk]
+    roof = found[60 // shrunk : 150 // shrunk, 30 // shrunk : 130 // shrunk]
     place.imshow(roof, cmap="gray", vmin=-255 if found.min() < 0 else 0, vmax=255, interpolation="nearest")
     place.set_title(f"{name}: {found.shape[0]} rows, {found.shape[1]} columns", fontsize=9)
     place.axis("off")
@@ -333,7 +334,10 @@ say(
 # would I still give it the same name? For clothes a mirrored picture is fine. A mirrored digit is no longer a digit.
 
 # %%
-batch = to_input(np.repeat(data.train.images[:1], 7, axis=0), spec, CPU)
+few = data.train.images[:24].astype(int)
+lopsided = np.abs(few - few[:, :, ::-1]).sum(axis=(1, 2, 3)).argmax()  # so that the mirror can be seen
+example = data.train.images[lopsided : lopsided + 1]
+batch = to_input(np.repeat(example, 5, axis=0), spec, CPU)
 
 
 def as_pictures(batch):
@@ -345,9 +349,9 @@ def as_pictures(batch):
 rows, captions = [], []
 for name in NAMES:
     changed = augment(batch, [name], torch.Generator().manual_seed(1))
-    rows.append(np.concatenate([data.train.images[:1], as_pictures(changed)]))
-    captions += ["as it is", *[name] * 7]
-display(plots.grid(np.concatenate(rows), captions, "the same picture, changed at random"))
+    rows.append(np.concatenate([example, as_pictures(changed)]))
+    captions += ["as it is", *[name] * 5]
+display(plots.grid(np.concatenate(rows), captions, "the same picture, changed at random", columns=6))
 
 say(f"For this data the toolkit chooses: **{', '.join(settings.augment)}**.")
 
@@ -491,10 +495,10 @@ say(
 # loss down. The largest one jumps too far, again and again, and does not arrive.
 
 # %%
-RATES = (0.001, 0.05, 1.5)
+RATES = (0.003, 0.2, 2)
 
 
-def losses_at(rate, steps=60):
+def losses_at(rate, steps=100):
     """Train the first network for some steps; the loss before each."""
     torch.manual_seed(0)
     network, random, losses = first_network(), np.random.default_rng(0), []
@@ -612,14 +616,14 @@ def try_all(choices):
     return rows
 
 
-SIZES = [settings.batch_size // 4, settings.batch_size, 4 * settings.batch_size]
+SIZES = [settings.batch_size // 2, settings.batch_size, 2 * settings.batch_size]
 LEARNING_RATES = [settings.lr / 4, settings.lr, 4 * settings.lr]
 pairs = itertools.product(SIZES, LEARNING_RATES)
-first_grid = try_all({"model": "nano", "epochs": 2, "batch_size": size, "lr": rate} for size, rate in pairs)
+first_grid = try_all({"model": "nano", "epochs": 3, "batch_size": size, "lr": rate} for size, rate in pairs)
 
 # %% [markdown]
-# The same as a picture: the darker, the better. Look for the dark cells. They usually lie along a slope: a batch that
-# is larger wants a rate that is larger, since it makes fewer steps.
+# The same as a picture: the darker, the better. Look for the dark cells. A larger batch often wants a larger rate,
+# since it makes fewer steps; then the dark cells lie along a slope.
 
 # %%
 accuracies = np.array([row["accuracy"] for row in first_grid]).reshape(len(SIZES), len(LEARNING_RATES))
@@ -743,7 +747,10 @@ display(plots.confusion(confusion, classes, f"{test['accuracy']:.2%} of {test['i
 
 mistakes = confusion - np.diag(np.diag(confusion))
 true, said = np.unravel_index(mistakes.argmax(), mistakes.shape)
-say(f"The most frequent mistake: {classes[true]} taken for {classes[said]}, {mistakes[true, said]} times.")
+say(
+    f"The most frequent mistake: of {confusion[true].sum()} pictures of the class {classes[true]}, "
+    f"{mistakes[true, said]} were taken for {classes[said]}."
+)
 
 # %% [markdown]
 # And now the mistakes themselves: those that the network was most sure of. Above each picture is the true class, and
@@ -755,8 +762,8 @@ display(Image(run.path / "mistakes.png", width=900))
 
 # %% [markdown]
 # What has the network learned to see? Here is one test picture, and what some of its filters make of it. In the first
-# stage you still recognise the picture: edges, surfaces, background. In the last one the maps are small, and each
-# says where some larger feature is; no person chose which.
+# stage you still recognise the picture: edges, surfaces, background. Some layers further on the maps are small, and
+# each says where some larger feature is; no person chose which.
 
 
 # %%
@@ -765,15 +772,16 @@ def scaled(maps):
     return (255 * maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-6)).byte().numpy()[..., None]
 
 
+EARLY, DEEP = "stage1_1", "stage2_2"
 trained = run.network()
 numbers, stages = to_input(data.test.images[:1], run.spec, CPU), {}
 with torch.no_grad():
     for name, layer in trained.named_children():
+        before_pooling = functional.relu(layer.norm(layer.convolution(numbers)))[0] if name == EARLY else None
         numbers = layer(numbers)
-        if name.startswith("stage"):
-            stages[name] = numbers[0]
+        stages[name] = numbers[0] if before_pooling is None else before_pooling
 display(plots.grid(data.test.images[:1], [classes[data.test.labels[0]]], "a test picture"))
-for name in (min(stages), max(stages)):
+for name in (EARLY, DEEP):
     busiest = stages[name].sum(dim=(1, 2)).argsort(descending=True)[:16]
     count, height, width = stages[name].shape
     heading = f"{name}: {len(busiest)} of its {count} feature maps, {height}x{width} each"
@@ -857,16 +865,16 @@ say(
 # crosses are to the dots.
 
 # %%
-weights = trained.get_submodule(max(stages)).convolution.weight.detach()[0].flatten()
+weights = trained.get_submodule(DEEP).convolution.weight.detach()[0].flatten()
 step = weights.abs().max() / 127
 rounded = (weights / step).round()
 
-figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
+figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
 axes.plot(weights[:60], "o", color="#4477aa", label="fp32")
 axes.plot((rounded * step)[:60], "x", color="#ee6677", label="int8 times the step")
 axes.set(xlabel="weight", ylabel="value")
 axes.grid(alpha=0.3)
-axes.legend()
+axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
 plt.show()
 
 error = (rounded * step - weights).abs().max()
@@ -913,9 +921,9 @@ display(
 )
 low, high = change.drop_interval
 say(
-    f"int8 gives {change.flips} of {change.images:,} test pictures another name than fp32. {change.lost} that were "
-    f"right are wrong now, {change.won} that were wrong are right now. That is {change.drop_points:+.2f} points of "
-    f"accuracy lost (with 95% certainty between {low:+.2f} and {high:+.2f})."
+    f"int8 gives {change.flips} of {change.images:,} test pictures another name than fp32: {change.lost} that were "
+    f"right are wrong now, and {change.won} that were wrong are right now. So the accuracy falls by "
+    f"{change.drop_points:.2f} points (with 95% certainty between {low:.2f} and {high:.2f}; below zero is a gain)."
 )
 
 # %% [markdown]
@@ -985,19 +993,27 @@ say(
 
 # %% [markdown]
 # On the small computer you would use the command `cnn-infer`. It needs neither Python code nor PyTorch: a folder goes
-# in, a row for each picture comes out. (Below it is started as `python -m cnn_infer`, so that it is found wherever
-# this notebook runs.)
+# in, a row for each picture comes out. The cell starts it as you would in a terminal.
+
 
 # %%
-command = f'"{sys.executable}" -m cnn_infer'
-# !{command} {INBOX} --model {result.ship}
+def cnn_infer(*arguments):
+    """Run the command, and show what was typed and what it said."""
+    print("$ cnn-infer", *arguments)
+    command = [sys.executable, "-m", "cnn_infer", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    print(done.stdout + done.stderr)
+
+
+cnn_infer(INBOX, "--model", result.ship)
 
 # %% [markdown]
-# And as files for other programs: rows as CSV, and the figures as a report.
+# And as files for other programs: a table of rows, of which the first lines are shown, and a report.
 
 # %%
-# !{command} {TEST_PICTURES} --model {result.ship} --format csv --output runs/rows.csv --report runs/report.json
-print(*Path("runs/rows.csv").read_text().splitlines()[:3], sep="\n")
+ROWS = "runs/rows.csv"
+cnn_infer(TEST_PICTURES, "--model", result.ship, "--format", "csv", "--output", ROWS, "--report", "runs/report.json")
+print(*Path(ROWS).read_text().splitlines()[:3], sep="\n")
 
 # %% [markdown]
 # ## Where to go from here

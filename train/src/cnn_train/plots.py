@@ -137,7 +137,8 @@ def grid(
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(number, columns)
         edges = (column + GAP, column + 1 - GAP, (row + 1) * tall - GAP, row * tall + CAPTION + GAP)
-        axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=edges)
+        shown = picture[:, :, 0] if picture.shape[2] == 1 else picture
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=edges)
         axes.text(column + 0.5, row * tall + CAPTION, caption, ha="center", va="bottom", fontsize=8, color=colour)
     axes.set(xlim=(0, columns), ylim=(rows * tall, 0))
     return figure
