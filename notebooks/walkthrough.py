@@ -275,7 +275,7 @@ counts = np.bincount(data.train.labels, minlength=len(classes))
 say(f"The rarest class has {counts.min():,} training pictures and the most frequent one {counts.max():,}.")
 
 # %% [markdown]
-# That table matters: where one class had ten times as many pictures as another, the network would learn to name the
+# The last two numbers matter: were one class much more frequent than another, the network would learn to name the
 # frequent one too often. (`train(..., balance=True)` is for such sets.)
 #
 # Always look at your data before you train on it. Are the labels right? Could you tell the classes apart yourself?
@@ -528,9 +528,9 @@ plt.show()
 say("Mean loss of the last ten steps: " + ", ".join(f"{loss:.2f} at rate {rate}" for rate, loss in last.items()) + ".")
 
 # %% [markdown]
-# The toolkit takes more refined steps. Its optimiser, Muon, keeps the steps of all filters in a layer equally strong.
-# And its learning rate is not constant: it rises quickly, so that the first, wild steps are short, and then falls to
-# zero, so that the last ones are fine.
+# The toolkit takes more refined steps. Its optimiser, Muon, sees to it that all filters of a layer change at a
+# similar pace. And its learning rate is not constant: it rises quickly, so that the first, wild steps are short, and
+# then falls to zero, so that the last ones are fine.
 
 # %%
 rates = [settings.lr * share_of_rate(step, 1000) for step in range(1000)]
@@ -583,11 +583,14 @@ say(
 #
 # Training finds the parameters. What a person must choose before is called *hyperparameters*:
 #
-# - **batch size**: pictures to a step. Small batches make many rough steps, large ones few smooth ones.
-# - **learning rate**: the length of the steps.
-# - **epochs**: how long to train. Too short, and it has not learned enough; too long, and it wastes time or overfits.
-# - **depth**: how many convolutions. A deeper network can learn more, and costs more time and memory.
-# - **dropout**: how many numbers are set to zero. It helps against overfitting, and slows learning down.
+# - **batch size** (`batch_size`): pictures to a step. Small batches make many rough steps, large ones few smooth
+#   ones.
+# - **learning rate** (`lr`): the length of the steps.
+# - **epochs** (`epochs`): how long to train. Too short, and it has not learned enough; too long, and it wastes time
+#   or overfits.
+# - **depth** (`model`): how many convolutions. A deeper network can learn more, and costs more time and memory.
+# - **dropout** (`dropout`): the share of numbers that are set to zero. It helps against overfitting, and slows
+#   learning down.
 #
 # How does one choose? By trying, and comparing on *validation* pictures. Trying all combinations of some values is
 # called a *grid*. Ours is small: short trainings of small networks. First batch size and learning rate, since these
@@ -682,8 +685,8 @@ say(
 # %% [markdown]
 # What to take from this:
 #
-# - Compare the two lines of one colour. In trainings this short there is no overfitting, so dropout has nothing to
-#   help against.
+# - Compare the two lines of one colour. In trainings this short there is hardly any overfitting, so dropout has
+#   little to help against.
 # - Compare the two ends of each line: more epochs help, and cost their time (see the table).
 # - A short training shows which choices are bad. It cannot decide between good ones. What wins after a few epochs
 #   need not win after many.
@@ -1020,8 +1023,8 @@ print(*Path(ROWS).read_text().splitlines()[:3], sep="\n")
 #
 # - **Your own pictures.** Put them into one folder for each class, and write the name of the folder that holds these
 #   into `DATA` at the top. Some hundred pictures a class are a beginning.
-# - **A better network.** `train(DATA, model="base", epochs=...)` trains a larger one for longer. `train?` lists all
-#   that can be chosen.
+# - **A better network.** `train(DATA, model="base", epochs=...)` trains a larger one for longer. The class `Config`
+#   in `cnn_train.config` lists all that can be chosen.
 # - **On the small computer.** Copy the file that ships. Install `cnn-infer` alone: it is small and needs no PyTorch.
 #   Run `cnn-infer --verify --model model.onnx` once, so that you know that it computes there what it computed here.
 # - **In your own program.** `Classifier("model.onnx").predict("photo.jpg").label` is the whole program.
