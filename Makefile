@@ -1,6 +1,7 @@
 # make demo   train, export and run on real pictures, from nothing
 # make test   the whole test suite and lint
 # make lint   ruff, mypy, import-linter
+# make notebook  run the walk-through on Fashion-MNIST and keep its output: a quarter of an hour
 # make clean  remove what these made
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: demo test lint clean check
+.PHONY: demo test lint notebook clean check
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
@@ -23,6 +24,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# walkthrough.py is what is edited; the .ipynb takes its cells over and gets their output.
+notebook: $(READY)
+	$(BIN)/jupytext --to ipynb --update notebooks/walkthrough.py
+	$(BIN)/jupyter-execute --inplace notebooks/walkthrough.ipynb
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

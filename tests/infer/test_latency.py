@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cnn_infer.latency import STAGES
+from cnn_infer import InputError
+from cnn_infer.latency import STAGES, measure
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -38,3 +39,15 @@ def test_for_people_and_without_pictures(tmp_path: Path, models: Path, cli: Run,
     assert (
         b"none of the pictures can be read" in cli("b.png", "--latency", "--model", models / "rgb.onnx", code=2).stderr
     )
+
+
+def test_from_python_folders_serve_as_well(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
+    picture(tmp_path / "in" / "a.png", "red")
+    found = measure(models / "rgb.onnx", [tmp_path / "in"])
+    assert found.model == str(models / "rgb.onnx")
+    assert found.calls > 0
+    with pytest.raises(InputError, match="no such file or folder"):
+        measure(models / "rgb.onnx", [tmp_path / "absent"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pictures found"):
+        measure(models / "rgb.onnx", [tmp_path / "empty"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from cnn_infer.atomic import write_text
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
-from cnn_infer.files import find_pictures, printable
+from cnn_infer.files import printable
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
@@ -201,10 +200,7 @@ def _check_targets(output: Path | None, report_file: Path | None, model: str, pa
 def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
     from cnn_infer import latency
 
-    some = list(islice(find_pictures(paths), latency.MOST_PICTURES))
-    if not some:
-        raise InputError("no pictures found: latency is measured on pictures")
-    found = latency.measure(model, some, device=device)
+    found = latency.measure(model, paths, device=device)
     click.echo(latency.text(found) if form == "table" else found.to_json())
 
 

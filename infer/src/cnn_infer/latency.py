@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
 from cnn_infer import machine
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import InputError, PictureError
+from cnn_infer.files import find_pictures
+from cnn_infer.listed import Listed
 from cnn_infer.model import open_model
 from cnn_infer.pixels import decode, fitted, read_file
 
@@ -66,23 +69,28 @@ class Latency:
         return json.dumps(asdict(self), ensure_ascii=False, indent=2)
 
 
-def measure(model: str, paths: Sequence[str], *, device: str = "auto") -> Latency:
+def measure(
+    model: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str] | Listed], *, device: str = "auto"
+) -> Latency:
     """Measure a model on pictures, at most 256 of them, again and again for five seconds, and then all at once.
 
     Args:
         model: The model's file.
-        paths: Picture files.
+        paths: Files and folders; see :func:`cnn_infer.find_pictures`.
         device: As for :class:`~cnn_infer.Classifier`.
 
     Raises:
-        InputError: none of the pictures can be read.
+        InputError: a path does not exist, there is no picture at all, or none can be read.
     """
+    some = list(islice(find_pictures(paths), MOST_PICTURES))
+    if not some:
+        raise InputError("no pictures found: latency is measured on pictures")
     imported = _import_ms()
     start = time.perf_counter()
     opened = open_model(model, device=device)
     loaded = _ms(start)
     classifier = Classifier(opened)
-    good = [path for path in paths[:MOST_PICTURES] if _is_good(classifier, path)]
+    good = [path for path in some if _is_good(classifier, path)]
     if not good:
         raise InputError("none of the pictures can be read: latency is measured on pictures")
     # a second session, since the one above has been used by now

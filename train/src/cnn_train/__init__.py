@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnn_train.config import Config
     from cnn_train.dataset import Dataset, Split, prepare
     from cnn_train.errors import ConfigError, DataError, DivergedError, RunError, TrainError, TrainingInterruptedError
+    from cnn_train.fit import Epoch
     from cnn_train.options import Options
     from cnn_train.run import Run
     from cnn_train.source import Source, open_source
@@ -24,6 +25,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DivergedError",
+    "Epoch",
     "Options",
     "Run",
     "RunError",
@@ -49,6 +51,7 @@ _MODULES = {
     "RunError": "errors",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
+    "Epoch": "fit",
     "Run": "run",
     "Source": "source",
     "open_source": "source",

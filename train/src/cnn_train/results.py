@@ -45,9 +45,10 @@ def write_results(
     save_weights(path, network)
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
-    plots.confusion(np.array(test["confusion"]), spec.classes, path / "confusion.png", title)
+    plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / "confusion.png")
     probabilities = probabilities_of(logits["test"], temperature)
-    plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes, path / "mistakes.png")
+    mistakes = plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes)
+    plots.save(mistakes, path / "mistakes.png")
     return {"test": test, "validation": validation, "temperature": temperature}
 
 

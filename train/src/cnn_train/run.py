@@ -138,6 +138,15 @@ class Run:
             raise RunError(f"{self.path / REPORT} is damaged: {error}") from error
         return document
 
+    @cached_property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """All epochs, as in ``metrics.jsonl``. Raises :class:`RunError` where the file is missing or damaged."""
+        try:
+            lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
+            return tuple(Epoch(**json.loads(line)) for line in lines)
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{self.path / METRICS} is damaged: {error}") from error
+
     def network(self) -> nn.Module:
         """The trained network on the CPU, in evaluation mode: normalised float (n, c, h, w) to logits at T = 1.
 

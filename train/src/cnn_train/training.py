@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -55,6 +56,10 @@ from cnn_train.session import alone_in, ends_explained
 from cnn_train.stopping import best_epoch, copied, out_of_patience
 
 
+def _nobody_watches(_: Sequence[Epoch]) -> None:
+    """The command shows its progress by itself."""
+
+
 @distributed.joined()
 def train(
     data: str | os.PathLike[str] | None = None,
@@ -64,6 +69,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     test_pictures: str | os.PathLike[str] | None = None,
+    on_epoch: Callable[[Sequence[Epoch]], None] = _nobody_watches,
     **options: Unpack[Options],
 ) -> Run:
     """Train a network and write a run folder.
@@ -75,6 +81,7 @@ def train(
         resume: Go on with the training in ``out``, or with the newest unfinished one.
         overwrite: Replace what is in ``out`` and in ``test_pictures``.
         test_pictures: Write the test split here, as PNG files in one folder a class.
+        on_epoch: Called after each epoch, when it is stored, with all epochs so far; in the first process only.
         **options: See :class:`cnn_train.Options`.
 
     Raises:
@@ -90,7 +97,7 @@ def train(
             raise RunError("--resume goes on with the options that its run folder stores: leave out --config")
         path = Path(out) if out is not None else newest_unfinished()
         with alone_in(path):
-            return _resume(path, given, test_pictures, overwrite=overwrite)
+            return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
     # what can be refused at once is refused before thousands of pictures are decoded
     pick_device(wanted.get("device", "auto"))
@@ -117,10 +124,17 @@ def train(
             settings.save(path / CONFIG)
             if test_pictures is not None:
                 write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-        return _fit_and_report(path, settings, dataset, spec, network, start)
+        return _fit_and_report(path, settings, dataset, spec, network, on_epoch, start)
 
 
-def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[str] | None, *, overwrite: bool) -> Run:
+def _resume(
+    path: Path,
+    given: dict[str, Any],
+    test_pictures: str | os.PathLike[str] | None,
+    on_epoch: Callable[[Sequence[Epoch]], None],
+    *,
+    overwrite: bool,
+) -> Run:
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
         raise RunError(f"the training in {path} is finished: nothing to resume")
@@ -146,7 +160,7 @@ def _resume(path: Path, given: dict[str, Any], test_pictures: str | os.PathLike[
         if distributed.leads():
             sweep(path)
             recipe.save(path / CONFIG)
-        return _fit_and_report(path, settings, dataset, spec, network, None, checkpoint)
+        return _fit_and_report(path, settings, dataset, spec, network, on_epoch, None, checkpoint)
 
 
 def _fit_and_report(
@@ -155,6 +169,7 @@ def _fit_and_report(
     dataset: Dataset,
     spec: Spec,
     network: nn.Module,
+    on_epoch: Callable[[Sequence[Epoch]], None],
     started: float | None,
     checkpoint: Checkpoint | None = None,
 ) -> Run:
@@ -188,8 +203,8 @@ def _fit_and_report(
         epochs, best = checkpoint.epochs, checkpoint.best
     start = time.perf_counter()
     if distributed.leads() and not (path / SAMPLES).exists():  # a resumed training has the same
-        plots.samples(*_augmented(fit), spec.classes, path / SAMPLES)
-    _run_epochs(path, fit, dataset, epochs, best)
+        plots.save(plots.samples(*_augmented(fit), spec.classes), path / SAMPLES)
+    _run_epochs(path, fit, dataset, epochs, best, on_epoch)
     network.load_state_dict(best)
     kept = best_epoch(epochs).epoch
     console.say(f"kept: epoch {kept} of {len(epochs)}, the best on validation")
@@ -198,7 +213,7 @@ def _fit_and_report(
     if not distributed.leads():
         distributed.wait()
         return Run(path)
-    plots.curves(epochs, kept, path / "curves.png")
+    plots.save(plots.curves(epochs, kept), path / "curves.png")
     report = write_results(path, network, logits, dataset, spec)
     if open_question := uncertainty(report["test"]):
         _warn(warnings, open_question)
@@ -231,7 +246,14 @@ def _warn(warnings: list[str], text: str) -> None:
     warnings.append(text)
 
 
-def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
+def _run_epochs(
+    path: Path,
+    fit: Fit,
+    dataset: Dataset,
+    epochs: list[Epoch],
+    best: dict[str, Tensor],
+    on_epoch: Callable[[Sequence[Epoch]], None],
+) -> None:
     def keep(epochs: list[Epoch]) -> None:
         if distributed.leads():
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
@@ -260,6 +282,8 @@ def _run_epochs(path: Path, fit: Fit, dataset: Dataset, epochs: list[Epoch], bes
             f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
             f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
         )
+        if distributed.leads():
+            on_epoch(tuple(epochs))
 
 
 def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -1,0 +1,121 @@
+"""The walk-through runs from start to end, and what is committed of it is whole: paired, executed in order, small."""
+
+import os
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+SOURCE = FOLDER / "walkthrough.py"
+NOTEBOOK = FOLDER / "walkthrough.ipynb"
+
+MOST_BYTES = 2_000_000
+NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*")
+LOCAL = re.compile(r"/(?:home|root|Users|tmp|work|mnt|opt|var)/|[A-Z]:\\\\")
+
+
+@pytest.fixture(scope="module")
+def committed() -> NotebookNode:
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
+    """The walk-through on the digits, in an empty folder."""
+    folder = tmp_path_factory.mktemp("walkthrough")
+    notebook = jupytext.read(SOURCE)
+    [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert parameters.source == 'DATA = "fashion-mnist"'
+    parameters.source = 'DATA = "digits"'
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    # nothing that a person has set up for IPython, and no thread that waits for the other
+    client.execute(env={**os.environ, "IPYTHONDIR": str(folder / "ipython"), "OMP_NUM_THREADS": "1"})
+    return notebook
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown(notebook: NotebookNode) -> str:
+    """All text that the cells gave."""
+    parts = []
+    for output in (output for cell in code(notebook) for output in cell.outputs):
+        data = output.get("data", {})
+        parts.append(output.get("text", "") + data.get("text/markdown", data.get("text/plain", "")))
+    return "\n".join(parts)
+
+
+def kinds(cell: NotebookNode) -> list[str]:
+    """What a cell gave: pictures, texts, or what was printed."""
+    found = []
+    for output in cell.outputs:
+        data = output.get("data", {})
+        found.append(next((kind for kind in ("image/png", "text/markdown") if kind in data), output.output_type))
+    return found
+
+
+def test_it_tells_what_it_found(executed: NotebookNode) -> None:
+    text = shown(executed)
+    assert "The set is **digits**" in text
+    [accuracy] = re.findall(r"\*\*Accuracy: ([\d.]+)%\.\*\*", text)
+    assert float(accuracy) > 95
+    assert "Parity **passed**" in text
+    [by_hand] = re.findall(r"Largest difference on 100 pictures: ([\d.e-]+)\.", text)
+    assert float(by_hand) <= 1e-4
+    assert re.search(r"int8 \*\*(ships|does not ship)\*\*, because .+\.", text)
+    assert re.search(r"calls; blocks vary by [\d.]+%: (quiet|NOISY)", text)
+    [found, expected] = re.findall(r"Accuracy ([\d.]+)%; the export said ([\d.]+)%", text)[0]
+    assert found == expected
+    assert "1 of them unreadable" in text
+    assert "broken.png" in text
+    assert text.count("path,label,index,probability") == 1
+
+
+def test_each_number_in_the_words_comes_from_a_cell(committed: NotebookNode) -> None:
+    words = [cell.source for cell in committed.cells if cell.cell_type == "markdown"]
+    assert len(words) > 30
+    licence = "CC BY 2.0"
+    assert [NUMBER.findall(text.replace(licence, "")) for text in words] == [[] for _ in words]
+
+
+def test_each_cell_has_its_words(committed: NotebookNode) -> None:
+    """A cell of code follows its explanation, or the cell that it goes on from."""
+    first, *_ = committed.cells
+    assert first.cell_type == "markdown"
+    run = 0
+    for cell in committed.cells:
+        run = run + 1 if cell.cell_type == "code" else 0
+        assert run <= 2, cell.source
+
+
+def test_both_files_are_the_same_notebook(committed: NotebookNode) -> None:
+    paired = jupytext.read(SOURCE)
+    assert [(cell.cell_type, cell.source) for cell in committed.cells] == [
+        (cell.cell_type, cell.source) for cell in paired.cells
+    ]
+    assert committed.metadata["jupytext"]["formats"] == "ipynb,py:percent"
+
+
+def test_it_is_committed_with_the_output_of_a_whole_run(committed: NotebookNode, executed: NotebookNode) -> None:
+    text = shown(committed)
+    assert "The set is **fashion-mnist**" in text
+    assert NOTEBOOK.stat().st_size < MOST_BYTES
+    for notebook in (committed, executed):
+        assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert [kinds(cell) for cell in code(committed)] == [kinds(cell) for cell in code(executed)]
+    pictures = sum(kind == "image/png" for cell in code(committed) for kind in kinds(cell))
+    assert pictures >= 20
+    assert not any(output.output_type == "error" for cell in code(committed) for output in cell.outputs)
+    assert "Traceback" not in text
+
+
+def test_nothing_in_it_tells_of_the_machine_it_was_run_on(committed: NotebookNode) -> None:
+    everything = shown(committed) + "".join(cell.source for cell in committed.cells)
+    assert not LOCAL.findall(everything)
+    assert committed.metadata["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
