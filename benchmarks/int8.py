@@ -4,7 +4,7 @@
 
 Each RUN is a folder that cnn-export --quantize wrote. Every runtime sits in a process of its own, since the waiting
 threads of one disturb another, and they are measured in turn, a block of a fifth of a second each, until there are
-twenty rounds. What is given is the median of the blocks and, of the ratios, the median and the quartiles over rounds.
+ten rounds. What is given is the median of the blocks and, of the ratios, the median and the quartiles over rounds.
 
 - Pictures in flight: 1 on one thread, 64 on one thread, and 256 on all cores. There ONNX Runtime has one session of one
   thread a core, each with its share of the pictures; OpenVINO has whichever of its two modes is the faster.
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from cnn_infer import machine
 
-ROUNDS = 20
+ROUNDS = 10
 BLOCK_SECONDS = 0.2
 SIDE = 1024
 CASES = {"1 thread, batch 1": (1, 1), "1 thread, batch 64": (1, 64), "all cores, batch 256": (0, 256)}
