@@ -40,7 +40,6 @@ def entry(name: str, run: Path) -> dict[str, Any]:
         "data": name,
         "parameters": report["parameters"],
         "epochs": report["epochs"],
-        "training_seconds": report["seconds_with_preparation"],
         "images": test["images"],
         **{key: test[key] for key in ("accuracy_fp32", "accuracy_int8", "drop_points", "lost", "won", "mcnemar_p")},
         "recipe": int8["recipe"],
