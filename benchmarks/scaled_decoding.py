@@ -43,7 +43,7 @@ def compared(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
         "pictures": len(paths),
         **{name: float(np.mean([a == b for a, b in zip(found, truth, strict=True)])) for name, found in labels.items()},
         "other_answers": sum(a != b for a, b in zip(*labels.values(), strict=True)),
-        "scaled_pictures": sum(difference > 0 for difference in differences),
+        "scaled_pictures": int(sum(difference > 0 for difference in differences)),
         "mean_difference_of_a_pixel": float(np.mean(differences)),
     }
 
