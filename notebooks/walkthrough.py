@@ -127,8 +127,8 @@ def quiet():
 # Look at the red square in the photograph. On the right it is enlarged, with its numbers written into the pixels:
 # large where it is bright, small where it is dark.
 #
-# (The photograph comes with scikit-learn. It is by Daniel Büchele, under the licence CC BY 2.0; here it is cut, made
-# grey, and filtered.)
+# (The photograph comes with scikit-learn. It is by danielbuechele, some rights reserved, under the licence [CC BY
+# 2.0](https://creativecommons.org/licenses/by/2.0/); here it is cut, made grey, and filtered.)
 
 # %%
 photo = load_sample_image("china.jpg")[20:340, 60:380]  # the temple alone
@@ -165,8 +165,8 @@ say(
 # The sums make a new picture. It is called a *feature map*, because it shows where the picture has a certain feature.
 #
 # This filter has negative weights on its left and positive ones on its right. The sum is far from zero where left and
-# right differ: at an upright edge. The cell computes two sums by hand, one in the sky and one at the edge of the red
-# square's dark part, and has PyTorch compute all of them.
+# right differ: at an upright edge. The cell computes a sum by hand in the sky, and one at the edge of what is dark in
+# the red square. PyTorch computes all of them.
 
 # %%
 upright = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
