@@ -15,9 +15,8 @@ DEMO := demo
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
 
-# Files go to two processes: most of a test is one thread, waiting for one command.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import torch
 from cnn_train import Run, train
 from cnn_train.evaluation import cross_entropy, uncertainty
 from cnn_train.fit import Epoch
-from cnn_train.plots import curves
+from cnn_train.plots import curves, save
 from cnn_train.stopping import best_epoch, out_of_patience
 from PIL import Image
 
@@ -100,7 +100,7 @@ def test_without_patience_training_goes_to_the_end_and_the_best_is_in_the_checkp
 
 @pytest.mark.parametrize("kept", [2, 9])
 def test_the_curves_show_which_epoch_is_kept(tmp_path: Path, kept: int) -> None:
-    curves(epochs(*range(10, 0, -1)), kept, tmp_path / "curves.png")
+    save(curves(epochs(*range(10, 0, -1)), kept), tmp_path / "curves.png")
     dark = np.asarray(Image.open(tmp_path / "curves.png").convert("L")) < 130
     upright = np.flatnonzero(dark.sum(axis=0) > 80)
     # of each of the two plots the left edge, the line, the right edge

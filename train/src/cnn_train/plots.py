@@ -130,7 +130,8 @@ def grid(
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, math.ceil(len(pictures) / columns))
     tall = pictures.shape[1] / pictures.shape[2] + CAPTION
-    figure = Figure(figsize=(max(5.0, 1.5 * columns), 0.3 + 1.5 * tall * rows), layout="constrained")
+    height = max(2.8, 0.3 + 1.5 * tall * rows)
+    figure = Figure(figsize=(max(5.0, 1.5 * columns), height), layout="constrained")
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots()
     axes.axis("off")
