@@ -49,14 +49,15 @@ def measured(model: Path, pictures: list[str], count: int, kind: str) -> dict[st
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
         link(pictures, count, FOLDERS[kind], folder)
-        output = Path(place, "rows.csv")
+        output, listing = Path(place, "rows.csv"), Path(place, "list.txt")
         given = "-" if kind == "a list" else str(folder)
+        with listing.open("w") as stream:
+            stream.writelines(f"{path}\n" for path in find_pictures([folder] if given == "-" else []))
         command = [sys.executable, "-m", "cnn_infer", given, "--model", str(model), "--format", "csv"]
-        command += ["--output", str(output)]
-        listing = f"find {shlex.quote(str(folder))} -type f | " if given == "-" else ""
         start = time.perf_counter()
-        process = subprocess.Popen(["sh", "-c", f"{listing}exec {shlex.join(command)}"])
-        _, status, usage = os.wait4(process.pid, 0)
+        with listing.open("rb") as stream:
+            process = subprocess.Popen([*command, "--output", str(output)], stdin=stream)
+            _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         with output.open("rb") as stream:
             rows = sum(1 for _ in stream) - 1

@@ -109,15 +109,16 @@ def test_all_paths_are_looked_at_before_work_begins(
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
-@pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png"])
+@pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png", "photo"])
 def test_what_is_read_is_not_written_over(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
 ) -> None:
     picture(tmp_path / "a.png", "red")
     picture(tmp_path / "in" / "b.png", "red")
     shutil.copy(models / "rgb.onnx", tmp_path / "model.onnx")
+    shutil.copy(tmp_path / "a.png", tmp_path / "photo")  # a picture whatever its name
     before = (tmp_path / name).read_bytes()
-    assert "is a picture or a model" in refused("a.png", "in", "--model", "model.onnx", option, name)
+    assert "is a picture or a model" in refused("a.png", "in", "photo", "--model", "model.onnx", option, name)
     assert (tmp_path / name).read_bytes() == before
 
 

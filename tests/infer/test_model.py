@@ -65,11 +65,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "null byte" in refusal("a\0b.onnx")
 
 
-def test_metadata_that_is_not_utf_8_is_refused_in_one_line(
-    with_metadata: Edit, tmp_path: Path, refused: Refused
-) -> None:
-    (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "author", "\udcff"))
-    assert "not an ONNX model, or damaged: model.onnx" in refused("--info", "--model", "model.onnx")
+@pytest.mark.parametrize("name", ["metadata_not_utf8", "output_name_not_utf8", "text_not_utf8"])
+def test_texts_that_are_not_utf_8_are_refused_in_one_line(name: str, refused: Refused) -> None:
+    model = Path(__file__).parent / "corpus" / "models" / f"{name}.onnx"
+    assert "not an ONNX model, or damaged: " in refused("--info", "--model", model)
 
 
 def test_a_model_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:

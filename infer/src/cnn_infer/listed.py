@@ -9,7 +9,7 @@ from typing import IO
 LONGEST = 1 << 16
 """Bytes of one path; more without a separator is no list of paths."""
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 
 
 class Listed:
