@@ -331,7 +331,9 @@ say(
 # cannot be learned by heart. That is *augmentation*. Only training pictures are augmented.
 #
 # Each row shows one kind of change: first the picture itself, then random versions of it. Ask yourself in each row:
-# would I still give it the same name? For clothes a mirrored picture is fine. A mirrored digit is no longer a digit.
+# would I still give it the same name? A mirrored cat is a cat, but a mirrored digit is no longer a digit. And where
+# all shoes of a set point the same way, no mirrored one will ever come. So the toolkit looks at the data before it
+# chooses.
 
 # %%
 few = data.train.images[:24].astype(int)
@@ -518,14 +520,16 @@ figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 last = {}
 for rate in RATES:
     losses = losses_at(rate)
-    last[rate] = np.mean(losses[-10:])
+    last[rate] = np.median(losses[-10:])
     axes.plot(losses, label=f"learning rate {rate}")
 axes.set(xlabel="step", ylabel="loss of the batch", ylim=(0, 2 * math.log(len(classes))))
 axes.legend()
 axes.grid(alpha=0.3)
 plt.show()
 
-say("Mean loss of the last ten steps: " + ", ".join(f"{loss:.2f} at rate {rate}" for rate, loss in last.items()) + ".")
+say(
+    "Median loss of the last ten steps: " + ", ".join(f"{loss:.2f} at rate {rate}" for rate, loss in last.items()) + "."
+)
 
 # %% [markdown]
 # The toolkit takes more refined steps. Its optimiser, Muon, sees to it that all filters of a layer change at a
