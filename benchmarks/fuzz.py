@@ -177,6 +177,7 @@ def work(
             pass
         except Exception as error:  # noqa: BLE001 - that is what is looked for
             keep(folder, data, f"{type(error).__name__}: {error}")
+    signal.setitimer(signal.ITIMER_PROF, 0)  # whoever called goes on
     at.value = first + count
 
 
