@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cnn_infer.atomic import write_text
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Refused = Callable[..., str]
@@ -147,22 +146,3 @@ def test_what_is_no_file_is_written_to_not_replaced(
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
     reader.join(10)
     assert read[0].splitlines()[1].startswith(b"a.png,red,0,")
-
-
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "target.txt").write_text("old")
-    (tmp_path / "link.txt").symlink_to("elsewhere/target.txt")
-    write_text(tmp_path / "link.txt", "new")
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "elsewhere" / "target.txt").read_text() == "new"
-
-
-def test_new_files_have_the_permissions_of_the_process(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_text(tmp_path / "a.txt", "ü")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
-    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xbc"

@@ -104,6 +104,21 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
     assert {key: found[key] for key in report} == report
 
 
+def test_what_the_manifest_counts_is_in_the_file(tmp_path: Path) -> None:
+    """Also when nothing had brought the rows to the system before."""
+    code = (
+        "import os; from pathlib import Path; from cnn_infer.output import GrowingFile\n"
+        "with GrowingFile(Path('rows'), {}, resume=False) as file:\n"
+        "    for number in range(100): file.row(f'{number}\\n', lambda: None)\n"
+        "    file.save(lambda: 7)\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    manifest = json.loads((tmp_path / "rows.manifest.json").read_text())
+    assert (manifest["rows"], manifest["counted"]) == (100, 7)
+    assert (tmp_path / "rows").read_bytes()[: manifest["bytes"]] == b"".join(b"%d\n" % number for number in range(100))
+
+
 def interrupted(tmp_path: Path, models: Path, environment: dict[str, str]) -> list[str]:
     process = start(tmp_path, models, environment)
     while process.poll() is None and rows_in(tmp_path / "rows.csv") < 50:
