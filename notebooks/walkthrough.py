@@ -22,14 +22,14 @@
 # The kind of network is called a *CNN*, a convolutional neural network. What that means comes step by step.
 #
 # Run the cells from top to bottom, each with Shift+Enter. Every step has words, then code, then what comes out of it.
-# You can change any number in the code and run the cell again. Whatever is written to disk goes into a folder `runs`
+# You can change any number in the code; then run that cell and those below it again. Results go into a folder `runs`
 # beside this notebook.
 #
 # ## Installing
 #
-# The first cell installs the toolkit, EdgeCNN, where it is missing. `SOURCE` says where its code is: a folder that
-# holds it, or an address that `git` understands. The folder above this notebook is right if you have the whole
-# repository. In Colab and Kaggle put the address of the repository there, or the folder that you uploaded it to.
+# The first cell installs the toolkit, EdgeCNN, where it is missing. `SOURCE` says where its code is. The folder above
+# this notebook is right if you have the whole repository. In Colab and Kaggle put the address of the repository there
+# (it begins with `https://`), or the folder that you uploaded it to.
 
 # %%
 SOURCE = ".."
@@ -39,14 +39,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDERS = {"cnn_infer": "infer", "cnn_train": "train", "cnn_export": "export"}
+FOLDERS = {"cnn_infer": "infer", "cnn_train": "train", "cnn_export": "export"}  # each package and its folder
 
 if all(importlib.util.find_spec(name) for name in FOLDERS):
     print("EdgeCNN is installed already.")
 else:
     wanted = []
     for name, folder in FOLDERS.items():
-        extra = "[cpu]" if name == "cnn_infer" else ""
+        extra = "[cpu]" if name == "cnn_infer" else ""  # with ONNX Runtime, which runs the finished file
         if "://" in SOURCE:
             wanted.append(f"{name.replace('_', '-')}{extra} @ git+{SOURCE.removeprefix('git+')}#subdirectory={folder}")
         else:
@@ -68,8 +68,8 @@ DATA = "fashion-mnist"
 
 # %% [markdown]
 # The next cell imports what is used below. `cnn_train` trains, `cnn_export` turns the trained network into a file,
-# and `cnn_infer` runs that file. A few short functions show text and tables, and keep the toolkit's messages off the
-# page.
+# and `cnn_infer` runs that file. PyTorch (`torch`) does the computing in training; its tables of numbers are called
+# *tensors*. A few short functions show text and tables, and keep the toolkit's messages off the page.
 
 # %%
 import io
@@ -123,6 +123,7 @@ def quiet():
 # ## What a picture is
 #
 # To a computer a picture is a table of numbers. Each number says how bright one spot is. A spot is called a *pixel*.
+# A picture in colour is three such tables, its *channels*: red, green and blue. A grey one has one channel.
 #
 # Look at the red square in the photograph. On the right it is enlarged, with its numbers written into the pixels:
 # large where it is bright, small where it is dark.
@@ -164,14 +165,24 @@ say(
 #
 # The sums make a new picture. It is called a *feature map*, because it shows where the picture has a certain feature.
 #
-# This filter has negative weights on its left and positive ones on its right. The sum is far from zero where left and
-# right differ: at an upright edge. The cell computes a sum by hand in the sky, and one at the edge of what is dark in
-# the red square. PyTorch computes all of them.
+# This filter has negative weights on its left and positive ones on its right. Where left and right are alike, the sum
+# is near zero. At an upright edge it is not: it is positive where dark turns bright, negative where bright turns
+# dark.
+#
+# The cell computes one sum by hand in the sky, and one at the edge of the dark part of the red square. PyTorch
+# computes all of them (`conv2d`). Compare the columns of the table, and then its rows.
 
 # %%
-upright = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+upright = torch.tensor(
+    [
+        [-1.0, 0.0, 1.0],
+        [-2.0, 0.0, 2.0],  # the middle row counts double
+        [-1.0, 0.0, 1.0],
+    ]
+)
 picture = torch.tensor(grey, dtype=torch.float32)
 
+# conv2d takes many pictures of many channels, and many filters; each None makes one into a list of one
 feature_map = functional.conv2d(picture[None, None], upright[None, None])[0, 0]
 
 rows = []
@@ -184,12 +195,13 @@ display(table(rows))
 # %% [markdown]
 # Other weights see other things. Below is what some filters make of the photograph. In those for edges, grey is a sum
 # of zero, and bright and dark are sums far from it. Look at the walls of the temple in "upright edges", and at the
-# steps and roofs in "level edges". The blur takes the mean of its window; the sharpener takes the blur away.
+# steps and roofs in "level edges". The blur takes the mean of its window. The sharpener makes each pixel differ more
+# from its neighbours.
 
 # %%
 FILTERS = {
     "upright edges": upright,
-    "level edges": upright.T,
+    "level edges": upright.T,  # the same, turned
     "blur": torch.full((3, 3), 1 / 9),
     "sharpen": torch.tensor([[0.0, -1.0, 0.0], [-1.0, 5.0, -1.0], [0.0, -1.0, 0.0]]),
 }
@@ -208,12 +220,14 @@ plt.show()
 #
 # Two small steps usually follow a convolution:
 #
-# - *ReLU* replaces each negative number by zero. Without it, any number of layers would be worth no more than one.
-# - *Max pooling* keeps the largest number of each little square and drops the others. The map becomes smaller; what
-#   was found in it stays.
+# - *ReLU* replaces each negative number by zero. Without it, many convolutions would be worth no more than one large
+#   one: sums of sums are only sums.
+# - *Max pooling* keeps the largest number of each square of two by two and drops the others. The map becomes smaller;
+#   what was found in it stays.
 #
-# Look at one roof of the temple: after ReLU only edges of one direction are left, and after pooling the picture is
-# coarser, but the edges are still there.
+# Look at one roof of the temple. (The titles give the size of the whole map.) Zero is grey in the first picture and
+# black in the others. After ReLU only the edges from dark to bright are left; after pooling they are coarser, but
+# still there.
 
 # %%
 after_relu = functional.relu(maps[0])
@@ -231,9 +245,9 @@ plt.show()
 # %% [markdown]
 # ## The data
 #
-# A network learns from examples: pictures, each with the right answer. The answers are called *classes*. The toolkit
-# loads the set that `DATA` names. Where Fashion-MNIST is neither on this machine nor to be downloaded, the digits
-# take its place, and the cell says so.
+# A network learns from examples: pictures, each with the right answer. The possible answers are called *classes*; the
+# right one for a picture is its *label*. The toolkit loads the set that `DATA` names. Where Fashion-MNIST is neither
+# on this machine nor to be downloaded, the digits take its place, and the cell says so.
 
 # %%
 try:
@@ -278,7 +292,8 @@ say(f"The rarest class has {counts.min():,} training pictures and the most frequ
 # The last two numbers matter: were one class much more frequent than another, the network would learn to name the
 # frequent one too often. (`train(..., balance=True)` is for such sets.)
 #
-# Always look at your data before you train on it. Are the labels right? Could you tell the classes apart yourself?
+# Always look at your data before you train on it. Above each picture is its label. Is it right? Could you tell the
+# classes apart yourself?
 
 # %%
 display(plots.grid(data.train.images[:24], [classes[label] for label in data.train.labels[:24]], "training pictures"))
@@ -286,26 +301,27 @@ display(plots.grid(data.train.images[:24], [classes[label] for label in data.tra
 # %% [markdown]
 # ## Normalisation
 #
-# Networks learn best from numbers around zero that are neither large nor tiny. Pixels are not like that: none is
-# negative, and many are large. So two numbers are taken from all training pictures: the *mean*, and the *deviation*,
-# which says how far pixels usually lie from the mean. From each pixel the mean is taken away, and the rest is divided
-# by the deviation. That is *normalisation*.
+# Networks learn best from numbers around zero that are neither large nor tiny: large ones make large sums, and then
+# learning jumps. Pixels are not like that: none is negative, and many are large. So two numbers are taken from all
+# training pictures: the *mean*, and the *deviation*, which says how far pixels usually lie from the mean. From each
+# pixel the mean is taken away, and the rest is divided by the deviation. That is *normalisation*.
 #
 # It changes no picture to the eye. Compare the two pictures: they look the same. Then compare the numbers beside
-# their colour bars, and the two histograms below, which count how often each value occurs: only the scale at the
-# bottom differs.
+# their colour bars. The two histograms below count how often each value occurs: again only the scale at the bottom
+# differs.
 
 # %%
 settings = resolve({"data": DATA}, data)  # what the toolkit chooses for this data where nobody says otherwise
-spec = spec_of(settings, data)
+spec = spec_of(settings, data)  # how a picture becomes the network's input: size, mean, deviation
 raw = data.train.images[0]
-normalised = to_input(raw[None], spec, CPU)[0]  # now: (channels, rows, columns)
+normalised = to_input(raw[None], spec, CPU)[0]  # takes many pictures; gives (channels, rows, columns)
 
 figure, axes = plt.subplots(2, 2, figsize=(8, 5), layout="constrained", height_ratios=(3, 1.6))
 some = data.train.images[:2000]
 for column, (name, one, many) in enumerate(
     [
         ("as it is", raw, some),
+        # permute: matplotlib wants the channels last
         ("normalised", normalised.permute(1, 2, 0).numpy(), to_input(some, spec, CPU).numpy()),
     ]
 ):
@@ -318,22 +334,22 @@ for column, (name, one, many) in enumerate(
 plt.show()
 
 say(
-    f"Here the mean is {spec.zero_point} and the deviation {1 / spec.scale:.1f}. A pixel of {spec.zero_point} becomes "
-    f"zero, one of 255 becomes {(255 - spec.zero_point) * spec.scale:.2f}. The toolkit stores both numbers in the "
-    "model, so they cannot be forgotten later."
+    f"Here the mean, rounded, is {spec.zero_point} and the deviation {1 / spec.scale:.1f}. A pixel of "
+    f"{spec.zero_point} becomes zero, one of 255 becomes {(255 - spec.zero_point) * spec.scale:.2f}. The toolkit "
+    "stores both numbers in the model, so they cannot be forgotten later."
 )
 
 # %% [markdown]
 # ## Augmentation
 #
 # More pictures would help, but we have only these. So each time a picture is shown, it is changed a little at random:
-# moved, turned, partly covered. It stays the same thing, but it is never twice the same table of numbers, and so it
-# cannot be learned by heart. That is *augmentation*. Only training pictures are augmented.
+# moved, turned, partly covered. It stays the same thing, but it is hardly ever twice the same table of numbers, and
+# so it is hard to learn by heart. That is *augmentation*. Only training pictures are augmented.
 #
-# Each row shows one kind of change: first the picture itself, then random versions of it. Ask yourself in each row:
-# would I still give it the same name? A mirrored cat is a cat, but a mirrored digit is no longer a digit. And where
-# all shoes of a set point the same way, no mirrored one will ever come. So the toolkit looks at the data before it
-# chooses.
+# Each row shows one kind of change: first the picture itself, then random versions of it. `flip` mirrors, `crop`
+# moves, and `cutout` covers a square; the other names say what they do. Ask yourself in each row: would I still give
+# it the same name? A mirrored cat is a cat, but a mirrored digit is no longer a digit. And where all shoes of a set
+# point the same way, no mirrored one will ever come. So the toolkit looks at the data before it chooses.
 
 # %%
 few = data.train.images[:24].astype(int)
@@ -362,16 +378,17 @@ say(f"For this data the toolkit chooses: **{', '.join(settings.augment)}**.")
 #
 # A network is a row of *layers*. Each layer takes numbers, computes, and hands its numbers to the next. Let us build
 # a small one and follow one picture through it. The first layer is a convolution with several filters, so it makes
-# several feature maps at once. The numbers that training will change are called *parameters*: here, the weights of
-# the filters, and one number for each filter that is added to its sums, called *bias*.
+# several feature maps at once. They are the channels of the next layer's input. The numbers that training will change
+# are called *parameters*: here, the weights of the filters, and for each filter a number that is added to its sums,
+# its *bias*.
 #
-# The filter looks at a window of three by three pixels. So that the maps are as large as the picture, the picture
-# gets an edge of zeros: `padding`.
+# Each filter looks at a window of three by three pixels (`kernel_size`). So that the maps are as large as the
+# picture, the picture gets an edge of zeros (`padding`).
 
 # %%
-torch.manual_seed(0)
+torch.manual_seed(0)  # the same random weights in each run
 one = to_input(data.train.images[:1], spec, CPU)
-first = nn.Conv2d(spec.channels, 16, kernel_size=3, padding=1)
+first = nn.Conv2d(spec.channels, 16, kernel_size=3, padding=1)  # channels in, feature maps out
 
 
 def size_of(numbers):
@@ -392,20 +409,21 @@ say(
 
 # %% [markdown]
 # ReLU and max pooling follow; they have nothing to learn. Then a second convolution. Each of its filters looks at
-# *all* maps of the first one at once. So it can find combinations: an upright edge beside a level one is a corner.
-# Layer by layer the features become larger and richer: edges, corners, collars, sleeves.
+# *all* maps of the first one at once, with a window of weights for each map. So it can find combinations: an upright
+# edge beside a level one is a corner. And after pooling the same window covers more of the picture. So layer by layer
+# the features become larger and richer: edges, corners, collars, sleeves.
 #
-# At the end each picture is a few small maps. They are laid out in one long row (`Flatten`), and a *fully connected*
-# layer makes one number for each class from all of them. The largest number is the network's answer. Those numbers
-# are called *logits*.
+# At the end each picture is many small maps. They are laid out in one long row (`Flatten`), and a *fully connected*
+# layer (`Linear`) makes one number for each class from all of them: again products, a sum, a bias. These numbers are
+# called *logits*. The class with the largest one is the network's answer.
 #
-# In the table, follow the size: rows and columns become fewer, maps become more.
+# In the table, follow the size (maps, rows, columns): rows and columns become fewer, maps become more.
 
 
 # %%
 def first_network():
     """Two convolutions and a fully connected layer, with random weights."""
-    rest = (data.height // 4) * (data.width // 4)
+    rest = (data.height // 4) * (data.width // 4)  # what two poolings leave of each map
     return nn.Sequential(
         nn.Conv2d(spec.channels, 16, kernel_size=3, padding=1),
         nn.ReLU(),
@@ -421,7 +439,7 @@ def first_network():
 def layers_of(network):
     """A table row for each layer: one picture goes through all of them."""
     numbers, rows = one, [{"layer": "the picture", "kind": "", "size": size_of(one), "parameters": ""}]
-    for name, layer in network.eval().named_children():
+    for name, layer in network.eval().named_children():  # eval: as in use, not as in training
         numbers = layer(numbers)
         count = parameters_of(layer)
         kind = type(layer).__name__
@@ -436,10 +454,12 @@ say(f"All together: {parameters_of(first_network()):,} parameters.")
 # %% [markdown]
 # The toolkit's own networks are made of the same parts. This is the one that we shall train. What is new in it:
 #
-# - `Shifts` and `Whitening` prepare the pixels: neighbours are put side by side, and what they have in common is
-#   taken out. This is computed from the training pictures, not learned; it makes the training shorter.
-# - `ConvNorm` is a convolution, a *batch normalisation* and a ReLU; the first of each stage has a max pooling as
-#   well. Batch normalisation keeps the numbers of each map in the same range, so that the next layer can rely on it.
+# - `Shifts` (with large pictures `SpaceToDepth`) and `Whitening` prepare the pixels. Neighbours become channels of
+#   one spot, and what they have in common is taken out. This is computed from the training pictures, not learned; it
+#   makes the training shorter.
+# - `ConvNorm` is a convolution, a *batch normalisation* and a ReLU. These layers come in *stages*; the first of each
+#   stage has a max pooling as well. Batch normalisation keeps the numbers of each map in the same range, so that the
+#   next layer can rely on it.
 # - `GlobalMaxPool` keeps the largest number of each map: *whether* a feature is there, not where.
 # - `Dropout` sets numbers to zero at random during training, if it is asked to. Then the network cannot rely on a
 #   single one. Here it is off.
@@ -453,9 +473,9 @@ say(f"**{settings.model}** has {parameters_of(network):,} parameters.")
 # ## Loss: how wrong is it?
 #
 # To become better, the network must know how wrong it is: as one number, the *loss*. First the logits become
-# *probabilities*: positive numbers that add up to one. (The function is called *softmax*.) Then only one of them
-# counts, the one that the network gives to the right class. The loss is the negative logarithm of it. It is called
-# *cross-entropy*.
+# *probabilities*: positive numbers that add up to one, the largest for the largest logit. (The function is called
+# *softmax*.) Then only one of them counts, the one that the network gives to the right class. The loss is the
+# negative logarithm of it. It is called *cross-entropy*.
 #
 # Look at the curve: sure and right costs nothing; unsure costs some; sure and wrong costs very much. The dot is our
 # untrained network, on the first training picture.
@@ -464,8 +484,8 @@ say(f"**{settings.model}** has {parameters_of(network):,} parameters.")
 torch.manual_seed(0)
 untrained = first_network()
 label = int(data.train.labels[0])
-probabilities = untrained(one).softmax(dim=1)[0].detach()
-loss = functional.cross_entropy(untrained(one), torch.tensor([label])).item()
+probabilities = untrained(one).softmax(dim=1)[0].detach()  # detach: the numbers, not how they came about
+loss = functional.cross_entropy(untrained(one), torch.tensor([label])).item()  # with its own softmax
 
 figure, axes = plt.subplots(figsize=(5.5, 3), layout="constrained")
 share = np.linspace(0.005, 1, 200)
@@ -485,16 +505,18 @@ say(
 # %% [markdown]
 # ## The optimiser: how does it become better?
 #
-# For each parameter one can compute whether the loss would fall or rise if the parameter grew a little. This is
+# For each parameter one can compute how fast the loss would rise or fall if the parameter grew a little. This is
 # called the *gradient*; PyTorch computes it for all parameters at once (`backward`). Then each parameter takes a
-# small step in the direction in which the loss falls. Doing that is the job of the *optimiser*. How long the step is,
-# is set by the *learning rate*.
+# small step in the direction in which the loss falls: the gradient, times a number called *learning rate*, is taken
+# away from it. Doing that is the job of the *optimiser*; this plain one is called `SGD`.
 #
-# All training pictures at once would be too many for each step. So a step takes a few at random: a *batch*. The loop
-# below is the heart of every training: predict, measure the loss, compute gradients, step.
+# All training pictures at once would be too many for each step. So a step takes a few at random: a *batch*. Its loss
+# is the mean of theirs. The loop below is the heart of every training: predict, measure the loss, compute gradients,
+# step.
 #
-# It is run with several learning rates. Look at the lines. The smallest rate hardly moves. The middle one brings the
-# loss down. The largest one jumps too far, again and again, and does not arrive.
+# It is run with several learning rates. Look at the lines; they are rough, since every batch is different. The
+# smallest rate is slow. The middle one brings the loss down. The largest one jumps too far, again and again, and does
+# not arrive.
 
 # %%
 RATES = (0.003, 0.2, 2)
@@ -509,7 +531,7 @@ def losses_at(rate, steps=100):
         chosen = random.integers(len(data.train.labels), size=64)
         pictures = to_input(data.train.images[chosen], spec, CPU)
         loss = functional.cross_entropy(network(pictures), torch.from_numpy(data.train.labels[chosen]))
-        optimiser.zero_grad()
+        optimiser.zero_grad()  # forget the gradients of the last step
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
@@ -533,8 +555,8 @@ say(
 
 # %% [markdown]
 # The toolkit takes more refined steps. Its optimiser, Muon, sees to it that all filters of a layer change at a
-# similar pace. And its learning rate is not constant: it rises quickly, so that the first, wild steps are short, and
-# then falls to zero, so that the last ones are fine.
+# similar pace. (Its rates have another meaning than those above.) And its learning rate is not constant: it rises
+# quickly, so that the first, wild steps are short, and then falls to zero, so that the last ones are fine.
 
 # %%
 rates = [settings.lr * share_of_rate(step, 1000) for step in range(1000)]
@@ -550,7 +572,7 @@ say(f"For this data: optimiser {settings.optimizer}, highest rate {settings.lr:g
 # ## Training
 #
 # One pass over all training pictures is an *epoch*. A training has several. After each one the network is tried on
-# the validation pictures, and the curves below are drawn anew. Watch them while it runs:
+# the validation pictures, and the curves below are drawn anew (`on_epoch`). Watch them while it runs:
 #
 # - **loss** should fall, **accuracy**, the share of pictures that are named right, should rise;
 # - as long as the validation curve gets better, it is worth going on;
@@ -558,8 +580,11 @@ say(f"For this data: optimiser {settings.optimizer}, highest rate {settings.lr:g
 #   *overfitting*.
 #
 # Here validation is often better than training. That is as it should be: the training pictures are augmented, and so
-# they are harder. With large sets the toolkit also shows smaller pictures at first, to save time, and later leaves
-# out pictures that are easy by then; the curves can jump where that begins or ends.
+# they are harder. With large sets the toolkit also saves time: early epochs show smaller pictures, and middle ones
+# leave out what is easy by then. The curves can jump where that begins or ends.
+#
+# The epoch is kept whose probabilities fit validation best, which need not be the one with the most pictures right.
+# The cell also writes the test pictures as files, for later.
 
 # %%
 RUN, TEST_PICTURES = Path("runs/walkthrough"), Path("runs/test-pictures")
@@ -576,8 +601,8 @@ with quiet():
 
 kept = run.epochs[run.report["best_epoch"] - 1]
 say(
-    f"{len(run.epochs)} epochs took {run.report['seconds']:.0f} seconds. Epoch {kept.epoch} was the best on "
-    f"validation, with {kept.val_accuracy:.2%} right; its weights are kept."
+    f"{len(run.epochs)} epochs took {run.report['seconds']:.0f} seconds. Epoch {kept.epoch} fits "
+    f"validation best, with {kept.val_accuracy:.2%} right; its weights are kept."
 )
 
 # %% [markdown]
@@ -585,7 +610,7 @@ say(
 #
 # ## Choosing hyperparameters
 #
-# Training finds the parameters. What a person must choose before is called *hyperparameters*:
+# Training finds the parameters. What a person must choose before are the *hyperparameters*:
 #
 # - **batch size** (`batch_size`): pictures to a step. Small batches make many rough steps, large ones few smooth
 #   ones.
@@ -598,7 +623,8 @@ say(
 #
 # How does one choose? By trying, and comparing on *validation* pictures. Trying all combinations of some values is
 # called a *grid*. Ours is small: short trainings of small networks. First batch size and learning rate, since these
-# two belong together. The table grows as the trainings finish.
+# two belong together. The table grows as the trainings finish. Where it says `nan`, the steps were so long that the
+# numbers became infinite.
 
 
 # %%
@@ -625,7 +651,7 @@ def try_all(choices):
 
 SIZES = [settings.batch_size // 2, settings.batch_size, 2 * settings.batch_size]
 LEARNING_RATES = [settings.lr / 4, settings.lr, 4 * settings.lr]
-pairs = itertools.product(SIZES, LEARNING_RATES)
+pairs = itertools.product(SIZES, LEARNING_RATES)  # each size with each rate
 first_grid = try_all({"model": "nano", "epochs": 3, "batch_size": size, "lr": rate} for size, rate in pairs)
 
 # %% [markdown]
@@ -651,7 +677,8 @@ say(
 )
 
 # %% [markdown]
-# Now depth, dropout and epochs. The deeper network is also wider, as deep ones mostly are.
+# Now depth, dropout and epochs. The deeper network is also wider, as deep ones mostly are: its layers have more maps.
+# In the picture each colour is one network; dashed is with dropout.
 
 # %%
 DEPTHS = {}
@@ -721,9 +748,10 @@ display(plots.curves(run.epochs, kept=run.report["best_epoch"]))
 #
 # - **Precision**: of the pictures that *were given* this name, what share deserves it?
 # - **Recall**: of the pictures that *deserve* this name, what share was given it?
-# - **F1**: one number for both, closer to the smaller of the two.
+# - **F1**: one number for both, twice their product divided by their sum. It is closer to the smaller of the two.
 #
-# A network that calls everything a shirt finds all shirts: its recall is perfect and its precision poor.
+# A network that calls everything a shirt finds all shirts: its recall is perfect and its precision poor. The table
+# begins with the lowest F1.
 
 # %%
 per_class = sorted(test["per_class"].items(), key=lambda entry: entry[1]["f1"])
@@ -741,13 +769,14 @@ right, named, there = confusion[hardest, hardest], confusion[:, hardest].sum(), 
 say(
     f"The hardest class is **{classes[hardest]}**. {named} pictures were given this name, {right} of them rightly: "
     f"precision {right} / {named} = {right / named:.1%}. {there} pictures deserve it, {right} were found: recall "
-    f"{right} / {there} = {right / there:.1%}. The mean F1 of all classes is {test['macro_f1']:.3f}."
+    f"{right} / {there} = {right / there:.1%}. The mean F1 of all classes, the macro F1, is "
+    f"{test['macro_f1']:.3f}."
 )
 
 # %% [markdown]
 # Which classes are taken for which? The *confusion matrix* has a row for each true class and a column for each
-# answer. On the diagonal, from the upper left, are the right answers. Everything beside it is a mistake. Look for the
-# large numbers beside the diagonal.
+# answer. On the diagonal, from the upper left, are the right answers. Everything beside it is a mistake. The darker a
+# cell, the larger its share of the row. Look for the large numbers beside the diagonal.
 
 # %%
 display(plots.confusion(confusion, classes, f"{test['accuracy']:.2%} of {test['images']:,} test pictures right"))
@@ -760,17 +789,17 @@ say(
 )
 
 # %% [markdown]
-# And now the mistakes themselves: those that the network was most sure of. Above each picture is the true class, and
-# below it the answer with its probability. Would you have known better? Some pictures are hard for people as well,
+# And now the mistakes themselves: those that the network was most sure of. Above each picture are two lines: the true
+# class, and the answer with its probability. Would you have known better? Some pictures are hard for people as well,
 # and some labels are simply wrong.
 
 # %%
 display(Image(run.path / "mistakes.png", width=900))
 
 # %% [markdown]
-# What has the network learned to see? Here is one test picture, and what some of its filters make of it. In the first
-# stage you still recognise the picture: edges, surfaces, background. Some layers further on the maps are small, and
-# each says where some larger feature is; no person chose which.
+# What has the network learned to see? Here is one test picture, and what the filters that answer it most make of it:
+# the brighter, the larger. In the first stage you still recognise the picture: edges, surfaces, background. Some
+# layers further on the maps are small, and each says where some larger feature is; no person chose which.
 
 
 # %%
@@ -784,6 +813,7 @@ trained = run.network()
 numbers, stages = to_input(data.test.images[:1], run.spec, CPU), {}
 with torch.no_grad():
     for name, layer in trained.named_children():
+        # the layer pools as well; this is its map before
         before_pooling = functional.relu(layer.norm(layer.convolution(numbers)))[0] if name == EARLY else None
         numbers = layer(numbers)
         stages[name] = numbers[0] if before_pooling is None else before_pooling
@@ -797,9 +827,9 @@ for name in (EARLY, DEEP):
 # %% [markdown]
 # ## Export
 #
-# So far the network lives in PyTorch, which is large: made for training, and too much for a small computer that only
-# has to name pictures. So the network is written into one file, in a format that many programs can run: *ONNX*.
-# Everything that is needed travels inside: normalisation, class names, how to resize.
+# So far the network lives in PyTorch, which is made for training, and too large for a small computer. So the network
+# is written into one file, in a format that many programs can run: *ONNX*. Everything that is needed travels inside:
+# normalisation, class names, how to resize.
 #
 # The same call also makes a second file, called *int8*, which is smaller and usually faster. What that is comes
 # below. Several ways to make it are tried; this takes a moment.
@@ -820,8 +850,8 @@ say(
 #
 # A file that loads is not yet a file that is right. An export can go wrong quietly, and then the network is a little
 # worse on the small computer than it was in training, and nobody knows why. So the export compares: every test
-# picture goes through PyTorch and through the file, in batches of different sizes. If they do not agree, there is no
-# file, but an error. That they agree is called *parity*.
+# picture goes through PyTorch and through the file, in batches of different sizes, since a file may be right for one
+# size only. If they do not agree, there is no file, but an error. That they agree is called *parity*.
 
 # %%
 parity = result.parity
@@ -841,13 +871,15 @@ some = data.test.images[:100]
 with torch.no_grad():
     in_pytorch = (run.network()(to_input(some, run.spec, CPU)) / run.spec.temperature).softmax(dim=1).numpy()
 session = onnxruntime.InferenceSession(fp32)
+# the outputs that are wanted, and the inputs by their names
 in_the_file = session.run(["probabilities"], {"image": np.ascontiguousarray(some)})[0]
 
 say(f"Largest difference on {len(some)} pictures: {np.abs(in_pytorch - in_the_file).max():.1e}.")
 
 # %% [markdown]
-# (The *temperature* in that cell is one more number that training finds, on validation. It makes the probabilities
-# honest: of the answers with a probability of nine in ten, about nine in ten shall be right.)
+# (The *temperature* in that cell is one more number that training finds, on validation. The logits are divided by it.
+# That makes the probabilities honest: of the answers with a probability of nine in ten, about nine in ten shall be
+# right.)
 #
 # A few test pictures travel inside the file, with the answers that are expected. So it can prove itself on any
 # computer. On the command line this is `cnn-infer --verify`.
@@ -863,17 +895,17 @@ say(
 # %% [markdown]
 # ## int8: smaller numbers
 #
-# The network's weights are numbers with many digits, four bytes each. This is called *fp32*. Are so many digits
-# needed? In *int8* each weight is a whole number that fits into one byte, times a step that all weights of a filter
-# share. The numbers between the layers become bytes as well. Whole numbers are quicker to multiply, and the file
-# shrinks. This is called *quantisation*.
+# The network's weights are numbers with many digits, four bytes each. This is called *fp32*, for its thirty-two bits.
+# Are so many digits needed? In *int8* each weight is a whole number that fits into one byte, times a step that all
+# weights of a filter share. The numbers between the layers become bytes as well. Whole numbers are quicker to
+# multiply, and the file shrinks. This is called *quantisation*.
 #
 # The picture shows weights of one filter of our network: before, and rounded to the nearest step. Look how close the
 # crosses are to the dots.
 
 # %%
 weights = trained.get_submodule(DEEP).convolution.weight.detach()[0].flatten()
-step = weights.abs().max() / 127
+step = weights.abs().max() / 127  # a signed byte goes up to 127
 rounded = (weights / step).round()
 
 figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
@@ -893,8 +925,9 @@ say(
 # %% [markdown]
 # Each rounding is a small error, and the errors add up over the layers. So int8 has to earn its place. The toolkit
 # made several int8 files, in different ways, and tried each on the validation pictures: how much accuracy does it
-# lose, and how much faster is it *here*, on this machine? In the picture each dot is one of them: further up is
-# faster, further left is better. Dots to the right of the dotted line lose too much.
+# lose, and how much faster is it *here*, on this machine? In the picture each dot is one of them, and the star is the
+# chosen one. Further up is faster; the solid line across is the speed of fp32. Further left is better; dots to the
+# right of the dotted line lose too much. (A *point* is one picture in a hundred.)
 
 # %%
 display(Image(run.path / "candidates.png", width=600))
@@ -903,8 +936,8 @@ verdict = result.int8.verdict
 say(f"The verdict: int8 **{'ships' if verdict.ships else 'does not ship'}**, because {verdict.reason}.")
 
 # %% [markdown]
-# The chosen one beside fp32. The accuracy is on the test pictures, which nothing was chosen by. The times are of the
-# model alone, on one thread; on a busy machine they vary.
+# Here is the chosen one beside fp32. The accuracy is on the test pictures, which nothing was chosen by. The times are
+# of the model alone, on one thread; on a busy machine they vary.
 
 # %%
 change = result.int8.test
@@ -941,8 +974,10 @@ say(
 # given as *percentiles*: p50 is the time that half of the pictures need at most, p99 the time that ninety-nine in a
 # hundred need at most.
 #
-# The time is divided into stages. Look at the picture: is the model the longest of them, or opening the file? The
-# last line of the text says whether the machine was quiet enough for the figures to mean something.
+# In the text, `SingleStream` is one picture after the other, and `Offline` as many at once as the machine can do. The
+# time is divided into parts: `read` gets the file, `decode` makes pixels of it, `resize` gives them the network's
+# size, and `model` is the network. Look at the picture: which is the longest? The last line of the text says whether
+# the machine was quiet enough for the figures to mean something.
 
 # %%
 measured = latency.measure(result.ship, [TEST_PICTURES])
@@ -975,7 +1010,7 @@ for number, folder in enumerate(sorted(path for path in TEST_PICTURES.iterdir() 
 
 classifier = Classifier(result.ship)
 rows = []
-report = evaluate(classifier, [INBOX], on_row=rows.append)
+report = evaluate(classifier, [INBOX], on_row=rows.append)  # on_row is called with each file's answer
 
 good = [row for row in rows if row.prediction]
 captions = [f"{row.prediction.label}\n{row.prediction.probability:.0%}" for row in good]
@@ -988,7 +1023,7 @@ say(
 # %% [markdown]
 # If pictures lie in folders that are named as the classes, the toolkit takes the folders for the truth and computes
 # the accuracy. The test pictures lie so; training wrote them as files. Their accuracy must be that of the table
-# above, and it is computed from files by another program.
+# above, though here it is computed from files and without PyTorch.
 
 # %%
 report = evaluate(classifier, [TEST_PICTURES])
@@ -999,8 +1034,8 @@ say(
 )
 
 # %% [markdown]
-# On the small computer you would use the command `cnn-infer`. It needs neither Python code nor PyTorch: a folder goes
-# in, a row for each picture comes out. The cell starts it as you would in a terminal.
+# On the small computer you would use the command `cnn-infer`. You write no code for it, and it needs no PyTorch: a
+# folder goes in, a row for each picture comes out. The cell starts it as you would in a terminal.
 
 
 # %%
@@ -1015,7 +1050,8 @@ def cnn_infer(*arguments):
 cnn_infer(INBOX, "--model", result.ship)
 
 # %% [markdown]
-# And as files for other programs: a table of rows, of which the first lines are shown, and a report.
+# It also writes files for other programs: a table with a row for each picture, of which the first lines are shown,
+# and a report with the figures.
 
 # %%
 ROWS = "runs/rows.csv"
@@ -1026,7 +1062,7 @@ print(*Path(ROWS).read_text().splitlines()[:3], sep="\n")
 # ## Where to go from here
 #
 # - **Your own pictures.** Put them into one folder for each class, and write the name of the folder that holds these
-#   into `DATA` at the top. Some hundred pictures a class are a beginning.
+#   into `DATA` at the top. A few hundred pictures for each class are a beginning.
 # - **A better network.** `train(DATA, model="base", epochs=...)` trains a larger one for longer. The class `Config`
 #   in `cnn_train.config` lists all that can be chosen.
 # - **On the small computer.** Copy the file that ships. Install `cnn-infer` alone: it is small and needs no PyTorch.
