@@ -1,4 +1,4 @@
-"""The walk-through runs from start to end, and its two files are one."""
+"""The walk-through runs from start to end, and what is committed of it is whole: paired, executed in order, small."""
 
 import os
 import re
@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 SOURCE = FOLDER / "walkthrough.py"
 NOTEBOOK = FOLDER / "walkthrough.ipynb"
 
+MOST_BYTES = 2_000_000
 NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*")
 LOCAL = re.compile(r"/(?:home|root|Users|tmp|work|mnt|opt|var)/|[A-Z]:\\\\")
 
@@ -101,11 +102,19 @@ def test_both_files_are_the_same_notebook(committed: NotebookNode) -> None:
     assert committed.metadata["jupytext"]["formats"] == "ipynb,py:percent"
 
 
-def test_every_cell_runs_in_order_and_shows_its_pictures(executed: NotebookNode) -> None:
+def test_every_cell_runs_in_order(executed: NotebookNode) -> None:
     assert [cell.execution_count for cell in code(executed)] == list(range(1, len(code(executed)) + 1))
-    assert sum(kind == "image/png" for cell in code(executed) for kind in kinds(cell)) >= 20
     assert not any(output.output_type == "error" for cell in code(executed) for output in cell.outputs)
-    assert "Traceback" not in shown(executed)
+
+
+def test_it_is_committed_with_the_output_of_a_whole_run(committed: NotebookNode, executed: NotebookNode) -> None:
+    text = shown(committed)
+    assert "The set is **fashion-mnist**" in text
+    assert "Traceback" not in text
+    assert NOTEBOOK.stat().st_size < MOST_BYTES
+    assert [cell.execution_count for cell in code(committed)] == list(range(1, len(code(committed)) + 1))
+    assert [kinds(cell) for cell in code(committed)] == [kinds(cell) for cell in code(executed)]
+    assert sum(kind == "image/png" for cell in code(committed) for kind in kinds(cell)) >= 20
 
 
 def test_nothing_in_it_tells_of_the_machine_it_was_run_on(committed: NotebookNode) -> None:
