@@ -155,13 +155,13 @@ def share(count: int) -> slice:
     return slice(rank() * count // size(), (rank() + 1) * count // size())
 
 
-def gathered(own: list[Tensor]) -> list[Tensor]:
-    """The tensors of all processes, in their order, in each of them."""
+def gathered(own: Tensor) -> Tensor:
+    """The rows of all processes, in their order, in each of them."""
     if size() == 1:
         return own
-    parts: list[list[Tensor]] = [[] for _ in range(size())]
+    parts: list[Tensor] = [own] * size()
     engine.all_gather_object(parts, own)
-    return [tensor for part in parts for tensor in part]
+    return torch.cat(parts)
 
 
 def summed(value: Tensor) -> Tensor:
