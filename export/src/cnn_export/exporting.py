@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from cnn_infer import Spec, console, golden, machine, open_model, verify
 from cnn_infer.atomic import write_bytes, write_text
@@ -205,14 +206,16 @@ def _parity(run: Run, candidate: ModelProto, test: Split, reference: Outputs, to
 
 def _certificate(run: Run, test: Split, parity: Parity) -> dict[str, Any]:
     """What travels inside the model: parity in figures, where and with what it was measured."""
-    names = ("cnn-export", "torch", "onnx", "onnxruntime", "pillow", "simplejpeg", "numpy")
+    names = ("cnn-export", "torch", "onnx", "pillow", "simplejpeg", "numpy")
+    # asked of the module: the distribution is called onnxruntime or onnxruntime-gpu
+    versions = {name: metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
     return {
         "test_fingerprint": run.spec.details["data"]["fingerprints"]["test"],
         "images": len(test.labels),
         "torch_against_onnx": {**asdict(parity), "flips": len(parity.flips)},
         "machine": machine.description(),
         "instruction_set": machine.instruction_set(),
-        "versions": {name: metadata.version(name) for name in names},
+        "versions": versions,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
