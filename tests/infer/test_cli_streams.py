@@ -146,3 +146,11 @@ def test_what_is_no_file_is_written_to_not_replaced(
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
     reader.join(10)
     assert read[0].splitlines()[1].startswith(b"a.png,red,0,")
+
+
+def test_a_report_is_written_also_where_rows_go_to_a_device(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    cli("a.png", "--model", models / "rgb.onnx", "--output", os.devnull, "--report", "report.json")
+    assert (tmp_path / "report.json").exists()

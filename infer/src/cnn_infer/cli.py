@@ -175,7 +175,7 @@ def command(
             report = to_stream(classifier, given, settings, stream)
     else:
         report = to_file(classifier, given, settings, output, resume=resume, report_file=report_file)
-    if report_file is not None and output is None:
+    if report_file is not None and (output is None or not output.is_file()):
         write_text(report_file, report.to_json() + "\n")
     console.say(_summary(report, output, report_file))
     if strict and report.errors:
