@@ -69,7 +69,9 @@ def test_what_is_missing_is_left_out(models: Path) -> None:
     assert [line.split()[0] for line in lines] == ["model", "input", "classes"]
 
 
-@pytest.mark.parametrize("nonsense", [None, 5, "text", [1], {"images": "many"}, [{"batch_size": []}]])
+@pytest.mark.parametrize(
+    "nonsense", [None, 5, "text", [1], {"images": "many"}, {"images": 10**400}, [{"batch_size": []}]]
+)
 def test_nonsense_is_left_out(models: Path, nonsense: Any) -> None:
     for key in CERTIFICATE:
         for_people(with_details(models, {**CERTIFICATE, key: nonsense}))

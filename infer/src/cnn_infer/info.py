@@ -96,4 +96,7 @@ class _Entries:
 
     def number(self, name: str) -> float:
         found = self.values.get(name)
-        return float(found) if isinstance(found, (int, float)) else 0.0
+        try:
+            return float(found) if isinstance(found, (int, float)) else 0.0
+        except OverflowError:  # a whole number of hundreds of digits
+            return 0.0
