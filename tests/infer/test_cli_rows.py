@@ -96,10 +96,15 @@ def test_a_class_name_cannot_break_the_table(
     document = json.loads(open_model(models / "grey.onnx").spec.to_json())
     document["classes"][2] = "two\nlines\x1b[2J"
     (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", json.dumps(document)))
-    picture(tmp_path / "a.png", "white")
-    lines = cli("a.png", "--model", "model.onnx").stdout.decode().splitlines()
-    assert len(lines) == 2
+    picture(tmp_path / "in" / "dark" / "a.png", "white")
+    picture(tmp_path / "in" / "no\x1b[2Jclass" / "a.png", "white")
+    done = cli("in", "--model", "model.onnx")
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 3
     assert lines[1].startswith("two\\nlines\\x1b[2J ")
+    assert b"\x1b" not in done.stderr
+    assert b"  two\\nlines\\x1b[2J " in done.stderr
+    assert b"no\\x1b[2Jclass (1)" in done.stderr
 
 
 def test_the_same_input_gives_the_same_bytes(folder: Path, models: Path, cli: Run) -> None:

@@ -177,7 +177,7 @@ def command(
         report = to_file(classifier, given, settings, output, resume=resume, report_file=report_file)
     if report_file is not None and (output is None or not output.is_file()):
         write_text(report_file, report.to_json() + "\n")
-    console.say(_summary(report, output, report_file))
+    console.say(*_summary(report, output, report_file))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
@@ -218,7 +218,7 @@ def _verify(classifier: Classifier) -> None:
     exported = proof.get("instruction_set") if isinstance(proof, dict) else None
     here = machine.instruction_set()
     if isinstance(exported, str) and exported != here:
-        console.say(f"  exported on {console.shown(exported)}, this machine has {here}: another arithmetic")
+        console.say(f"  exported on {exported}, this machine has {here}: another arithmetic")
     replays = verify(classifier)
     worst = max(replay.difference for replay in replays)
     failed = [replay for replay in replays if not replay.passed]
@@ -236,7 +236,7 @@ def _verify(classifier: Classifier) -> None:
     console.say(f"verified: {len(replays)} golden pictures agree on this machine (worst difference {worst:.2g})")
 
 
-def _summary(report: Report, output: Path | None, report_file: Path | None) -> str:
+def _summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
     model, total = report.latency_ms["model"], report.latency_ms["total"]
     lines = [
         f"{report.images - report.errors:,} pictures classified, {report.errors:,} could not be read",
@@ -263,7 +263,7 @@ def _summary(report: Report, output: Path | None, report_file: Path | None) -> s
         if report.missing_classes:
             lines.append(f"classes without a picture here: {', '.join(report.missing_classes)}")
     lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
-    return "\n".join(lines)
+    return lines
 
 
 def _confusion_lines(report: Report) -> list[str]:

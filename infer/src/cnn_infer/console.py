@@ -60,9 +60,9 @@ def shown(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def say(text: str) -> None:
-    """One line for a person, on standard error, so that results can be piped."""
-    click.echo(text, err=True)
+def say(*lines: str) -> None:
+    """Lines for a person, on standard error, so that results can be piped; each is :func:`shown`."""
+    click.echo("\n".join(map(shown, lines)), err=True)
 
 
 @contextmanager

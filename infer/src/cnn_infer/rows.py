@@ -72,5 +72,5 @@ def _csv_line(values: Sequence[object]) -> str:
 def _table_line(row: Row, width: int) -> str:
     path = shown(row.path)
     if row.prediction is None:
-        return f"{'error':<{width}}  {'':>11}  {path}: {row.error}\n"
+        return f"{'error':<{width}}  {'':>11}  {path}: {shown(row.error or '')}\n"
     return f"{shown(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"

@@ -235,7 +235,7 @@ def _fit_and_report(
     )
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     run = Run.open(path)
-    console.say(f"{summary(report['test'])}\nwrote {path}/\nnext: cnn-export --quantize")
+    console.say(summary(report["test"]), f"wrote {path}/", "next: cnn-export --quantize")
     distributed.wait()
     return run
 
