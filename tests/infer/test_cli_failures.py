@@ -109,7 +109,7 @@ def test_all_paths_are_looked_at_before_work_begins(
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
-@pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png", "photo"])
+@pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png", "photo", "link.csv"])
 def test_what_is_read_is_not_written_over(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
 ) -> None:
@@ -117,6 +117,7 @@ def test_what_is_read_is_not_written_over(
     picture(tmp_path / "in" / "b.png", "red")
     shutil.copy(models / "rgb.onnx", tmp_path / "model.onnx")
     shutil.copy(tmp_path / "a.png", tmp_path / "photo")  # a picture whatever its name
+    (tmp_path / "link.csv").symlink_to("in/b.png")
     before = (tmp_path / name).read_bytes()
     assert "is a picture or a model" in refused("a.png", "in", "photo", "--model", "model.onnx", option, name)
     assert (tmp_path / name).read_bytes() == before

@@ -191,7 +191,9 @@ def _check_targets(output: Path | None, report_file: Path | None, model: str, pa
     for target in targets:
         if not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {printable(target.absolute().parent)}")
-        if os.path.realpath(target) in sources or target.suffix.lower() in EXTENSIONS | {".onnx"}:
+        real = os.path.realpath(target)  # where a link leads: it may be a picture in a folder
+        suffixes = {Path(name).suffix.lower() for name in (target, real)}
+        if real in sources or suffixes & {*EXTENSIONS, ".onnx"}:
             raise InputError(f"{printable(target)} is a picture or a model: name another file for the results")
     if len(targets) == 2 and os.path.realpath(targets[0]) == os.path.realpath(targets[1]):
         raise InputError("--output and --report name the same file")
