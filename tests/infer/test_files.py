@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cnn_infer import InputError, find_pictures
+from cnn_infer.listed import Listed
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -104,6 +106,21 @@ def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=r"neither a file nor a folder: .*/pipe"):
         list(find_pictures([tmp_path / "pipe"]))
+
+
+def test_folders_that_cannot_be_listed_are_refused_at_once_or_get_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "in/a.jpg", "b.jpg")
+    folder, file = str(tmp_path / "in"), str(tmp_path / "b.jpg")
+
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"cannot list the folder .*/in: Permission denied"):
+        next(iter(find_pictures([file, folder])))
+    assert list(find_pictures([Listed(io.BytesIO(f"{folder}\n{file}".encode()))])) == [folder, file]
 
 
 def test_a_pipe_in_a_folder_does_not_hang(tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]) -> None:

@@ -32,8 +32,8 @@ def find_pictures(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_sy
 
     A file that is named is taken whatever its name; in a folder, files count by extension
     (:data:`cnn_infer.pixels.EXTENSIONS`) and hidden ones do not. Symbolic links to folders are followed
-    only on request; a link that leads back to a folder above itself is then passed over. A folder further down that
-    cannot be listed stands for its pictures, so that it gets a row that says so.
+    only on request; a link that leads back to a folder above itself is then passed over. A folder further down, or in
+    a list, that cannot be listed stands for its pictures, so that it gets a row that says so.
 
     Raises:
         InputError: a path does not exist, is neither a file nor a folder, or is a folder that cannot be listed. All
@@ -50,6 +50,8 @@ def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symli
             raise InputError(f"no such file or folder: {printable(name)}")
         if not os.path.isdir(name) and not os.path.isfile(name):
             raise InputError(f"neither a file nor a folder: {printable(name)}")
+        if os.path.isdir(name):
+            _check_can_be_listed(name)
     for name in chain.from_iterable(given):
         if os.path.isdir(name):
             yield from (Found(path, name) for path in _walk(name, follow_symlinks))
@@ -72,11 +74,19 @@ def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
+def _check_can_be_listed(folder: str) -> None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+
+
 def _walk(folder: str, follow: bool) -> Iterator[str]:
     try:
         open_folders = [(folder, _identity(folder), _entries(folder, follow))]  # from the top down to where the walk is
-    except OSError as error:
-        raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+    except OSError:
+        yield folder  # named in a list, or it was there when all paths were looked at
+        return
     while open_folders:
         above, _, entries = open_folders[-1]
         entry = next(entries, None)
