@@ -50,10 +50,10 @@ def test_probabilities_and_loss_are_those_of_divided_logits() -> None:
 
 def test_classes_without_pictures_or_predictions_count_as_zero() -> None:
     logits = np.array([[2, 1, 0], [2, 1, 0], [0, 1, 2]], np.float32)
-    found = metrics_of(logits, np.array([0, 1, 1]), ("cat", "dog", "owl"))
+    found = metrics_of(logits, np.array([0, 1, 1]), ("cat", "dog", "accuracy"))
     assert found["confusion"] == [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
     assert found["correct"] == 1
-    assert found["per_class"]["owl"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert found["per_class"]["accuracy"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
     assert found["per_class"]["cat"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1}
 
 

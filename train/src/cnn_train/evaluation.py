@@ -11,7 +11,7 @@ from cnn_infer.metrics import wilson_interval
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 TEMPERATURES = (0.2, 5.0)
 WIDE = 0.1
@@ -65,9 +65,8 @@ def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
     """
     predicted = logits.argmax(axis=1)
     indices = list(range(len(classes)))
-    table = classification_report(
-        labels, predicted, labels=indices, target_names=list(classes), output_dict=True, zero_division=0
-    )
+    # not classification_report: it has rows of its own, such as accuracy, which may be the name of a class
+    table = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0)
     averages: dict[str, float] = {}
     for kind in ("macro", "weighted"):
         # without labels: over the classes that occur, in truth or prediction, here as in inference
@@ -75,13 +74,8 @@ def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
         names = (f"{kind}_precision", f"{kind}_recall", f"{kind}_f1")
         averages |= {name: float(figure) for name, figure in zip(names, figures[:3], strict=True)}
     per_class = {
-        name: {
-            "precision": float(table[name]["precision"]),
-            "recall": float(table[name]["recall"]),
-            "f1": float(table[name]["f1-score"]),
-            "support": int(table[name]["support"]),
-        }
-        for name in classes
+        name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+        for name, precision, recall, f1, support in zip(classes, *table, strict=True)
     }
     correct = int((predicted == labels).sum())
     return {
