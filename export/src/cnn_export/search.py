@@ -27,6 +27,7 @@ from cnn_export.passes import consumers_of
 from cnn_export.quantization import Recipe, normalised, quantize
 from cnn_export.ranges import METHODS, collect
 from cnn_export.runtime_graph import optimised, strays
+from cnn_export.selection import classes_in_turn
 from cnn_export.targets import Target
 from cnn_export.verdict import MIN_SPEEDUP, Difference, Latency, Verdict, compare, decide, measure
 
@@ -201,7 +202,9 @@ class Search:
 
     def _sensitive(self, recipe: Recipe, until: float) -> list[tuple[str, ...]]:
         """Layers, each with the activation behind it, by how much nearer to fp32 the network is with them in float."""
-        pictures, reference = self.val.images[:SENSITIVITY_PICTURES], self.reference[:SENSITIVITY_PICTURES]
+        # of all classes: the pictures of a folder come class by class
+        some = classes_in_turn(self.val.labels, np.arange(len(self.val.labels)))[:SENSITIVITY_PICTURES]
+        pictures, reference = self.val.images[some], self.reference[some]
         layers = list(_layers(self.graph))
         losses = []
         with console.progress("looking for sensitive layers", len(layers), unit="layers") as advance:
