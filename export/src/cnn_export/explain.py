@@ -25,6 +25,7 @@ from cnn_export.int8 import FILE as INT8
 from cnn_export.int8 import REJECTED
 from cnn_export.passes import makers_of
 from cnn_export.provenance import decode_test_split, open_run_source, recorded_data
+from cnn_export.selection import classes_in_turn
 from cnn_export.tensors import Tensors
 
 PICTURES = 64
@@ -77,8 +78,13 @@ def explain(
     ]
     for name in (INT8, REJECTED):
         if (run.path / name).exists():
-            stages += _layers(onnx.load(fp32), onnx.load(run.path / name), test.images[:PICTURES])
+            stages += _layers(onnx.load(fp32), onnx.load(run.path / name), _some(test))
     return sorted(stages, key=lambda stage: stage.snr)
+
+
+def _some(test: Split) -> NDArray[np.uint8]:
+    """Pictures of all classes: those of a folder come class by class."""
+    return test.images[classes_in_turn(test.labels, np.arange(len(test.labels)))[:PICTURES]]
 
 
 def snr(wanted: NDArray[Any], found: NDArray[Any]) -> float:
@@ -124,7 +130,7 @@ def _first_node(fp32: ModelProto) -> ModelProto:
 
 
 def _graph(run: Run, test: Split, fp32: ModelProto) -> Stage:
-    pictures = test.images[:PICTURES]
+    pictures = _some(test)
     wanted = logits_of(run.network(), pictures, run.spec, torch.device("cpu")) / np.float32(run.spec.temperature)
     found = Tensors(fp32).run({INPUT: np.ascontiguousarray(pictures)})[LOGITS]
     return _stage("graph", wanted, found, f"logits of {len(pictures)} test pictures: PyTorch, model.onnx")
