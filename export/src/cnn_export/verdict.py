@@ -119,7 +119,8 @@ def measure(fp32: Model, int8: Model, pictures: NDArray[np.uint8]) -> list[Laten
 
     Both sessions must have been opened with ``threads=1``: threads that wait by spinning would disturb the other.
     """
-    return [_measure(fp32, int8, np.resize(pictures, (size, *pictures.shape[1:]))) for size in LATENCY_BATCHES]
+    # of the first pictures alone: resize copies all that it is given, which may be gigabytes
+    return [_measure(fp32, int8, np.resize(pictures[:size], (size, *pictures.shape[1:]))) for size in LATENCY_BATCHES]
 
 
 def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Latency:
