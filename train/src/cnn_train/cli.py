@@ -39,8 +39,8 @@ Then: cnn-export --quantize
 @click.option(
     "--lr", type=float, help="Peak learning rate. Default: follows --batch-size; given alone, --batch-size follows it."
 )
-@click.option("--optimizer", help="sgd (default), adam or adamw.")
-@click.option("--weight-decay", type=float, help="Default: 5e-4 for sgd, 0 for adam, 0.05 for adamw.")
+@click.option("--optimizer", help="muon (default of our own networks), sgd (of torchvision's), adam or adamw.")
+@click.option("--weight-decay", type=float, help="Default: 5e-4 for muon and sgd, 0 for adam, 0.05 for adamw.")
 @click.option("--dropout", type=float, help="Before the last layer. Default: 0; torchvision's models keep their own.")
 @click.option("--label-smoothing", type=float, help="Default: 0.1.")
 @click.option(
