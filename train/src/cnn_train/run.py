@@ -39,7 +39,14 @@ CHECKPOINT = "checkpoint.pt"
 LOCK = ".lock"
 SAMPLES = "samples.png"
 PICTURES = ("curves.png", "confusion.png", "mistakes.png", SAMPLES)
-EXPORTS = ("export.json", "export.failed.json", "model.onnx", "model.int8.onnx", "model.int8.rejected.onnx")
+EXPORTS = (
+    "export.json",
+    "export.failed.json",
+    "model.onnx",
+    "model.int8.onnx",
+    "model.int8.rejected.onnx",
+    "candidates.png",
+)
 """What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 
 CHECKPOINT_FORMAT = 3
