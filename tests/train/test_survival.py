@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from cnn_train import RunError
 from cnn_train.run import CHECKPOINT_FORMAT
+from cnn_train.session import ends_explained
 
 EPOCHS = 14
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", "128", "--augment", "crop")
@@ -28,6 +30,16 @@ def whole(forked: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("whole")
     assert forked(folder, *FLAGS).wait() == 0
     return folder / "run"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=["card", "processor"],
+)
+def test_want_of_memory_is_one_line(tmp_path: Path, error: RuntimeError) -> None:
+    with pytest.raises(RunError, match=r"^not enough memory: .* a smaller --batch-size"), ends_explained(tmp_path):
+        raise error
 
 
 def epochs_in(run: Path) -> int:

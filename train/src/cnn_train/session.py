@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from cnn_infer.files import printable
 from filelock import FileLock, Timeout
 
@@ -49,7 +50,7 @@ def ends_explained(path: Path) -> Iterator[None]:
     """What ends the training in a run folder early becomes one line: why, what is kept, and how to go on.
 
     Raises:
-        RunError: the disk refuses a file.
+        RunError: the disk refuses a file, or there is not enough memory.
         DivergedError: as the block raised it, and with a lower rate to go on with.
         TrainingInterruptedError: Ctrl-C.
     """
@@ -62,6 +63,17 @@ def ends_explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
         raise RunError(f"{reason}: make room; {_how_to_go_on(path)}") from error
+    except RuntimeError as error:
+        if not _is_want_of_memory(error):
+            raise
+        way_out = "train anew with a smaller --batch-size, --size or --model"
+        raise RunError(f"not enough memory: {way_out}; {_how_to_go_on(path)}") from error
+
+
+def _is_want_of_memory(error: RuntimeError) -> bool:
+    """PyTorch has a type for it on cards alone; the processor and Metal say it in words."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in said or "out of memory" in said
 
 
 def _how_to_go_on(path: Path, *, lower_rate: bool = False) -> str:

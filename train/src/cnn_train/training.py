@@ -87,7 +87,7 @@ def train(
     Raises:
         ConfigError: an option makes no sense.
         DataError: the data set is missing or not understood, or something would be written into it.
-        RunError: the run folder is in the way, or there is nothing to resume.
+        RunError: the run folder is in the way, there is nothing to resume, or not enough memory.
         DivergedError: the loss became infinite or not a number; the last epoch's checkpoint is kept.
     """
     start = time.perf_counter()
