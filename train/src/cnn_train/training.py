@@ -106,7 +106,7 @@ def train(
             check_out(out, overwrite=overwrite)
     dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
     settings = resolve(wanted, dataset)
-    device, _ = pick_device(settings.device)
+    device, why = pick_device(settings.device)
     # what auto came to is part of what makes the weights: a resumed run must not take another
     settings = replace(settings, device=device.type, precision=pick_precision(settings.precision, device)[0])
     torch.manual_seed(settings.seed)
@@ -124,7 +124,7 @@ def train(
             settings.save(path / CONFIG)
             if test_pictures is not None:
                 write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-        return _fit_and_report(path, settings, dataset, spec, network, on_epoch, start)
+        return _fit_and_report(path, settings, why, dataset, spec, network, on_epoch, start)
 
 
 def _resume(
@@ -160,12 +160,13 @@ def _resume(
         if distributed.leads():
             sweep(path)
             recipe.save(path / CONFIG)
-        return _fit_and_report(path, settings, dataset, spec, network, on_epoch, None, checkpoint)
+        return _fit_and_report(path, settings, "as it began", dataset, spec, network, on_epoch, None, checkpoint)
 
 
 def _fit_and_report(
     path: Path,
     settings: Config,
+    why: str,
     dataset: Dataset,
     spec: Spec,
     network: nn.Module,
@@ -177,7 +178,7 @@ def _fit_and_report(
     if not settings.balance and (unequal := imbalance(dataset.train.labels, spec.classes)):
         _warn(warnings, unequal)
     keep_freed_memory()
-    device, why = pick_device(settings.device)
+    device, _ = pick_device(settings.device)
     name, precision = pick_precision(settings.precision, device)
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
