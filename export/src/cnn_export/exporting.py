@@ -38,7 +38,7 @@ from cnn_export.qat import fine_tune
 from cnn_export.quantization import CALIBRATION_PICTURES, calibration_set
 from cnn_export.search import SECONDS, Search
 from cnn_export.selection import classes_in_turn
-from cnn_export.targets import target_of
+from cnn_export.targets import TARGETS, target_of
 
 FP32 = "model.onnx"
 REPORT = "export.json"
@@ -108,13 +108,12 @@ def export(
         calibration_pictures: Training pictures that the int8 ranges come from.
         search_seconds: How long to look for a better int8 form; one is always tried.
         target: Processors that int8 is for, out of :data:`cnn_export.targets.TARGETS`; None for this machine's.
-
         opset: Version of ONNX's operators to write, from 18 up.
         qat: Also fine-tune the best int8 form under its own rounding.
 
     Raises:
         RunError: no such run, or its training is not finished.
-        ExportError: the data set is not the one that was trained on, or cannot be found.
+        ExportError: an option makes no sense, or the data set is not the one that was trained on or cannot be found.
         GraphError: the network cannot be exported.
         ParityError: the file does not compute what was trained. Earlier files of the run stay as they are.
     """
@@ -122,6 +121,10 @@ def export(
         raise ExportError("the tolerance must be from 0 to 1 and the largest drop from 0 to 100 percentage points")
     if not LEAST_OPSET <= opset <= defs.onnx_opset_version():
         raise ExportError(f"the opset must be from {LEAST_OPSET} to {defs.onnx_opset_version()}, not {opset}")
+    if target is not None and target not in TARGETS:
+        raise ExportError(f"the target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if qat and not quantize:
+        raise ExportError("--qat fine-tunes int8: pass --quantize as well")
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
     source = open_run_source(run, data)
