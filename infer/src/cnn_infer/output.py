@@ -116,10 +116,11 @@ class GrowingFile:
             self.save(counted)
 
     def save(self, counted: Callable[[], Any]) -> None:
-        """Bring all rows to the system, then say so in the manifest."""
+        """Bring all rows to the disk, then say so in the manifest."""
         if self._stream is None:
             return
         self._stream.flush()
+        os.fsync(self._stream.fileno())  # the manifest is, and must not outlive its rows where the power goes
         document = {
             "format": FORMAT,
             "rows": self.rows,
