@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from cnn_infer import machine
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
@@ -31,6 +32,7 @@ class Tensors:
         graph.output.extend(infos[name] for name in self.names if name not in outputs)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = machine.usable_cpus()  # its own default does not know of a container's quota
         self._session = onnxruntime.InferenceSession(
             known.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
