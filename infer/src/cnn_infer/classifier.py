@@ -149,6 +149,7 @@ class Classifier:
         Raises:
             PictureError: the picture cannot be read.
             InputError: the argument is of another kind.
+            ModelError: ONNX Runtime failed, for example for want of memory.
         """
         try:
             pixels = self.pixels(picture)
@@ -187,6 +188,7 @@ class Classifier:
         Raises:
             PictureError: with ``errors="raise"``, at the position of the unreadable picture.
             InputError: an argument makes no sense, or a picture is none.
+            ModelError: ONNX Runtime failed, for example for want of memory.
         """
         if isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes several pictures: for one, call predict")

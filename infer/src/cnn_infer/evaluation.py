@@ -110,7 +110,9 @@ def evaluate(
         on_row: Called with each picture's row, in the order of the files.
 
     Raises:
-        InputError: a path does not exist, or there is no picture at all.
+        InputError: a path does not exist, a folder cannot be listed, there is no picture at all, or ``batch_size`` or
+            ``threads`` is less than 1.
+        ModelError: ONNX Runtime failed, for example for want of memory.
     """
     run = Evaluation(classifier, labels=labels, batch_size=batch_size, threads=threads, follow_symlinks=follow_symlinks)
     for row in run.rows(paths):

@@ -42,8 +42,8 @@ def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes:
         classes: Names, in the order of the rows.
 
     Returns:
-        ``accuracy``, ``coverage`` (share of pictures that got a name), ``macro_f1`` (over the classes that
-        occur, in truth or prediction), ``weighted_f1``, ``per_class`` and ``confusion``. A ratio
+        ``labelled`` (how many), ``accuracy``, ``coverage`` (share of pictures that got a name), ``macro_f1`` (over the
+        classes that occur, in truth or prediction), ``weighted_f1``, ``per_class`` and ``confusion``. A ratio
         without any picture to count is 0, as scikit-learn's ``zero_division=0`` has it.
     """
     hits = np.diag(confusion).astype(float)

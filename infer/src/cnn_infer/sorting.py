@@ -13,7 +13,7 @@ from typing import IO
 from cnn_infer.errors import InputError
 
 RUN = 5_000
-"""Items that are held in memory at once. As many or fewer never touch the disk."""
+"""Items that are held in memory at once. Fewer never touch the disk."""
 
 _BLOCK = 4096
 
