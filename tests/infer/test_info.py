@@ -89,6 +89,16 @@ def test_the_command_prints_it(models: Path, cli: Run) -> None:
     assert b"\nclasses " in done.stdout
 
 
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_class_names_are_printed_whatever_letters_standard_output_has(
+    models: Path, with_metadata: Edit, tmp_path: Path, cli: Run, environment: dict[str, str], form: str
+) -> None:
+    environment["PYTHONIOENCODING"] = "ascii"
+    spec = replace(Classifier(models / "grey.onnx").spec, classes=("mörk", "中", "bright"))
+    (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", spec.to_json()))
+    assert "中".encode() in cli("--info", "--model", "model.onnx", "--format", form).stdout
+
+
 def test_verify_says_when_the_arithmetic_is_another(
     models: Path, with_metadata: Edit, tmp_path: Path, cli: Run
 ) -> None:

@@ -157,7 +157,8 @@ def command(
     if info:
         from cnn_infer import info as info_of
 
-        click.echo(info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier))
+        text = info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier)
+        click.echo(text.encode())  # UTF-8 as the rows are, also where standard output has letters for few languages
     if verifying:
         _verify(classifier)
     if not paths:
@@ -203,7 +204,7 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
     from cnn_infer import latency
 
     found = latency.measure(model, paths, device=device)
-    click.echo(latency.text(found) if form == "table" else found.to_json())
+    click.echo((latency.text(found) if form == "table" else found.to_json()).encode())
 
 
 def _listed(nul: bool) -> Listed:
