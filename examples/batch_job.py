@@ -16,9 +16,9 @@ def main(model: str, inbox: str, target: str) -> None:
     answers = clf.predict_many(paths, workers=os.cpu_count() or 1, errors="yield")
     for path, answer in zip(paths, answers, strict=True):
         name = "unreadable" if isinstance(answer, PictureError) else answer.label
-        folder = Path(target, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, folder / Path(path).name)
+        copy = Path(target, name, Path(path).relative_to(inbox))  # names may be the same in several folders
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
         done[name] += 1
     for name, count in sorted(done.items()):
         print(f"{count:6} {name}")

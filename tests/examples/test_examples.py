@@ -42,12 +42,15 @@ def test_a_batch_is_sorted_into_folders(tmp_path: Path) -> None:
     for number, (name, colour) in enumerate(COLOURS.items()):
         for copy in range(number + 1):
             Image.new("RGB", (20, 20), colour).save(tmp_path / "inbox" / f"{name}{copy}.png")
+    (tmp_path / "inbox" / "more").mkdir()
+    Image.new("RGB", (20, 20), COLOURS["blue"]).save(tmp_path / "inbox" / "more" / "blue0.png")
     (tmp_path / "inbox" / "bad.jpg").write_bytes(b"no picture")
     said = run("batch_job.py", MODEL, tmp_path / "inbox", tmp_path / "sorted")
-    assert said.split() == ["3", "blue", "2", "green", "1", "red", "1", "unreadable"]
+    assert said.split() == ["4", "blue", "2", "green", "1", "red", "1", "unreadable"]
     assert sorted(path.name for path in (tmp_path / "sorted" / "blue").iterdir()) == [
         "blue0.png",
         "blue1.png",
         "blue2.png",
+        "more",
     ]
     assert (tmp_path / "sorted" / "unreadable" / "bad.jpg").read_bytes() == b"no picture"
