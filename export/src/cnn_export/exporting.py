@@ -33,7 +33,7 @@ from cnn_export.int8 import FILE as INT8
 from cnn_export.int8 import REJECTED, Int8, on_test
 from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check
 from cnn_export.parity import run as run_model
-from cnn_export.provenance import FAILED, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.provenance import FAILED, finite, open_run_source, parity_failure, read_dataset, read_test_split
 from cnn_export.qat import fine_tune
 from cnn_export.quantization import CALIBRATION_PICTURES, calibration_set
 from cnn_export.search import SECONDS, Search
@@ -78,7 +78,7 @@ class Export:
             "int8": asdict(self.int8) if self.int8 else None,
             "machine": self.machine,
         }
-        return json.dumps(document, ensure_ascii=False, indent=2)
+        return json.dumps(finite(document), ensure_ascii=False, indent=2)
 
 
 def export(

@@ -103,12 +103,12 @@ def read_dataset(run: Run, source: Source) -> Dataset:
     return dataset
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become text."""
+def finite(value: Any) -> Any:
+    """A document as JSON can hold it, which has no NaN and no infinity: they become text."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -116,5 +116,5 @@ def parity_failure(run: Run, reason: str, evidence: Mapping[str, Any]) -> Parity
     """Write the evidence and make the error that names it."""
     path = run.path / FAILED
     document = {"reason": reason, "parity": evidence, "machine": machine.description()}
-    write_text(path, json.dumps(_finite(document), ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json.dumps(finite(document), ensure_ascii=False, indent=2) + "\n")
     return ParityError(f"parity failed: {reason}; nothing was exported, the evidence is in {path}")
