@@ -35,7 +35,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from importlib import metadata
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +42,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import Spec, find_pictures, machine, open_model, to_pixels
+from conditions import conditions
 
 BATCH = 32
 PYTORCH = """
@@ -265,18 +265,22 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(options, Path(scratch))
-    names = ["cnn-infer", "onnxruntime", "torch", "torchvision", "pillow", "simplejpeg", "numpy"]
-    versions = {name: metadata.version(name) for name in names}
+    head = conditions(
+        "folder.py RUN PICTURES",
+        ("cnn-infer", "onnxruntime", "torch", "torchvision", "pillow", "simplejpeg", "numpy"),
+        repeat=options.repeat,
+        rounds=options.rounds,
+        ultralytics_python="PYTHON" if options.ultralytics_python else None,
+    )
     if options.ultralytics_python:
         code = "from importlib.metadata import version; print(version('ultralytics'))"
         asked = subprocess.run([options.ultralytics_python, "-c", code], check=True, capture_output=True, text=True)
-        versions["ultralytics"] = asked.stdout.strip()
-    print(f"{machine.description()}; {found['pictures']:,} pictures; medians of {options.rounds}")
+        head["versions"]["ultralytics"] = asked.stdout.strip()
+    print(f"{head['machine']}; {found['pictures']:,} pictures; medians of {options.rounds}")
     show(found)
     if options.output is not None:
-        command = " ".join(["python", *sys.argv])
-        head = {"machine": machine.description(), "versions": versions, "command": command, "rounds": options.rounds}
-        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
+        document = {**head, "rounds": options.rounds, **found}
+        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

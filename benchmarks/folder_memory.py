@@ -13,18 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import find_pictures, machine
+from cnn_infer import find_pictures
+from conditions import conditions, short
 
 FOLDERS = {"ten folders": 10, "one folder": 1, "a list": 10}
 ALLOWED = 1.10
@@ -76,7 +75,9 @@ def main() -> None:
     options = parser.parse_args()
     pictures = list(islice(find_pictures([options.pictures]), 1000))
     few, many = options.files
-    print(machine.description())
+    packages = ("cnn-infer", "onnxruntime", "numpy", "pillow")
+    head = conditions("folder_memory.py MODEL PICTURES", packages, files=options.files)
+    print(head["machine"])
     rows = []
     for count, kind in ((few, "ten folders"), *((many, kind) for kind in FOLDERS)):
         rows.append(measured(options.model, pictures, count, kind))
@@ -84,12 +85,7 @@ def main() -> None:
         row["of_few"] = row["peak_mb"] / rows[0]["peak_mb"]
         print(f"{count:>9,} files in {kind:<11} {row['peak_mb']:6.1f} MB, {row['of_few']:.1%}", flush=True)
     if options.output is not None:
-        document = {
-            "command": shlex.join(["python", "benchmarks/folder_memory.py", *sys.argv[1:]]),
-            "machine": machine.description(),
-            "versions": {name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "numpy", "pillow")},
-            "rows": rows,
-        }
+        document = {**head, "model": short(options.model), "rows": rows}
         options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     sys.exit(1 if max(row["of_few"] for row in rows) > ALLOWED else 0)
 

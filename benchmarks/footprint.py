@@ -1,9 +1,9 @@
 """What cnn-infer takes: bytes on the disk, time from process start to the first result, and memory at batch 1.
 
-    python benchmarks/footprint.py model.onnx photo.jpg --output footprint.json
+    python benchmarks/footprint.py MODEL PICTURE --output footprint.json
 
 The wheel of this checkout and all it needs are installed into a fresh environment, as on a box. There two commands are
-started in turn: ``cnn-infer photo.jpg``, and a bare script that imports ONNX Runtime, NumPy and Pillow and opens the
+started in turn: ``cnn-infer PICTURE``, and a bare script that imports ONNX Runtime, NumPy and Pillow and opens the
 model, which nothing can be faster than. The modules that only cnn-infer loads are listed.
 """
 
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import machine
+from conditions import conditions, short
 
 ROOT = Path(__file__).parents[1]
 BARE = "import onnxruntime, numpy, PIL.Image; onnxruntime.InferenceSession({model!r})"
@@ -132,7 +132,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options.model, options.picture, options.rounds, Path(folder))
-    print(f"{machine.description()}; medians of {options.rounds} starts")
+    head = conditions("footprint.py MODEL PICTURE", rounds=options.rounds)
+    print(f"{head['machine']}; medians of {options.rounds} starts")
     print("installed: " + ", ".join(f"{name} {size:.1f} MB" for name, size in found["installed_mb"].items()))
     for name, row in found["start"].items():
         low, high = row["quartiles_ms"]
@@ -142,9 +143,8 @@ def main() -> None:
     print(f"cnn-infer takes {found['start_ratio']:.2f} times as long; it alone loads {len(found['modules'])} modules")
     print(f"resident at batch 1: {found['resident_mb']:.1f} MB")
     if options.output is not None:
-        command = " ".join(["python", *sys.argv])
-        head = {"machine": machine.description(), "command": command, "rounds": options.rounds}
-        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
+        document = {**head, "model": short(Path(options.model)), "rounds": options.rounds, **found}
+        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

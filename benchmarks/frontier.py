@@ -29,8 +29,9 @@ from cnn_export.graph import float_graph, keep_contract
 from cnn_export.quantization import Recipe, normalised, quantize
 from cnn_export.ranges import collect
 from cnn_export.targets import TARGETS
-from cnn_infer import Spec, machine
+from cnn_infer import Spec
 from cnn_train.networks import ConvNorm, GlobalMaxPool, Shifts, SpaceToDepth, Whitening
+from conditions import conditions
 from torch import Tensor, nn
 
 FIRST = "SGD, 4 epochs"
@@ -194,7 +195,7 @@ def main() -> None:
     for row in rows:
         print("{accuracy:6.2f}%  {us_per_picture:6.1f} us  {design:<30} {training}".format(**row))
     if options.output is not None:
-        document = {"machine": machine.description(), "onnxruntime": onnxruntime.__version__, "rows": rows}
+        document = {**conditions("frontier.py", ("onnxruntime", "torch")), "rows": rows}
         options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -20,21 +20,20 @@ import hashlib
 import io
 import json
 import random
-import shlex
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
-from cnn_infer import Classifier, EdgeCNNError, machine
+from cnn_infer import Classifier, EdgeCNNError
 from cnn_infer.pixels import to_pixels
 from cnn_infer.spec import Spec
+from conditions import conditions
 from PIL import Image
 
 SECONDS = 5.0
@@ -236,10 +235,9 @@ def main() -> None:
     seconds = time.monotonic() - began
     print(f"{inputs:,} {options.kind} in {seconds:,.0f} s: {found} that must not be")
     if options.output is not None:
+        told = {"inputs": inputs, "start": start} if options.replay is None else {"replay": "FOLDER"}
         document = {
-            "command": shlex.join(["python", "benchmarks/fuzz.py", *sys.argv[1:]]),
-            "machine": machine.description(),
-            "versions": {name: metadata.version(name) for name in ("cnn-infer", "pillow", "numpy", "onnxruntime")},
+            **conditions(f"fuzz.py {options.kind}", ("cnn-infer", "pillow", "numpy", "onnxruntime"), **told),
             "inputs": inputs,
             "first": start,
             "seconds": seconds,

@@ -1,6 +1,6 @@
 """int8 against fp32, in ONNX Runtime and, where it is installed, in OpenVINO: how many times as fast?
 
-    python benchmarks/int8.py runs/a runs/b --output int8.json
+    python benchmarks/int8.py RUN... --output int8.json
 
 Each RUN is a folder that cnn-export --quantize wrote. Every runtime sits in a process of its own, since the waiting
 threads of one disturb another, and they are measured in turn, a block of a fifth of a second each, until there are
@@ -24,7 +24,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module, metadata, util
+from importlib import import_module, util
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import machine
+from conditions import conditions
 
 ROUNDS = 10
 BLOCK_SECONDS = 0.2
@@ -243,9 +244,8 @@ def main() -> None:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if not util.find_spec("openvino"):
         print("OpenVINO is not installed: its rows are left out")
-    names = [name for name in ("onnxruntime", "openvino") if util.find_spec(name)]
-    versions = {name: metadata.version(name) for name in names}
-    print(f"{machine.description()}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    head = conditions("int8.py RUN...", ("onnxruntime", "openvino"))
+    print(f"{head['machine']}; {', '.join(f'{name} {version}' for name, version in head['versions'].items())}")
     rows = []
     for run in options.runs:
         for name in CASES:
@@ -259,8 +259,7 @@ def main() -> None:
             parts += [f"peak {row['peak']:.0%}"] if "peak" in row else []
             print(f"{row['run']:<16} {name:<22} {'  '.join(parts)}", flush=True)
     if options.output is not None:
-        document = {"machine": machine.description(), "versions": versions, "rows": rows}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps({**head, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

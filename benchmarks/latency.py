@@ -1,6 +1,6 @@
 """Latency of exported models: batch 1 and 32, one thread and all, on the CPU and on CUDA where it comes up.
 
-    python benchmarks/latency.py runs/*/model*.onnx --output latency.json
+    python benchmarks/latency.py MODEL... --output latency.json
 
 Every row is measured in a process of its own, since the waiting threads of one session disturb another. Rows are
 warmed up until three blocks of runs agree; nothing is clipped. ``cv`` is the coefficient of variation over blocks:
@@ -14,13 +14,13 @@ import json
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier, DeviceError, EdgeCNNError, machine
+from conditions import conditions
 
 BATCHES = (1, 32)
 BLOCK_SECONDS = 0.1
@@ -103,14 +103,8 @@ def report(models: list[str]) -> dict[str, Any]:
         for threads in (sorted({1, everyone}) if device == "cpu" else [1])
         for size in BATCHES
     ]
-    names = ("cnn-infer", "onnxruntime", "onnxruntime-gpu", "numpy")
-    versions = {name: metadata.version(name) for name in names if is_installed(name)}
-    return {"machine": machine.description(), "versions": versions, "rows": rows}
-
-
-def is_installed(name: str) -> bool:
-    """Whether a distribution is installed."""
-    return any(found.metadata["Name"] == name for found in metadata.distributions())
+    packages = ("cnn-infer", "onnxruntime", "onnxruntime-gpu", "numpy")
+    return {**conditions("latency.py MODEL...", packages), "rows": rows}
 
 
 def main() -> None:

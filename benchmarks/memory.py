@@ -24,11 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import find_pictures, machine
+from cnn_infer import find_pictures
+from conditions import conditions
 
 FIELDS = {"RssAnon": "anonymous_mb", "VmRSS": "resident_mb", "VmData": "data_mb"}
 
@@ -109,7 +109,9 @@ def main() -> None:
     few = measured(options.pictures, options.times[0], options.size, None)
     many = measured(options.pictures, options.times[1], options.size, few["data_mb"] + options.spare)
     grown = (many["anonymous_mb"] - few["anonymous_mb"]) * (1 << 20) / (many["pictures"] - few["pictures"])
-    print(f"{machine.description()}; cnn-train --model nano --epochs 1")
+    packages = ("cnn-train", "torch", "numpy", "pillow")
+    head = conditions("memory.py PICTURES", packages, times=options.times, size=options.size, spare=options.spare)
+    print(f"{head['machine']}; cnn-train --model nano --epochs 1")
     for row in (few, many):
         limit = "" if row["limit_mb"] is None else f", under a limit of {row['limit_mb']:,.0f} MB of data"
         print(
@@ -120,13 +122,7 @@ def main() -> None:
         )
     print(f"a picture more takes {grown:,.0f} bytes more")
     if options.output is not None:
-        versions = {name: metadata.version(name) for name in ("cnn-train", "torch", "numpy", "pillow")}
-        document = {
-            "machine": machine.description(),
-            "versions": versions,
-            "bytes_per_picture": grown,
-            "rows": [few, many],
-        }
+        document = {**head, "bytes_per_picture": grown, "rows": [few, many]}
         options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

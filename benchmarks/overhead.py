@@ -1,6 +1,6 @@
 """What the API costs on top of ONNX Runtime: the same picture through both, in turn, in one process.
 
-    python benchmarks/overhead.py model.onnx --output overhead.json
+    python benchmarks/overhead.py MODEL --output overhead.json
 
 A round is one call of ``session.run``, one of ``Classifier.probabilities`` and one of ``Classifier.predict`` with an
 array of the model's size, in an order that changes from round to round. The overhead is the median over rounds of the
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Classifier, machine
+from cnn_infer import Classifier
+from conditions import conditions, short
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -65,16 +64,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     found = measure(options.model, options.rounds)
-    print(f"{machine.description()}; medians of {options.rounds:,} rounds")
+    packages = ("cnn-infer", "onnxruntime", "numpy", "pillow")
+    head = conditions("overhead.py MODEL", packages, rounds=options.rounds)
+    print(f"{head['machine']}; medians of {options.rounds:,} rounds")
     print(f"session.run takes {found['session.run_us']:.1f} us")
     for name in ("probabilities", "predict"):
         low, high = found[name]["quartiles_us"]
         print(f"{name:<13} {found[name]['overhead_us']:5.1f} us more (quartiles {low:.1f} and {high:.1f})")
     if options.output is not None:
-        versions = {name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "numpy", "pillow")}
-        command = " ".join(["python", *sys.argv])
-        head = {"machine": machine.description(), "versions": versions, "command": command, "rounds": options.rounds}
-        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
+        document = {**head, "model": short(Path(options.model)), "rounds": options.rounds, **found}
+        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

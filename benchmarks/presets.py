@@ -14,11 +14,10 @@ import argparse
 import json
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import machine
+from conditions import conditions
 
 PRESETS = ("nano", "small", "base")
 
@@ -94,12 +93,15 @@ def main() -> None:
                 rows.append(entry(name or place, run))
                 print(line(rows[-1]), flush=True)
     if options.output is not None:
-        document = {
-            "machine": machine.description(),
-            "versions": {key: metadata.version(key) for key in ("cnn-export", "torch", "onnxruntime")},
-            "rows": rows,
-        }
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        data = [f"{text.rpartition('=')[0]}=FOLDER" if "=" in text else text for text in options.data]
+        head = conditions(
+            f"presets.py {' '.join(data)}",
+            ("cnn-export", "torch", "onnxruntime"),
+            models=options.models,
+            seeds=options.seeds,
+            folder="FOLDER",
+        )
+        options.output.write_text(json.dumps({**head, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Do other runtimes, and other versions, give the classes that our export was proven with? On every test picture.
 
-    python benchmarks/runtimes.py runs/a --python ort117/bin/python --python ov/bin/python --output runtimes.json
+    python benchmarks/runtimes.py RUN... --python PYTHON --python PYTHON --output runtimes.json
 
 Each RUN is a folder that cnn-export --quantize wrote. Each PYTHON is an environment with NumPy and onnxruntime or
 openvino, or both; ours need not be installed there. Only the file and the test pictures go to it. The pictures are
@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 from cnn_export.provenance import open_run_source, read_test_split
-from cnn_infer import Classifier, machine
+from cnn_infer import Classifier
 from cnn_infer.golden import TOLERANCE
 from cnn_train import Run
+from conditions import conditions, short
 
 IN_RUNTIME = Path(__file__).with_name("run_in_runtime.py")
 
@@ -50,7 +51,7 @@ def compared(model: Path, pictures: np.ndarray, python: Path, folder: Path) -> l
         most = float(np.abs(found - wanted).max())
         entries.append(
             {
-                "model": f"{model.parent.name}/{model.name}",
+                "model": short(model),
                 "runtime": name,
                 "version": version,
                 "pictures": len(pictures),
@@ -86,8 +87,8 @@ def main() -> int:
                             flush=True,
                         )
     if options.output is not None:
-        document = {"machine": machine.description(), "rows": entries}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        head = conditions(f"runtimes.py RUN...{' --python PYTHON' * len(options.python)}", ("cnn-infer", "onnxruntime"))
+        options.output.write_text(json.dumps({**head, "rows": entries}, indent=2) + "\n", encoding="utf-8")
     return 0 if all(entry["passed"] for entry in entries) else 1
 
 

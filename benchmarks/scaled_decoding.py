@@ -1,6 +1,6 @@
 """What scaled decoding of JPEG files costs in accuracy: the same pictures, scaled while decoded, and decoded in full.
 
-    python benchmarks/scaled_decoding.py model.onnx PICTURES --output scaled_decoding.json
+    python benchmarks/scaled_decoding.py MODEL PICTURES --output scaled_decoding.json
 
 PICTURES has one subfolder a class and JPEG files of at least four times the model's size, or nothing is scaled.
 Training sees scaled pictures as well; a picture that the caller has opened is decoded in full.
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Classifier, find_pictures, machine
+from cnn_infer import Classifier, find_pictures
+from conditions import conditions
 from PIL import Image
 
 
@@ -62,9 +61,8 @@ def main() -> None:
         f"a pixel differs by {found['mean_difference_of_a_pixel']:.2f} of 255 on average"
     )
     if options.output is not None:
-        versions = {name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "pillow", "simplejpeg")}
-        command = " ".join(["python", *sys.argv])
-        head = {"machine": machine.description(), "versions": versions, "command": command}
+        packages = ("cnn-infer", "onnxruntime", "pillow", "simplejpeg")
+        head = conditions("scaled_decoding.py MODEL PICTURES", packages)
         options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
 
 

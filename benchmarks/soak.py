@@ -14,16 +14,15 @@ import argparse
 import json
 import os
 import random
-import shlex
 import sys
 import tempfile
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import Classifier, PictureError, Prediction, machine
+from cnn_infer import Classifier, PictureError, Prediction
+from conditions import conditions
 from fuzz import MODELS, mutated, picture_seeds
 
 DAMAGED = 200
@@ -138,13 +137,14 @@ def main() -> None:
     for line in found["wrong"][:10]:
         print(line)
     if options.output is not None:
-        document = {
-            "command": shlex.join(["python", "benchmarks/soak.py", *sys.argv[1:]]),
-            "machine": machine.description(),
-            "versions": {name: metadata.version(name) for name in ("cnn-infer", "onnxruntime", "pillow", "numpy")},
-            **found,
-        }
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        head = conditions(
+            "soak.py",
+            ("cnn-infer", "onnxruntime", "pillow", "numpy"),
+            model=None if options.model == parser.get_default("model") else "MODEL",
+            seconds=options.seconds,
+            threads=options.threads,
+        )
+        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
     grew = found["memory_more_mb"] > options.allowed or found["open_files_more"] > 0
     sys.exit(1 if found["wrong"] or grew else 0)
 

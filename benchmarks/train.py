@@ -23,11 +23,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import machine
+from conditions import conditions
 from train_picture import draw
 
 RESULTS = Path(__file__).parent / "results"
@@ -148,16 +147,14 @@ def document(name: str, more: list[str], runs: list[dict[str, Any]], report: dic
     row = ROWS[name]
     figures = {key: spread([run[key] for run in runs]) for key in ("accuracy", "seconds", "plain_epochs")}
     seeds = [str(run["seed"]) for run in runs]
-    extra = ["--", *more] if more else []
+    command = shlex.join(["train.py", name, "--data", row.data, "--seeds", *seeds, *(["--", *more] if more else [])])
     return {
         "row": name,
         **asdict(row),
         "more": more,
-        "command": shlex.join(["python", "benchmarks/train.py", name, "--data", row.data, "--seeds", *seeds, *extra]),
+        **conditions(command, ("cnn-train", "torch", "torchvision", "pillow", "numpy")),
         "commit": commit(),
-        "machine": machine.description(),
         "card": card(row.device),
-        "versions": {key: metadata.version(key) for key in ("cnn-train", "torch", "torchvision", "pillow", "numpy")},
         **{key: report[key] for key in ("threads", "precision", "parameters", "epochs")},
         "pictures": report["data"]["images"],
         "fingerprints": report["data"]["fingerprints"],

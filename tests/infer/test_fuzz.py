@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import shutil
 import subprocess
 import sys
 from multiprocessing import Value
@@ -20,7 +21,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
 
 @pytest.fixture
-def harness() -> ModuleType:
+def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SCRIPT.parent)  # for what it imports from beside it
     spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -100,6 +102,7 @@ def test_a_planted_crash_or_hang_is_kept_and_the_rest_is_tried(tmp_path: Path, p
         '    """From text to a specification and back."""', f"    if len(data) % 400 == 0:\n        {body}"
     )
     (tmp_path / "fuzz.py").write_text(text)
+    shutil.copy(SCRIPT.parent / "conditions.py", tmp_path)
     command = [sys.executable, "fuzz.py", "specs", "--inputs", "600"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 1, done.stdout + done.stderr
