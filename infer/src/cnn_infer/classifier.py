@@ -14,7 +14,8 @@ import numpy as np
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.files import printable
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
-from cnn_infer.pixels import MAX_BYTES, MAX_PIXELS, to_pixels
+from cnn_infer.pixels import MAX_PIXELS, to_pixels
+from cnn_infer.reading import MAX_BYTES
 from cnn_infer.stream import in_order
 
 if TYPE_CHECKING:

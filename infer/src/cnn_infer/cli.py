@@ -19,7 +19,8 @@ from cnn_infer.files import printable
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
-from cnn_infer.pixels import EXTENSIONS, MAX_BYTES, MAX_PIXELS
+from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
+from cnn_infer.reading import MAX_BYTES
 
 EXAMPLES = """\b
 Examples:

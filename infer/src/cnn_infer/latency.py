@@ -23,7 +23,8 @@ from cnn_infer.errors import InputError, PictureError
 from cnn_infer.files import find_pictures
 from cnn_infer.listed import Listed
 from cnn_infer.model import open_model
-from cnn_infer.pixels import decode, fitted, read_file
+from cnn_infer.pixels import decode, fitted
+from cnn_infer.reading import read_file
 
 BLOCKS = 10
 BLOCK_SECONDS = 0.5

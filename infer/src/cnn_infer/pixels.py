@@ -19,6 +19,7 @@ from PIL import Image
 from cnn_infer import jpeg
 from cnn_infer.errors import EdgeCNNError, InputError, PictureError
 from cnn_infer.orientation import orientation_of, turned, upright
+from cnn_infer.reading import MAX_BYTES, bytes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
-
-MAX_BYTES = 400_000_000
-"""Files with more bytes than this are refused before they are read: :data:`MAX_PIXELS` of four bytes each fit."""
 
 PADDING = 128
 """Mid-grey: the value of what ``pad`` adds around a picture, in every channel."""
@@ -118,7 +116,7 @@ def read_header(
         PictureError: as :func:`to_pixels`, as far as the header tells.
     """
     with _reasons_named():
-        data = _bytes_of(picture, max_bytes)
+        data = bytes_of(picture, max_bytes)
         found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
         if found is not None:
             size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
@@ -127,31 +125,6 @@ def read_header(
             size, orientation, grey = image.size, orientation_of(image), image.mode in _GREY_MODES
         _check_size(size, max_pixels)
         return Header(*turned(size, orientation), grey=grey)
-
-
-def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of a picture file.
-
-    Raises:
-        PictureError: it cannot be read, or has more than ``max_bytes``.
-    """
-    try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            _check_bytes(size, max_bytes)
-            # a buffer is made of as many bytes as are asked for; a pipe has no size, and a file may grow meanwhile
-            data = stream.read(size + 1 if size else max_bytes + 1)
-    except IsADirectoryError as error:
-        raise PictureError("it is a folder; one found in a folder could not be listed") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
-    _check_bytes(len(data), max_bytes)
-    return data
-
-
-def _check_bytes(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise PictureError(f"the file has more than {max_bytes:,} bytes")
 
 
 @contextmanager
@@ -168,15 +141,6 @@ def _reasons_named() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
-    if isinstance(picture, bytes):
-        _check_bytes(len(picture), max_bytes)
-        return picture
-    if not isinstance(picture, (str, os.PathLike)):
-        raise InputError(f"expected a path, bytes, a PIL image or a uint8 array, not {type(picture).__name__}")
-    return read_file(picture, max_bytes=max_bytes)
-
-
 def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> Decoded:
     if isinstance(picture, np.ndarray):
         return _in_colour(_from_array(picture), spec.colour)
@@ -184,7 +148,7 @@ def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> D
         _check_size(picture.size, max_pixels)
         picture.load()
         return _in_colour(upright(picture, orientation_of(picture)), spec.colour)
-    data = _bytes_of(picture, max_bytes)
+    data = bytes_of(picture, max_bytes)
     found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
     return _from_file(data, spec, max_pixels) if found is None else found
 

@@ -10,7 +10,8 @@ import numpy as np
 from cnn_infer import stream
 from cnn_infer.errors import PictureError
 from cnn_infer.machine import usable_cpus
-from cnn_infer.pixels import decode, read_file, to_pixels
+from cnn_infer.pixels import decode, to_pixels
+from cnn_infer.reading import read_file
 
 if TYPE_CHECKING:
     from cnn_infer.spec import Spec
