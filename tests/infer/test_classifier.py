@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -155,12 +154,20 @@ def test_an_endless_iterable_is_read_only_a_few_batches_ahead(rgb: Classifier, w
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_behind_a_slow_picture_only_a_few_batches_wait(rgb: Classifier, tmp_path: Path, workers: int) -> None:
-    os.mkfifo(tmp_path / "slow.png")  # as slow as one likes
+    Image.new("RGB", (8, 8), NAMES["blue"]).save(tmp_path / "blue.png")
+    waited = threading.Event()
     read = 0
+
+    class Slow:
+        """The path of a picture, as slow as one likes."""
+
+        def __fspath__(self) -> str:
+            assert waited.wait(60)
+            return str(tmp_path / "blue.png")
 
     def pictures() -> Iterator[object]:
         nonlocal read
-        for picture in itertools.chain([tmp_path / "slow.png"], itertools.repeat(solid("red"), 10_000)):
+        for picture in itertools.chain([Slow()], itertools.repeat(solid("red"), 10_000)):
             read += 1
             yield picture
 
@@ -168,14 +175,13 @@ def test_behind_a_slow_picture_only_a_few_batches_wait(rgb: Classifier, tmp_path
     stream = rgb.predict_many(pictures(), batch_size=4, workers=workers)  # type: ignore[arg-type]
     reader = threading.Thread(target=lambda: found.extend(stream))
     reader.start()
-    with (tmp_path / "slow.png").open("wb") as writer:  # opens when a worker has opened it
-        before = -1
-        while read != before:
-            before = read
-            time.sleep(0.3)
-        assert 4 < read <= 4 * (2 * workers + 1)
-        assert not found
-        Image.new("RGB", (8, 8), NAMES["blue"]).save(writer, "PNG")
+    before = -1
+    while read != before or not read:
+        before = read
+        time.sleep(0.3)
+    assert 4 < read <= 4 * (2 * workers + 1)
+    assert not found
+    waited.set()
     reader.join(30)
     assert [item.label for item in found] == ["blue"] + ["red"] * 10_000
 

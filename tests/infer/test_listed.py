@@ -33,6 +33,12 @@ def test_a_list_on_standard_input(tmp_path: Path, model: tuple[object, ...], cli
     assert b"absent.png,,,,,cannot read it: No such file or directory" in done.stdout
 
 
+def test_a_pipe_in_a_list_gets_a_row_at_once(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes into it
+    done = cli("-", *model, input=b"pipe.png\na.png")
+    assert b'pipe.png,,,,,"it is a pipe or a device, not a file"\na.png,red,' in done.stdout
+
+
 def test_names_with_line_breaks_end_with_nul(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
     os.link(tmp_path / "a.png", tmp_path / "two\nlines.png")
     done = cli("-", "-0", *model, input=b"two\nlines.png\0a.png\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from cnn_infer.errors import InputError, PictureError
 
@@ -14,13 +15,17 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
     """The bytes of a picture file.
 
     Raises:
-        PictureError: it cannot be read, or has more than ``max_bytes``.
+        PictureError: it cannot be read, has more than ``max_bytes``, or is a pipe or a device, of which nobody knows
+            when it ends: pass the bytes that came from it.
     """
     try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
+        with open(path, "rb", opener=_open_at_once) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PictureError("it is a pipe or a device, not a file")
+            size = status.st_size
             _check_size(size, max_bytes)
-            # a buffer is made of as many bytes as are asked for; a pipe has no size, and a file may grow meanwhile
+            # a buffer is made of as many bytes as are asked for; some files in /proc say 0, and one may grow meanwhile
             data = stream.read(size + 1 if size else max_bytes + 1)
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
@@ -43,6 +48,11 @@ def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
     if not isinstance(picture, (str, os.PathLike)):
         raise InputError(f"expected a path, bytes, a PIL image or a uint8 array, not {type(picture).__name__}")
     return read_file(picture, max_bytes=max_bytes)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opening a pipe would wait until somebody writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_size(size: int, max_bytes: int) -> None:
