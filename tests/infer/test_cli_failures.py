@@ -119,8 +119,32 @@ def test_what_is_read_is_not_written_over(
     shutil.copy(tmp_path / "a.png", tmp_path / "photo")  # a picture whatever its name
     (tmp_path / "link.csv").symlink_to("in/b.png")
     before = (tmp_path / name).read_bytes()
-    assert "is a picture or a model" in refused("a.png", "in", "photo", "--model", "model.onnx", option, name)
+    line = refused("a.png", "in", "photo", "--model", "model.onnx", option, name)
+    assert line.endswith(": name another file for the results")
     assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--output", "--report"])
+@pytest.mark.parametrize("name", ["list.txt", "photo", "other name", "linked"])
+def test_what_a_list_on_standard_input_leads_to_is_not_written_over(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
+) -> None:
+    shutil.copy(picture(tmp_path / "a.png", "red"), tmp_path / "photo")
+    os.link(tmp_path / "photo", tmp_path / "other name")
+    shutil.copy(tmp_path / "a.png", tmp_path / "linked")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.png").symlink_to("../linked")
+    (tmp_path / "list.txt").write_text("photo\nin\n")
+    before = (tmp_path / name).read_bytes()
+    with (tmp_path / "list.txt").open("rb") as listed:
+        line = refused("-", "--model", models / "rgb.onnx", option, name, stdin=listed)
+    assert line == f"cnn-infer: {name} is read: name another file for the results"
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_closed_standard_input_is_one_line(tmp_path: Path, models: Path, refused: Refused) -> None:
+    line = refused("-", "--model", models / "rgb.onnx", "--output", "rows", preexec_fn=lambda: os.close(0))
+    assert line.startswith("cnn-infer: standard input is closed")
 
 
 def test_a_closed_standard_output_is_no_traceback(
@@ -143,6 +167,15 @@ def test_rows_and_report_do_not_share_a_file(
     picture(tmp_path / "a.png", "red")
     done = cli("a.png", "--model", models / "rgb.onnx", "--output", "x", "--report", "./x", code=2)
     assert b"name the same file" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_report_does_not_take_the_place_of_what_resume_needs(
+    tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    options = ("--model", models / "rgb.onnx", "--output", "x", "--report", "./x.manifest.json")
+    assert "is where --output keeps what --resume needs" in refused("a.png", *options)
     assert not (tmp_path / "x").exists()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +13,14 @@ import click
 from cnn_infer import console, machine
 from cnn_infer.atomic import write_text
 from cnn_infer.classifier import BATCH_SIZE, Classifier
+from cnn_infer.destinations import check_destinations, check_not_read
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.evaluation import Report
-from cnn_infer.files import printable
+from cnn_infer.files import find_pictures
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
-from cnn_infer.pixels import EXTENSIONS, MAX_PIXELS
+from cnn_infer.pixels import MAX_PIXELS
 from cnn_infer.reading import MAX_BYTES
 
 EXAMPLES = """\b
@@ -145,7 +146,7 @@ def command(
     if not (paths or verifying or info):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     model = model or str(newest_export())
-    _check_targets(output, report_file, model, paths)
+    targets = check_destinations(output, report_file)
     if resume and output is None:
         raise click.UsageError("--resume goes on with the file of --output: name it")
     classifier = Classifier(
@@ -165,6 +166,8 @@ def command(
     if not paths:
         return
     given = [_listed(nul) if path == "-" else path for path in paths]
+    listing = [sys.stdin.fileno()] if "-" in paths else []
+    check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
     if latency:
         _latency(model, given, device, form)
         return
@@ -186,21 +189,6 @@ def command(
         raise CheckError("none of the pictures could be read")
 
 
-def _check_targets(output: Path | None, report_file: Path | None, model: str, paths: tuple[str, ...]) -> None:
-    """Nothing that is read may be written over."""
-    sources = {os.path.realpath(path) for path in (model, *paths)}
-    targets = [target for target in (output, report_file) if target is not None]
-    for target in targets:
-        if not target.absolute().parent.is_dir():
-            raise InputError(f"no such folder: {printable(target.absolute().parent)}")
-        real = os.path.realpath(target)  # where a link leads: it may be a picture in a folder
-        suffixes = {Path(name).suffix.lower() for name in (target, real)}
-        if real in sources or suffixes & {*EXTENSIONS, ".onnx"}:
-            raise InputError(f"{printable(target)} is a picture or a model: name another file for the results")
-    if len(targets) == 2 and os.path.realpath(targets[0]) == os.path.realpath(targets[1]):
-        raise InputError("--output and --report name the same file")
-
-
 def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
     from cnn_infer import latency
 
@@ -209,6 +197,8 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
 
 
 def _listed(nul: bool) -> Listed:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: - reads a list of paths from it")
     try:
         return Listed(sys.stdin.buffer, b"\0" if nul else b"\n")
     except ValueError as error:
