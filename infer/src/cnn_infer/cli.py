@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from cnn_infer import console, machine
 from cnn_infer.atomic import write_text
@@ -34,6 +35,10 @@ Examples:
 
 
 MOST_PRINTED_CLASSES = 20
+OF_ROWS = {"batch_size", "threads", "top", "threshold", "output", "report_file", "resume", "max_pixels", "max_bytes"}
+OF_ROWS |= {"strict", "labels", "follow_symlinks"}
+"""Options that say how rows are made."""
+
 COUNT = click.IntRange(1, 1 << 20)
 
 
@@ -145,6 +150,10 @@ def command(
     """
     if not (paths or verifying or info):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
+    if latency and not paths:
+        raise click.UsageError("--latency is measured on pictures: name some")
+    if latency or not paths:
+        _check_no_rows_are_wanted("--latency" if latency else "--info" if info else "--verify")
     model = model or str(newest_export())
     targets = check_destinations(output, report_file)
     if resume and output is None:
@@ -187,6 +196,14 @@ def command(
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
         raise CheckError("none of the pictures could be read")
+
+
+def _check_no_rows_are_wanted(instead: str) -> None:
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = str(option.name)
+        if name in OF_ROWS and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"{option.opts[0]} is of no use: {instead} makes no rows")
 
 
 def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
