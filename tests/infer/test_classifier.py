@@ -92,6 +92,9 @@ def test_probabilities_take_a_batch_and_nothing_else(rgb: Classifier) -> None:
     for array in (*wrong, np.zeros((), np.uint8), batch[None]):
         with pytest.raises(InputError, match=r"expected uint8 of shape \(n, 8, 8, 3\)"):
             rgb.probabilities(array)
+    for other in (batch.tolist(), "a.png", None):
+        with pytest.raises(InputError, match="expected a NumPy array, not "):
+            rgb.probabilities(other)  # type: ignore[arg-type]
 
 
 def test_the_ceiling_on_pixels_can_be_moved(rgb: Classifier) -> None:

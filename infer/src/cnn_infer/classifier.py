@@ -131,6 +131,8 @@ class Classifier:
             InputError: the batch has another type or shape.
             ModelError: ONNX Runtime failed, for example for want of memory.
         """
+        if not isinstance(batch, np.ndarray):
+            raise InputError(f"expected a NumPy array, not {type(batch).__name__}")
         if batch.dtype != np.uint8 or batch.shape[1:] != self._shape or not len(batch):
             raise InputError(
                 f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
