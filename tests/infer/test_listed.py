@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +70,29 @@ def test_what_matches_nothing_is_one_line(model: tuple[object, ...], refused: Re
     assert refused("in/*.bmp", *model) == "cnn-infer: no picture and no folder matches in/*.bmp"
     assert "is no list of paths" in refused("-", *model, input=b"x" * (LONGEST + 1))
     assert "no pictures found" in refused("-", *model, input=b"")
+
+
+def test_a_full_disk_for_temporary_files_is_one_line(
+    tmp_path: Path, model: tuple[object, ...], refused: Refused, environment: dict[str, str]
+) -> None:
+    environment["TMPDIR"] = str(tmp_path)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    line = refused("-", *model, input=b"a.png\n" * 10_000, preexec_fn=limit)
+    assert line.startswith(f"cnn-infer: a temporary file in {tmp_path} cannot be written: File too large (make room, ")
+    assert line.endswith("or let TMPDIR name another folder)")
+
+
+def test_no_place_for_temporary_files_is_one_line(model: tuple[object, ...], refused: Refused) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    line = refused("-", *model, input=b"a.png\n", preexec_fn=limit)
+    assert line.startswith("cnn-infer: a temporary file cannot be written: No usable temporary directory found in ")
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
+from cnn_infer.temporary import append, temporary_file
+
 LONGEST = 1 << 16
 """Bytes of one path; more without a separator is no list of paths."""
 
@@ -23,12 +25,11 @@ class Listed:
 
     Raises:
         ValueError: an entry is longer than :data:`LONGEST` bytes.
+        InputError: there is no room for the list.
     """
 
     def __init__(self, stream: IO[bytes], separator: bytes = b"\n") -> None:
-        import tempfile  # no other way to name pictures needs it, and it takes long to load
-
-        self._file = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - as long as the object
+        self._file = temporary_file()
         self._separator = separator
         since = 0  # bytes since the last separator
         while block := stream.read(_BLOCK):
@@ -37,7 +38,7 @@ class Listed:
             if max(map(len, parts)) > LONGEST:
                 raise ValueError(f"a path of more than {LONGEST:,} bytes")
             since = len(parts[-1])
-            self._file.write(block)
+            append(self._file, block)
 
     def __iter__(self) -> Iterator[str]:
         position, rest = 0, b""

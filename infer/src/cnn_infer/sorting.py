@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import IO
 
-from cnn_infer.errors import InputError
+from cnn_infer.temporary import append, temporary_file
 
 RUN = 5_000
 """Items that are held in memory at once. Fewer never touch the disk."""
@@ -32,19 +32,10 @@ def in_sorted_order(items: Iterable[bytes], separator: bytes) -> Iterator[bytes]
     run = sorted(islice(remaining, RUN))
     if len(run) < RUN:
         return iter(run)
-    import tempfile  # takes a while to load, and most runs need none
-
-    file = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - as long as somebody reads from it
+    file = temporary_file()
     ends = [0]
     while run:
-        try:
-            file.write(separator.join(run) + separator)
-            file.flush()
-        except OSError as error:
-            raise InputError(
-                f"a temporary file in {tempfile.gettempdir()} cannot be written: {error.strerror} "
-                "(make room, or let TMPDIR name another folder)"
-            ) from error
+        append(file, separator.join(run) + separator)
         ends.append(file.tell())
         run = sorted(islice(remaining, RUN))
     return heapq.merge(*(_read(file, *bounds, separator) for bounds in pairwise(ends)))
