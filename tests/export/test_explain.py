@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -77,6 +79,21 @@ def test_a_planted_fault_is_found_in_its_stage(exported: Run, kind: str, stage: 
     assert found[stage] < 30
     assert found["decode"] == found["resize"] == math.inf
     assert (found["normalise"] == math.inf) is (stage == "graph")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_a_damaged_export_is_one_line(run: Run, name: str) -> None:
+    models = Path(__file__).parents[1] / "infer" / "models"
+    for file in ("model.onnx", "model.int8.onnx"):
+        shutil.copy(models / "rgb.onnx", run.path / file)
+    content = (run.path / name).read_bytes()
+    (run.path / name).write_bytes(content[: len(content) // 2])
+    done = command(run)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("cnn-export: not an ONNX model, or damaged: ")
+    assert last.endswith(": export again")
+    assert "Traceback" not in done.stderr
 
 
 def test_without_an_export_there_is_nothing_to_explain(run: Run) -> None:

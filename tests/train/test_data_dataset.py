@@ -246,6 +246,21 @@ def test_a_damaged_cache_is_rebuilt(
     assert_is_what_inference_sees(dataset.train, spec_of(dataset))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", '{"kinds": 3, "unreadable": []}', '{"kinds": [[1e400, 2, 3]], "unreadable": []}', "[" * 100_000],
+)
+def test_a_damaged_list_of_headers_is_made_again(
+    tree: Path, load: Callable[..., Dataset], tmp_path: Path, text: str
+) -> None:
+    wanted = load(tree)
+    (headers,) = (tmp_path / "cache").glob("headers-*.json")
+    before = headers.read_text()
+    headers.write_text(text)
+    assert load(tree).fingerprints == wanted.fingerprints
+    assert headers.read_text() == before
+
+
 def test_an_interrupted_decode_leaves_nothing(tree: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
     source = open_source(str(tree))
     spec = Spec(source.classes, 6, 8, "rgb", "crop", "bilinear", 0, 1.0)

@@ -157,6 +157,10 @@ def test_a_damaged_run_is_refused(run: Path) -> None:
         (run / name).write_text('{"format": ')
         with pytest.raises(RunError, match=f"{name} is damaged"):
             getattr(Run.open(run), attribute)
+    for text in ("{}", "[]", '{"test": 3}', '{"test": {"loss": null}}', "[" * 100_000):
+        (run / "report.json").write_text(text)
+        with pytest.raises(RunError, match=r"report\.json is damaged"):
+            _ = Run.open(run).report
 
 
 # in the way

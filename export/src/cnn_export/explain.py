@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from cnn_infer.model import INPUT, LOGITS
+from cnn_infer.errors import ModelError
+from cnn_infer.model import INPUT, LOGITS, open_model
 from cnn_infer.spec import Spec
 from cnn_train import Run, Split
 from cnn_train.decode import decode_digest
@@ -62,24 +64,29 @@ def explain(
 
     Raises:
         RunError: no such run, or its training is not finished.
-        ExportError: the run was not exported, or its data set is not found.
+        ExportError: the run was not exported, its export is damaged, or its data set is not found.
     """
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
     fp32 = run.path / "model.onnx"
     if not fp32.exists():
         raise ExportError(f"{run.path} has no model.onnx to explain: export it first")
+    model = _loaded(fp32)
+    int8 = [_loaded(run.path / name) for name in (INT8, REJECTED) if (run.path / name).exists()]
     source = open_run_source(run, data)
     test, same = decode_test_split(run, source)
-    stages = [
-        *_pixels(run, source, test, same),
-        _normalisation(run.spec, onnx.load(fp32)),
-        _graph(run, test, onnx.load(fp32)),
-    ]
-    for name in (INT8, REJECTED):
-        if (run.path / name).exists():
-            stages += _layers(onnx.load(fp32), onnx.load(run.path / name), _some(test))
+    stages = [*_pixels(run, source, test, same), _normalisation(run.spec, model), _graph(run, test, model)]
+    for rounded in int8:
+        stages += _layers(model, rounded, _some(test))
     return sorted(stages, key=lambda stage: stage.snr)
+
+
+def _loaded(path: Path) -> ModelProto:
+    try:
+        open_model(path, device="cpu")  # sees more than onnx does, which takes a file without its end for a whole one
+    except ModelError as error:
+        raise ExportError(f"{error}: export again") from error
+    return onnx.load(path)
 
 
 def _some(test: Split) -> NDArray[np.uint8]:

@@ -144,7 +144,7 @@ def load(folder: Path, count: int, spec: Spec) -> Decoded | None:
         fingerprint = str(index["fingerprint"])
         kept = np.setdiff1d(np.arange(count), [at for at, _ in unreadable])
         images = np.load(folder / _PICTURES, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError):
         return None
     if images.shape != (len(kept), *spec.shape) or images.dtype != np.uint8:
         return None
@@ -210,7 +210,7 @@ def load_summary(path: Path) -> Mapping[str, Any] | None:
     """A small document from the cache, or None where it is absent or damaged."""
     try:
         document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     _mark_used(path)
     return document if isinstance(document, dict) else None

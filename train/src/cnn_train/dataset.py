@@ -189,10 +189,10 @@ def _look(source: Source, folder: Path) -> Header:
 def _kinds_of(splits: Sequence[Names], folder: Path) -> set[Header]:
     """The different headers among the files; those without one are left to decoding, which says why."""
     path = folder / f"headers-{disk.key_of_set(chain.from_iterable(splits))}.json"
-    known = disk.load_summary(path)
+    known = _known(path)
     # A file may have become readable without a change of its time
-    if known is not None and not any(_header(file) for file in known["unreadable"]):
-        return {Header(*kind) for kind in known["kinds"]}
+    if known is not None and not any(map(_header, known[1])):
+        return known[0]
     kinds: set[Header] = set()
     unreadable: list[str] = []
     outcomes = closing(in_order(_header, chain.from_iterable(splits)))
@@ -205,6 +205,18 @@ def _kinds_of(splits: Sequence[Names], folder: Path) -> set[Header]:
             advance(1)
     disk.store_summary(path, {"kinds": sorted(kinds), "unreadable": unreadable})
     return kinds
+
+
+def _known(path: Path) -> tuple[set[Header], list[str]] | None:
+    """What was seen when these files were looked at before: kinds, and files without one; None where it is damaged."""
+    found = disk.load_summary(path)
+    if found is None:
+        return None
+    try:
+        kinds = {Header(int(width), int(height), bool(grey)) for width, height, grey in found["kinds"]}
+        return kinds, [str(file) for file in found["unreadable"]]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _header(path: str) -> Header | None:

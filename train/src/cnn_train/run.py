@@ -141,7 +141,8 @@ class Run:
         """
         try:
             document: dict[str, Any] = json.loads((self.path / REPORT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            float(document["test"]["loss"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"{self.path / REPORT} is damaged: {error}") from error
         return document
 
