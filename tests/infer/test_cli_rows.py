@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cnn_infer import open_model
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 COLOURS = {"red": (220, 10, 10), "green": (10, 220, 10), "blue": (10, 10, 220)}
@@ -91,8 +93,6 @@ def test_the_table_has_one_line_a_file(folder: Path, models: Path, cli: Run) -> 
 def test_a_class_name_cannot_break_the_table(
     tmp_path: Path, models: Path, with_metadata: Callable[..., bytes], cli: Run, picture: Callable[..., Path]
 ) -> None:
-    from cnn_infer import open_model
-
     document = json.loads(open_model(models / "grey.onnx").spec.to_json())
     document["classes"][2] = "two\nlines\x1b[2J"
     (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", json.dumps(document)))
@@ -105,6 +105,47 @@ def test_a_class_name_cannot_break_the_table(
     assert b"\x1b" not in done.stderr
     assert b"  two\\nlines\\x1b[2J " in done.stderr
     assert b"no\\x1b[2Jclass (1)" in done.stderr
+
+
+def on_a_terminal(cli: Run, *arguments: object) -> list[str]:
+    leader, terminal = os.openpty()
+    with os.fdopen(leader, "rb", buffering=0) as screen:
+        cli(*arguments, stdout=terminal)
+        os.close(terminal)
+        found = bytearray()
+        with suppress(OSError):  # EIO is its end
+            while block := screen.read(1 << 16):
+                found += block
+    assert found.endswith(b"\r\n")
+    return found.decode().split("\r\n")[:-1]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
+def test_a_name_is_no_command_on_a_terminal(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path], form: str
+) -> None:
+    names = ["a\x1b[2J.png", "b\nline.png", "c\x9b2J.png", "d\x07.png"]
+    for name in names:
+        picture(tmp_path / "in" / name, "red")
+    model = ("--model", models / "rgb.onnx", "--format", form)
+    lines = on_a_terminal(cli, "in", *model)
+    assert len(lines) == len(names) + (form != "jsonl")
+    assert all(line.isprintable() for line in lines)
+    if form == "csv":
+        rows = from_csv(cli("in", *model).stdout)
+        assert [row["path"] for row in rows] == [f"in/{name}" for name in names]
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_what_a_model_says_is_no_command_on_a_terminal(
+    tmp_path: Path, models: Path, with_metadata: Callable[..., bytes], cli: Run, form: str
+) -> None:
+    document = json.loads(open_model(models / "grey.onnx").spec.to_json())
+    document["classes"][2] = "clears\x9b2J"
+    (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", json.dumps(document)))
+    lines = on_a_terminal(cli, "--info", "--model", "model.onnx", "--format", form)
+    assert any("clears\\x9b2J" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
 
 
 def test_the_same_input_gives_the_same_bytes(folder: Path, models: Path, cli: Run) -> None:

@@ -16,13 +16,13 @@ from cnn_infer.atomic import write_text
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.destinations import check_destinations, check_not_read
 from cnn_infer.errors import CheckError, InputError
-from cnn_infer.evaluation import Report
 from cnn_infer.files import find_pictures
 from cnn_infer.folder_run import Settings, to_file, to_stream
 from cnn_infer.listed import Listed
 from cnn_infer.model import DEVICES, newest_export
 from cnn_infer.pixels import MAX_PIXELS
 from cnn_infer.reading import MAX_BYTES
+from cnn_infer.summary import summary
 
 EXAMPLES = """\b
 Examples:
@@ -34,7 +34,6 @@ Examples:
 """
 
 
-MOST_PRINTED_CLASSES = 20
 OF_ROWS = {"batch_size", "threads", "top", "threshold", "output", "report_file", "resume", "max_pixels", "max_bytes"}
 OF_ROWS |= {"strict", "labels", "follow_symlinks"}
 """Options that say how rows are made."""
@@ -169,7 +168,7 @@ def command(
         from cnn_infer import info as info_of
 
         text = info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier)
-        click.echo(text.encode())  # UTF-8 as the rows are, also where standard output has letters for few languages
+        _print(text)
     if verifying:
         _verify(classifier)
     if not paths:
@@ -191,7 +190,7 @@ def command(
         report = to_file(classifier, given, settings, output, resume=resume, report_file=report_file)
     if report_file is not None and (output is None or not output.is_file()):
         write_text(report_file, report.to_json() + "\n")
-    console.say(*_summary(report, output, report_file))
+    console.say(*summary(report, output, report_file))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
@@ -210,7 +209,14 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
     from cnn_infer import latency
 
     found = latency.measure(model, paths, device=device)
-    click.echo((latency.text(found) if form == "table" else found.to_json()).encode())
+    _print(latency.text(found) if form == "table" else found.to_json())
+
+
+def _print(text: str) -> None:
+    """In UTF-8 as the rows are, also where standard output has letters for few languages."""
+    if sys.stdout.isatty():  # names in it cannot be commands
+        text = "\n".join(map(console.shown, text.split("\n")))
+    click.echo(text.encode())
 
 
 def _listed(nul: bool) -> Listed:
@@ -245,51 +251,6 @@ def _verify(classifier: Classifier) -> None:
             f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g}){advice}"
         )
     console.say(f"verified: {len(replays)} golden pictures agree on this machine (worst difference {worst:.2g})")
-
-
-def _summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
-    model, total = report.latency_ms["model"], report.latency_ms["total"]
-    lines = [
-        f"{report.images - report.errors:,} pictures classified, {report.errors:,} could not be read",
-        f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
-        f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
-        f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})",
-    ]
-    if report.accuracy is not None and report.per_class is not None:
-        width = max(len("class"), *(len(name) for name in report.per_class))
-        lines += [
-            f"accuracy {report.accuracy:.2%}, macro F1 {report.macro_f1:.4f}, weighted F1 {report.weighted_f1:.4f} "
-            f"on {report.labelled:,} labelled pictures (coverage {report.coverage:.2%})",
-            f"  {'class':<{width}}  precision  recall      f1  support",
-        ]
-        lines += [
-            f"  {name:<{width}}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}"
-            f"  {row['support']:>7,}"
-            for name, row in report.per_class.items()
-        ]
-        lines += _confusion_lines(report)
-        if report.unknown_folders:
-            names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
-            lines.append(f"folders that are no class of this model, not counted: {names}")
-        if report.missing_classes:
-            lines.append(f"classes without a picture here: {', '.join(report.missing_classes)}")
-    lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
-    return lines
-
-
-def _confusion_lines(report: Report) -> list[str]:
-    """The confusion matrix where it fits a screen; the report file always has it."""
-    if report.confusion is None or report.per_class is None or len(report.confusion) > MOST_PRINTED_CLASSES:
-        return []
-    width = max(5, len(str(max(map(max, report.confusion)))) + 1)
-    names = list(report.per_class)
-    first = max(len("true"), *(len(name) for name in names))
-    head = "".join(f"{number:>{width}}" for number in range(len(names)))
-    rows = zip(names, report.confusion, strict=True)
-    return [
-        f"  {'true':<{first}}  {head}  predicted, by number in the order of the rows",
-        *(f"  {name:<{first}}  {''.join(f'{count:>{width}}' for count in row)}" for name, row in rows),
-    ]
 
 
 def main() -> None:

@@ -53,16 +53,20 @@ class Settings:
 def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, stream: IO[bytes]) -> Report:
     """Write the rows to standard output, a pipe or a device; the report.
 
+    On a terminal every row is one line in which names cannot be commands; elsewhere names stay what they are.
+
     Raises:
         InputError: a path does not exist, or there is no picture at all.
     """
     evaluation = _evaluation(classifier, paths, settings)
     header, text = formatter(settings.form, classifier.spec.classes)
+    on_terminal = stream.isatty()
     # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
-    bar = nullcontext(lambda _: None) if stream.isatty() else console.progress("classifying")
+    bar = nullcontext(lambda _: None) if on_terminal else console.progress("classifying")
     with bar as advance, closing(evaluation.rows(paths)) as rows:
         for row in rows:
-            stream.write((header + text(row)).encode())
+            line = f"{console.shown(text(row)[:-1])}\n" if on_terminal else text(row)
+            stream.write((header + line).encode())
             header = ""
             advance(1)
         stream.flush()

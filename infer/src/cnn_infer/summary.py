@@ -1,0 +1,55 @@
+"""What a run found, for a person: the lines below its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnn_infer.evaluation import Report
+
+MOST_PRINTED_CLASSES = 20
+
+
+def summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
+    """Lines that say what a run found and which files it wrote; names are as they are."""
+    model, total = report.latency_ms["model"], report.latency_ms["total"]
+    lines = [
+        f"{report.images - report.errors:,} pictures classified, {report.errors:,} could not be read",
+        f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
+        f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
+        f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})",
+    ]
+    if report.accuracy is not None and report.per_class is not None:
+        width = max(len("class"), *(len(name) for name in report.per_class))
+        lines += [
+            f"accuracy {report.accuracy:.2%}, macro F1 {report.macro_f1:.4f}, weighted F1 {report.weighted_f1:.4f} "
+            f"on {report.labelled:,} labelled pictures (coverage {report.coverage:.2%})",
+            f"  {'class':<{width}}  precision  recall      f1  support",
+        ]
+        lines += [
+            f"  {name:<{width}}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}"
+            f"  {row['support']:>7,}"
+            for name, row in report.per_class.items()
+        ]
+        lines += _confusion_lines(report)
+        if report.unknown_folders:
+            names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
+            lines.append(f"folders that are no class of this model, not counted: {names}")
+        if report.missing_classes:
+            lines.append(f"classes without a picture here: {', '.join(report.missing_classes)}")
+    lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
+    return lines
+
+
+def _confusion_lines(report: Report) -> list[str]:
+    """The confusion matrix where it fits a screen; the report file always has it."""
+    if report.confusion is None or report.per_class is None or len(report.confusion) > MOST_PRINTED_CLASSES:
+        return []
+    width = max(5, len(str(max(map(max, report.confusion)))) + 1)
+    names = list(report.per_class)
+    first = max(len("true"), *(len(name) for name in names))
+    head = "".join(f"{number:>{width}}" for number in range(len(names)))
+    rows = zip(names, report.confusion, strict=True)
+    return [
+        f"  {'true':<{first}}  {head}  predicted, by number in the order of the rows",
+        *(f"  {name:<{first}}  {''.join(f'{count:>{width}}' for count in row)}" for name, row in rows),
+    ]
