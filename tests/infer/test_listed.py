@@ -48,6 +48,10 @@ def test_names_with_line_breaks_end_with_nul(tmp_path: Path, model: tuple[object
     assert b'"two\nlines.png",red' in done.stdout
 
 
+def test_nul_without_a_list_is_refused(model: tuple[object, ...], cli: Run) -> None:
+    assert b"-0 says how paths on standard input end: pass - as well" in cli("a.png", "-0", *model, code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

@@ -151,6 +151,8 @@ def command(
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     if latency and not paths:
         raise click.UsageError("--latency is measured on pictures: name some")
+    if nul and "-" not in paths:
+        raise click.UsageError("-0 says how paths on standard input end: pass - as well")
     if latency or not paths:
         _check_no_rows_are_wanted("--latency" if latency else "--info" if info else "--verify")
     model = model or str(newest_export())
