@@ -73,7 +73,7 @@ def test_as_many_threads_as_help(two_processors: None, rgb: Classifier, jostling
 
 @pytest.mark.parametrize(
     ("costs", "least", "most"),
-    [(lambda size: 2e-4 * size**2, 1, 1), (lambda size: 5e-3, 16, 256), (lambda size: 0.1 * size, 1, 1)],
+    [(lambda size: 1e-3 * size**2, 1, 1), (lambda size: 1e-3, 16, 256), (lambda size: 0.1 * size, 1, 1)],
     ids=["one is best", "many are best", "slow"],
 )
 def test_batches_grow_as_far_as_they_help(

@@ -52,11 +52,13 @@ def shown(notebook: NotebookNode) -> str:
 
 
 def kinds(cell: NotebookNode) -> list[str]:
-    """What a cell gave: pictures, texts, or what was printed."""
-    found = []
+    """What a cell gave: pictures, texts, or what was printed, which may come in any number of pieces."""
+    found: list[str] = []
     for output in cell.outputs:
         data = output.get("data", {})
-        found.append(next((kind for kind in ("image/png", "text/markdown") if kind in data), output.output_type))
+        kind = next((kind for kind in ("image/png", "text/markdown") if kind in data), output.output_type)
+        if kind != "stream" or found[-1:] != ["stream"]:
+            found.append(kind)
     return found
 
 
