@@ -19,15 +19,33 @@ from cnn_train.logits import logits_of
 FLAGS = ("digits", "--model", "nano", "--epochs", "8", "--batch-size", "96", "--precision", "fp32", "--device", "cpu")
 
 
+# Python runs it at its start: the second process notes what it opens to write or makes below the run folder
+WATCH = """
+import os, sys
+if os.environ.get("RANK") == "1":
+    notes = os.open("second.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    run = os.path.abspath("run")
+    def note(event, arguments):
+        writes = event in ("os.mkdir", "os.rename", "os.remove") or (
+            event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
+        if writes and isinstance(arguments[0], (str, os.PathLike)) and os.path.abspath(arguments[0]).startswith(run):
+            os.write(notes, f"{event} {arguments[0]}\\n".encode())
+    sys.addaudithook(note)
+"""
+
+
 class Together:
     """cnn-train under torchrun, in two processes."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
+        (folder / "sitecustomize.py").write_text(WATCH)
+        found = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cnn_train"]
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -109,6 +127,7 @@ def test_only_the_first_process_speaks_and_writes(ends: dict[str, Any]) -> None:
     run = ends["run"]
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 8
     assert not list(run.path.glob(".*"))
+    assert (run.path.parent / "second.txt").read_text() == ""
 
 
 def test_test_figures_count_every_picture_once(ends: dict[str, Any], digits: Dataset) -> None:
