@@ -62,3 +62,9 @@ def test_new_files_have_the_permissions_of_the_process(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xbc"
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "absent" / "rows.csv", "")
+    assert caught.value.filename == str(tmp_path / "absent" / "rows.csv")

@@ -50,7 +50,7 @@ def test_a_certificate_is_told_in_lines(models: Path) -> None:
         "grey.onnx, int8, ",
         "8 x 8 pixels, grey",
         "3: dark, middle, bright",
-        "pictures, 1,200 pictures, nano, 7 epochs",
+        "pictures, 1,200 pictures, nano, up to 7 epochs",
         "300 pictures: accuracy 97.12%, macro F1 0.9688",
         "differ by at most 2.5e-06, 0 flips",
         "mse, per channel, for vnni, calibrated on 512",

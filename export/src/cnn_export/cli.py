@@ -148,7 +148,7 @@ def _lines(result: Export) -> list[str]:
 def _stage_lines(stages: list[Stage]) -> list[str]:
     width = max(len(stage.name) for stage in stages)
     return [
-        f"{'stage':<{width}}  {'noise':>9}  {'largest':>8}  compared",
+        f"{'stage':<{width}}  {'SNR':>9}  {'largest':>8}  compared",
         *(f"{stage.name:<{width}}  {_noise(stage):>9}  {stage.largest:8.2g}  {stage.note}" for stage in stages),
     ]
 

@@ -35,8 +35,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.replace(partial, target)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(target)  # "No space left on device" alone does not say where
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(target)  # nobody asked for the other, and "No space left on device" has none
         raise
 
 

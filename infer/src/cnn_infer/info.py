@@ -32,7 +32,7 @@ def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
     if data.text("name"):
         epochs = settings.number("epochs")
         trained = f"{data.text('name')}, {data.under('images').number('train'):,.0f} pictures"
-        yield "trained on", trained + (f", {settings.text('model')}, {epochs:.0f} epochs" if epochs else "")
+        yield "trained on", trained + (f", {settings.text('model')}, up to {epochs:.0f} epochs" if epochs else "")
     test = details.under("metrics").under("test")
     if test.number("images"):
         figures = f"accuracy {test.number('accuracy'):.2%}, macro F1 {test.number('macro_f1'):.4f}"

@@ -182,7 +182,9 @@ def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, thread
     except Exception as error:
         if provider != PROVIDERS["cpu"]:
             raise DeviceError(f"{provider} does not come up: {_first_line(error)}") from error
-        raise ModelError(f"not an ONNX model, or damaged: {name} ({_first_line(error)})") from error
+        raise ModelError(
+            f"not an ONNX model, or damaged: {name} ({_first_line(error)}); cnn-export makes one of a training"
+        ) from error
     if session.get_providers()[0] != provider:
         raise DeviceError(
             f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: check that the "

@@ -147,7 +147,7 @@ class GrowingFile:
             if found["format"] != FORMAT or type(rows) is not int or type(size) is not int:
                 raise ValueError("another version")
         except FileNotFoundError as error:
-            raise InputError(f"nothing to resume: {name} is finished or was never begun") from error
+            raise InputError(f"nothing to resume: {name} is finished or was never begun: leave out --resume") from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{printable(self._manifest)} is damaged ({error}): begin anew without --resume"

@@ -12,12 +12,14 @@ MOST_PRINTED_CLASSES = 20
 def summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
     """Lines that say what a run found and which files it wrote; names are as they are."""
     model, total = report.latency_ms["model"], report.latency_ms["total"]
-    lines = [
-        f"{report.images - report.errors:,} pictures classified, {report.errors:,} could not be read",
-        f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
-        f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
-        f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})",
-    ]
+    good = report.images - report.errors
+    lines = [f"{good:,} pictures classified, {report.errors:,} could not be read"]
+    if good:
+        lines.append(
+            f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
+            f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
+            f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})"
+        )
     if report.accuracy is not None and report.per_class is not None:
         width = max(len("class"), *(len(name) for name in report.per_class))
         lines += [

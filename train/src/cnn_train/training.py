@@ -207,8 +207,8 @@ def _fit_and_report(
         plots.save(plots.samples(*_augmented(fit), spec.classes), path / SAMPLES)
     _run_epochs(path, fit, dataset, epochs, best, on_epoch)
     network.load_state_dict(best)
-    kept = best_epoch(epochs).epoch
-    console.say(f"kept: epoch {kept} of {len(epochs)}, the best on validation")
+    kept, lowest = best_epoch(epochs).epoch, best_epoch(epochs).val_calibrated_loss
+    console.say(f"kept: epoch {kept} of {len(epochs)}, with the lowest validation loss once calibrated ({lowest:.4f})")
     trained = time.perf_counter()
     logits = {name: logits_of(network, dataset.splits[name].images, spec, device) for name in ("val", "test")}
     if not distributed.leads():
