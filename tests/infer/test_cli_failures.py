@@ -249,3 +249,8 @@ def test_an_earlier_file_stays_when_the_run_fails(
     cli("a.png", *options)
     assert (tmp_path / "rows.csv").read_text().startswith("path,label,")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "rows.csv"]
+
+
+def test_what_click_refuses_is_one_line_too(tmp_path: Path, refused: Refused) -> None:
+    assert "'.' is a directory" in refused("a.png", "--output", ".").replace('"', "'")
+    assert refused("--nonsense").endswith("(cnn-infer --help explains)")

@@ -33,9 +33,7 @@ def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> N
     except click.exceptions.Exit as left:
         sys.exit(left.exit_code)
     except click.ClickException as error:
-        if speaks():
-            error.show()
-        sys.exit(error.exit_code)
+        _fail(speaks, name, f"{error.format_message().rstrip('.')} ({name} --help explains)", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(speaks, name, "interrupted", INTERRUPTED)
     except EdgeCNNError as error:
