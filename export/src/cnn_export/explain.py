@@ -75,9 +75,10 @@ def explain(
     int8 = [_loaded(run.path / name) for name in (INT8, REJECTED) if (run.path / name).exists()]
     source = open_run_source(run, data)
     test, same = decode_test_split(run, source)
-    stages = [*_pixels(run, source, test, same), _normalisation(run.spec, model), _graph(run, test, model)]
+    some = _some(test)
+    stages = [*_pixels(run, source, test, same), _normalisation(run.spec, model), _graph(run, some, model)]
     for rounded in int8:
-        stages += _layers(model, rounded, _some(test))
+        stages += _layers(model, rounded, some)
     return sorted(stages, key=lambda stage: stage.snr)
 
 
@@ -136,8 +137,7 @@ def _first_node(fp32: ModelProto) -> ModelProto:
     return helper.make_model(graph, opset_imports=fp32.opset_import, ir_version=fp32.ir_version)
 
 
-def _graph(run: Run, test: Split, fp32: ModelProto) -> Stage:
-    pictures = _some(test)
+def _graph(run: Run, pictures: NDArray[np.uint8], fp32: ModelProto) -> Stage:
     wanted = logits_of(run.network(), pictures, run.spec, torch.device("cpu")) / np.float32(run.spec.temperature)
     found = Tensors(fp32).run({INPUT: np.ascontiguousarray(pictures)})[LOGITS]
     return _stage("graph", wanted, found, f"logits of {len(pictures)} test pictures: PyTorch, model.onnx")

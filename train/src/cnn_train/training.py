@@ -207,21 +207,22 @@ def _fit_and_report(
         plots.save(plots.samples(*_augmented(fit), spec.classes), path / SAMPLES)
     _run_epochs(path, fit, dataset, epochs, best, on_epoch)
     network.load_state_dict(best)
-    kept, lowest = best_epoch(epochs).epoch, best_epoch(epochs).val_calibrated_loss
-    console.say(f"kept: epoch {kept} of {len(epochs)}, with the lowest validation loss once calibrated ({lowest:.4f})")
+    kept = best_epoch(epochs)
+    by = f"with the lowest validation loss once calibrated ({kept.val_calibrated_loss:.4f})"
+    console.say(f"kept: epoch {kept.epoch} of {len(epochs)}, {by}")
     trained = time.perf_counter()
     logits = {name: logits_of(network, dataset.splits[name].images, spec, device) for name in ("val", "test")}
     if not distributed.leads():
         distributed.wait()
         return Run(path)
-    plots.save(plots.curves(epochs, kept), path / "curves.png")
+    plots.save(plots.curves(epochs, kept.epoch), path / "curves.png")
     report = write_results(path, network, logits, dataset, spec)
     if open_question := uncertainty(report["test"]):
         _warn(warnings, open_question)
     report.update(
         parameters=weights,
         epochs=len(epochs),
-        best_epoch=kept,
+        best_epoch=kept.epoch,
         seconds=sum(epoch.seconds for epoch in epochs),
         session_seconds=time.perf_counter() - start,
         seconds_with_preparation=None if started is None else trained - started,
