@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import machine
+from cnn_infer.system import machine
 
 
 def conditions(command: str, packages: Iterable[str] = (), **options: object) -> dict[str, Any]:

@@ -41,7 +41,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Spec, find_pictures, machine, open_model, to_pixels
+from cnn_infer import Spec, find_pictures, open_model, to_pixels
+from cnn_infer.system import machine
 from conditions import conditions
 
 BATCH = 32

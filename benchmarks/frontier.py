@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from cnn_export.graph import float_graph, keep_contract
-from cnn_export.quantization import Recipe, normalised, quantize
-from cnn_export.ranges import collect
-from cnn_export.targets import TARGETS
+from cnn_export.graph.float_graph import float_graph, keep_contract
+from cnn_export.int8.quantize import Recipe, normalised, quantize
+from cnn_export.int8.ranges import collect
+from cnn_export.int8.targets import TARGETS
 from cnn_infer import Spec
-from cnn_train.networks import ConvNorm, GlobalMaxPool, Shifts, SpaceToDepth, Whitening
+from cnn_train.network.presets import ConvNorm, GlobalMaxPool, Shifts, SpaceToDepth, Whitening
 from conditions import conditions
 from torch import Tensor, nn
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 from cnn_infer import Classifier, EdgeCNNError
-from cnn_infer.pixels import to_pixels
+from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.spec import Spec
 from conditions import conditions
 from PIL import Image

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import machine
+from cnn_infer.system import machine
 from conditions import conditions
 
 ROUNDS = 10

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Classifier, DeviceError, EdgeCNNError, machine
+from cnn_infer import Classifier, DeviceError, EdgeCNNError
+from cnn_infer.system import machine
 from conditions import conditions
 
 BATCHES = (1, 32)

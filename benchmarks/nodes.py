@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from cnn_infer import machine
+from cnn_infer.system import machine
 
 WARM_UP = 20
 

@@ -17,7 +17,7 @@ import argparse
 import time
 
 import torch
-from cnn_infer import machine
+from cnn_infer.system import machine
 from cnn_train.device import pick_precision
 from torch import Tensor, nn
 from torch.nn import functional

@@ -87,12 +87,13 @@ from cnn_export import export
 from cnn_infer import Classifier, evaluate, latency, verify
 from cnn_infer.metrics import wilson_interval
 from cnn_train import DataError, DivergedError, open_source, plots, prepare, train
-from cnn_train.architectures import build
-from cnn_train.augment import NAMES, augment
 from cnn_train.config import resolve
-from cnn_train.fit import share_of_rate
-from cnn_train.logits import to_input
+from cnn_train.network.build import build
+from cnn_train.network.logits import to_input
+from cnn_train.options import AUGMENTATIONS
 from cnn_train.preparation import spec_of
+from cnn_train.recipe.augment import augment
+from cnn_train.recipe.fit import share_of_rate
 from IPython.display import Image, Markdown, display
 from sklearn.datasets import load_sample_image
 from torch import nn
@@ -365,7 +366,7 @@ def as_pictures(batch):
 
 
 rows, captions = [], []
-for name in NAMES:
+for name in AUGMENTATIONS:
     changed = augment(batch, [name], torch.Generator().manual_seed(1))
     rows.append(np.concatenate([example, as_pictures(changed)]))
     captions += ["as it is", *[name] * 5]

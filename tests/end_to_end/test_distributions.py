@@ -19,7 +19,7 @@ HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matp
     "code",
     [
         "import cnn_infer",
-        "import cnn_infer.cli",
+        "import cnn_infer.command.cli",
         "from cnn_infer import Classifier, evaluate, verify, find_pictures",
         "import pkgutil, importlib, cnn_infer\n"
         "[importlib.import_module(m.name) for m in pkgutil.walk_packages(cnn_infer.__path__, 'cnn_infer.')\n"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from cnn_infer import Classifier, PictureError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 SIDES = st.integers(1, 40)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cnn_infer import machine
+from cnn_infer.system import machine
 from cnn_train import ConfigError
 from cnn_train.device import pick_device, pick_precision
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cnn_infer.machine import usable_cpus
+from cnn_infer.system.machine import usable_cpus
 from cnn_train import Dataset, Run
-from cnn_train.logits import logits_of
+from cnn_train.network.logits import logits_of
 
 FLAGS = ("digits", "--model", "nano", "--epochs", "8", "--batch-size", "96", "--precision", "fp32", "--device", "cpu")
 

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from cnn_infer.lazy import lazily
 
-TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
+TYPE_CHECKING = False  # typing takes longer to load than this whole module
 if TYPE_CHECKING:
-    from typing import Any
-
-    from cnn_export.errors import ExportError, GraphError, ParityError
-    from cnn_export.explain import Stage
-    from cnn_export.exporting import Export, export
-    from cnn_export.int8 import Int8
-    from cnn_export.parity import Parity
-    from cnn_export.search import Candidate
-    from cnn_export.verdict import Difference, Latency, Verdict
+    from cnn_export.errors import ExportError as ExportError, GraphError as GraphError, ParityError as ParityError
+    from cnn_export.explain import Stage as Stage
+    from cnn_export.exporting import Export as Export, export as export
+    from cnn_export.int8.report import Int8 as Int8
+    from cnn_export.int8.search import Candidate as Candidate
+    from cnn_export.int8.verdict import Difference as Difference, Latency as Latency, Verdict as Verdict
+    from cnn_export.parity import Parity as Parity
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Candidate",
-    "Difference",
-    "Export",
-    "ExportError",
-    "GraphError",
-    "Int8",
-    "Latency",
-    "Parity",
-    "ParityError",
-    "Stage",
-    "Verdict",
-    "export",
-]
-
-# Names are loaded when they are first used: torch takes seconds, and --help or a mistyped option needs none of it.
-_MODULES = {
+_PUBLIC = {
+    "Candidate": "int8.search",
+    "Difference": "int8.verdict",
+    "Export": "exporting",
     "ExportError": "errors",
     "GraphError": "errors",
-    "ParityError": "errors",
-    "Export": "exporting",
-    "Int8": "int8",
-    "Candidate": "search",
-    "Stage": "explain",
-    "export": "exporting",
+    "Int8": "int8.report",
+    "Latency": "int8.verdict",
     "Parity": "parity",
-    "Difference": "verdict",
-    "Latency": "verdict",
-    "Verdict": "verdict",
+    "ParityError": "errors",
+    "Stage": "explain",
+    "Verdict": "int8.verdict",
+    "export": "exporting",
 }
+"""Each public name and the module below this package that defines it."""
 
+__all__ = [*_PUBLIC]
 
-def __getattr__(name: str) -> Any:  # PEP 562
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazily(__name__, _PUBLIC)

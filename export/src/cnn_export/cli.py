@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 from cnn_infer import console
-from cnn_infer.files import printable
-from cnn_infer.interrupt import while_loading
+from cnn_infer.paths.naming import printable
+from cnn_infer.system.interrupt import while_loading
 
 if TYPE_CHECKING:
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
-    from cnn_export.int8 import Int8
+    from cnn_export.int8.report import Int8
 
 EXAMPLES = """\b
 Examples:

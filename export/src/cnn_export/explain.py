@@ -16,19 +16,18 @@ from cnn_infer.errors import ModelError
 from cnn_infer.model import INPUT, LOGITS, open_model
 from cnn_infer.spec import Spec
 from cnn_train import Run, Split
-from cnn_train.decode import decode_digest
-from cnn_train.logits import logits_of, to_input
-from cnn_train.source import Source
+from cnn_train.data.decode import decode_digest
+from cnn_train.data.source import Source
+from cnn_train.network.logits import logits_of, to_input
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from cnn_export.errors import ExportError
-from cnn_export.int8 import FILE as INT8
-from cnn_export.int8 import REJECTED
-from cnn_export.passes import makers_of
+from cnn_export.graph.passes import makers_of
+from cnn_export.graph.tensors import Tensors
+from cnn_export.int8.report import FILE as INT8, REJECTED
 from cnn_export.provenance import decode_test_split, open_run_source, recorded_data
 from cnn_export.selection import classes_in_turn
-from cnn_export.tensors import Tensors
 
 PICTURES = 64
 DEQUANTIZED = "_DequantizeLinear_Output"

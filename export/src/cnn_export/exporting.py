@@ -15,30 +15,29 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from cnn_infer import Spec, console, golden, machine, open_model, verify
-from cnn_infer.atomic import write_bytes, write_text
+from cnn_infer import Spec, console, golden, open_model, verify
 from cnn_infer.classifier import Classifier
 from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
+from cnn_infer.system import machine
+from cnn_infer.system.atomic import write_bytes, write_text
 from cnn_train import Run, Split
-from cnn_train.evaluation import cross_entropy, probabilities_of
-from cnn_train.logits import logits_of
+from cnn_train.metrics import cross_entropy, probabilities_of
+from cnn_train.network.logits import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto, defs
 from torch import nn
 
-from cnn_export import search_picture
 from cnn_export.errors import ExportError
-from cnn_export.graph import LEAST_OPSET, OPSET, float_graph, keep_contract, with_metadata
-from cnn_export.int8 import FILE as INT8
-from cnn_export.int8 import REJECTED, Int8, on_test
-from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check
-from cnn_export.parity import run as run_model
+from cnn_export.graph.float_graph import LEAST_OPSET, OPSET, float_graph, keep_contract, with_metadata
+from cnn_export.int8 import search_picture
+from cnn_export.int8.qat import fine_tune
+from cnn_export.int8.quantize import CALIBRATION_PICTURES, calibration_set
+from cnn_export.int8.report import FILE as INT8, REJECTED, Int8, on_test
+from cnn_export.int8.search import SECONDS, Search
+from cnn_export.int8.targets import TARGETS, target_of
+from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, run as run_model
 from cnn_export.provenance import FAILED, finite, open_run_source, parity_failure, read_dataset, read_test_split
-from cnn_export.qat import fine_tune
-from cnn_export.quantization import CALIBRATION_PICTURES, calibration_set
-from cnn_export.search import SECONDS, Search
 from cnn_export.selection import classes_in_turn
-from cnn_export.targets import TARGETS, target_of
 
 FP32 = "model.onnx"
 REPORT = "export.json"
@@ -107,7 +106,7 @@ def export(
         golden_pictures: Test pictures to carry inside for ``cnn-infer --verify``; 0 for none.
         calibration_pictures: Training pictures that the int8 ranges come from.
         search_seconds: How long to look for a better int8 form; one is always tried.
-        target: Processors that int8 is for, out of :data:`cnn_export.targets.TARGETS`; None for this machine's.
+        target: Processors that int8 is for, out of :data:`cnn_export.int8.targets.TARGETS`; None for this machine's.
         opset: Version of ONNX's operators to write, from 18 up.
         qat: Also fine-tune the best int8 form under its own rounding.
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from cnn_infer import machine
-from cnn_infer.atomic import write_text
+from cnn_infer.system import machine
+from cnn_infer.system.atomic import write_text
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
-from cnn_train.dataset import read_split
-from cnn_train.evaluation import pixel_digest
+from cnn_train.data.dataset import read_split
+from cnn_train.metrics import pixel_digest
 
 from cnn_export.errors import ExportError, ParityError
 

@@ -2,91 +2,58 @@
 
 from __future__ import annotations
 
-import os
-from importlib import import_module
+from cnn_infer.lazy import lazily
 
-# ONNX Runtime 1.32 reports to its maker unless told otherwise, and keeps an identifier of the machine for that. It must
-# be told before it is loaded; whoever wants it sets the variable to 0.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
+TYPE_CHECKING = False  # typing takes longer to load than this whole module
 if TYPE_CHECKING:
-    from typing import Any
-
-    from cnn_infer.classifier import UNKNOWN, Classifier, Prediction
+    from cnn_infer import latency as latency
+    from cnn_infer.classifier import UNKNOWN as UNKNOWN, Classifier as Classifier, Prediction as Prediction
     from cnn_infer.errors import (
-        CheckError,
-        DeviceError,
-        EdgeCNNError,
-        InferError,
-        InputError,
-        ModelError,
-        PictureError,
+        CheckError as CheckError,
+        DeviceError as DeviceError,
+        EdgeCNNError as EdgeCNNError,
+        InferError as InferError,
+        InputError as InputError,
+        ModelError as ModelError,
+        PictureError as PictureError,
     )
-    from cnn_infer.evaluation import Report, Row, evaluate
-    from cnn_infer.files import find_pictures
-    from cnn_infer.golden import Replay, verify
-    from cnn_infer.model import Model, newest_export, open_model
-    from cnn_infer.pixels import Header, read_header, to_pixels
-    from cnn_infer.spec import Spec
+    from cnn_infer.evaluation import Report as Report, Row as Row, evaluate as evaluate
+    from cnn_infer.golden import Replay as Replay, verify as verify
+    from cnn_infer.model import Model as Model, newest_export as newest_export, open_model as open_model
+    from cnn_infer.paths.find import find_pictures as find_pictures
+    from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
+    from cnn_infer.spec import Spec as Spec
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "UNKNOWN",
-    "CheckError",
-    "Classifier",
-    "DeviceError",
-    "EdgeCNNError",
-    "Header",
-    "InferError",
-    "InputError",
-    "Model",
-    "ModelError",
-    "PictureError",
-    "Prediction",
-    "Replay",
-    "Report",
-    "Row",
-    "Spec",
-    "evaluate",
-    "find_pictures",
-    "newest_export",
-    "open_model",
-    "read_header",
-    "to_pixels",
-    "verify",
-]
-
-# Names are loaded when they are first used: a command must be there for Ctrl-C before it loads NumPy and Pillow.
-_MODULES = {
+_PUBLIC = {
     "UNKNOWN": "classifier",
-    "Classifier": "classifier",
-    "Prediction": "classifier",
     "CheckError": "errors",
+    "Classifier": "classifier",
     "DeviceError": "errors",
     "EdgeCNNError": "errors",
+    "Header": "pixels.convert",
     "InferError": "errors",
     "InputError": "errors",
+    "Model": "model",
     "ModelError": "errors",
     "PictureError": "errors",
+    "Prediction": "classifier",
+    "Replay": "golden",
     "Report": "evaluation",
     "Row": "evaluation",
+    "Spec": "spec",
     "evaluate": "evaluation",
-    "find_pictures": "files",
-    "Replay": "golden",
-    "verify": "golden",
-    "Model": "model",
+    "find_pictures": "paths.find",
+    "latency": "latency",
     "newest_export": "model",
     "open_model": "model",
-    "Header": "pixels",
-    "read_header": "pixels",
-    "to_pixels": "pixels",
-    "Spec": "spec",
+    "read_header": "pixels.convert",
+    "to_pixels": "pixels.convert",
+    "verify": "golden",
 }
+"""Each public name and the module below this package that defines it."""
 
+__all__ = [*_PUBLIC]
 
-def __getattr__(name: str) -> Any:  # PEP 562
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazily(__name__, _PUBLIC)

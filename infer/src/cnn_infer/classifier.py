@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
-from cnn_infer.files import printable
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
-from cnn_infer.pixels import MAX_PIXELS, to_pixels
-from cnn_infer.reading import MAX_BYTES
+from cnn_infer.paths.naming import printable
+from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
+from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.stream import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnn_infer.pixels import Picture
+    from cnn_infer.pixels.convert import Picture
     from cnn_infer.spec import Spec
 
 BATCH_SIZE = 32

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import click
 
 from cnn_infer.errors import EdgeCNNError
-from cnn_infer.interrupt import INTERRUPTED, raise_again
+from cnn_infer.system.interrupt import INTERRUPTED, raise_again
 
 
 def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> None:

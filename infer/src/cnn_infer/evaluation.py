@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_infer import machine
 from cnn_infer.classifier import BATCH_SIZE, Answer, Classifier, Prediction
 from cnn_infer.errors import InputError
-from cnn_infer.files import Found, find_below, folder_name, folders_of, parent_name, printable
 from cnn_infer.histogram import Histogram
-from cnn_infer.listed import Listed
 from cnn_infer.metrics import summarise
+from cnn_infer.paths.find import Found, find_below, folders_of
+from cnn_infer.paths.listed import Listed
+from cnn_infer.paths.naming import folder_name, parent_name, printable
+from cnn_infer.system import machine
 
 
 class Row(NamedTuple):

@@ -17,14 +17,14 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from cnn_infer import machine
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.files import find_pictures
-from cnn_infer.listed import Listed
 from cnn_infer.model import open_model
-from cnn_infer.pixels import decode, fitted
-from cnn_infer.reading import read_file
+from cnn_infer.paths.find import find_pictures
+from cnn_infer.paths.listed import Listed
+from cnn_infer.pixels.convert import decode, fitted
+from cnn_infer.pixels.read import read_file
+from cnn_infer.system import machine
 
 BLOCKS = 10
 BLOCK_SECONDS = 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import DeviceError, InputError, ModelError
-from cnn_infer.files import folders_holding, printable
+from cnn_infer.paths.find import folders_holding
+from cnn_infer.paths.naming import printable
+from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import Spec
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ PROVIDERS = {
 """Device names and the ONNX Runtime execution provider of each."""
 
 DEVICES = ("auto", *PROVIDERS)
-
-INSTALL = "pip install 'cnn-infer[cpu]'  (or 'cnn-infer[gpu]' for CUDA)"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
         ModelError: no such file, not ONNX, damaged, or not a model of ours.
         DeviceError: ONNX Runtime is missing, or the device does not come up; never a silent fallback.
     """
-    ort = _runtime()
+    ort = load_runtime()
     name, data = _read(source)
     if device == "auto":
         session, provider, chosen = _open_best(ort, name, data, threads)
@@ -119,26 +118,6 @@ def newest_export(runs: str | os.PathLike[str] = "runs") -> Path:
         return report.parent / str(json.loads(report.read_text(encoding="utf-8"))["ship"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{report} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx") from error
-
-
-def _runtime() -> ModuleType:
-    if _is_installed("onnxruntime") and _is_installed("onnxruntime_gpu"):
-        raise DeviceError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # Ctrl-C while it loads comes out of it as "initialization failed"
-        raise DeviceError(f"ONNX Runtime is not installed or does not load ({error}): {INSTALL}") from error
-    return onnxruntime  # type: ignore[no-any-return]  # it has no type hints
-
-
-def _is_installed(distribution: str) -> bool:
-    # importlib.metadata knows as well, but takes longer to load than a small model takes for a hundred pictures
-    return any(next(Path(folder).glob(f"{distribution}-*.dist-info"), None) for folder in sys.path)
 
 
 def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:

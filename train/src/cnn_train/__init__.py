@@ -2,64 +2,50 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from cnn_infer.lazy import lazily
 
-TYPE_CHECKING = False  # as typing has it, which takes longer to load than all that stands here
+TYPE_CHECKING = False  # typing takes longer to load than this whole module
 if TYPE_CHECKING:
-    from typing import Any
-
-    from cnn_train.config import Config
-    from cnn_train.dataset import Dataset, Split, prepare
-    from cnn_train.errors import ConfigError, DataError, DivergedError, RunError, TrainError, TrainingInterruptedError
-    from cnn_train.fit import Epoch
-    from cnn_train.options import Options
-    from cnn_train.run import Run
-    from cnn_train.source import Source, open_source
-    from cnn_train.training import train
+    from cnn_train.config import Config as Config
+    from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
+    from cnn_train.data.source import Source as Source, open_source as open_source
+    from cnn_train.errors import (
+        ConfigError as ConfigError,
+        DataError as DataError,
+        DivergedError as DivergedError,
+        RunError as RunError,
+        TrainError as TrainError,
+        TrainingInterruptedError as TrainingInterruptedError,
+    )
+    from cnn_train.options import Options as Options
+    from cnn_train.recipe.fit import Epoch as Epoch
+    from cnn_train.run import plots as plots
+    from cnn_train.run.folder import Run as Run
+    from cnn_train.training import train as train
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "DataError",
-    "Dataset",
-    "DivergedError",
-    "Epoch",
-    "Options",
-    "Run",
-    "RunError",
-    "Source",
-    "Split",
-    "TrainError",
-    "TrainingInterruptedError",
-    "open_source",
-    "prepare",
-    "train",
-]
-
-# Names are loaded when they are first used: torch takes seconds, and --help or a mistyped option needs none of it.
-_MODULES = {
+_PUBLIC = {
     "Config": "config",
-    "Options": "options",
-    "Dataset": "dataset",
-    "Split": "dataset",
-    "prepare": "dataset",
     "ConfigError": "errors",
     "DataError": "errors",
+    "Dataset": "data.dataset",
     "DivergedError": "errors",
+    "Epoch": "recipe.fit",
+    "Options": "options",
+    "Run": "run.folder",
     "RunError": "errors",
+    "Source": "data.source",
+    "Split": "data.dataset",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
-    "Epoch": "fit",
-    "Run": "run",
-    "Source": "source",
-    "open_source": "source",
+    "open_source": "data.source",
+    "plots": "run.plots",
+    "prepare": "data.dataset",
     "train": "training",
 }
+"""Each public name and the module below this package that defines it."""
 
+__all__ = [*_PUBLIC]
 
-def __getattr__(name: str) -> Any:  # PEP 562
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazily(__name__, _PUBLIC)

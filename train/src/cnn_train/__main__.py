@@ -1,6 +1,6 @@
 """The command ``cnn-train``, also as ``python -m cnn_train``: nothing is loaded before Ctrl-C has its one line."""
 
-from cnn_infer.interrupt import leave_at_once
+from cnn_infer.system.interrupt import leave_at_once
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from cnn_infer import console
-from cnn_infer.interrupt import while_loading
+from cnn_infer.system.interrupt import while_loading
 
 EXAMPLES = """\b
 Examples:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from cnn_infer.atomic import write_text
 from cnn_infer.spec import Resize
+from cnn_infer.system.atomic import write_text
 
-from cnn_train.dataset import Dataset
+from cnn_train.data.dataset import Dataset
+from cnn_train.data.named_sets import NAMED
+from cnn_train.data.symmetry import has_a_side
 from cnn_train.errors import ConfigError
-from cnn_train.named import NAMED
-from cnn_train.networks import PRESETS
+from cnn_train.network.presets import PRESETS
 from cnn_train.options import checked, read_toml
-from cnn_train.symmetry import has_a_side
 
 BATCH_SIZE = 256
 LEARNING_RATE = {"muon": 0.08, "sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
@@ -57,7 +57,7 @@ class Config:
             ``adamw``.
         weight_decay: Of weights; never of biases and norms.
         label_smoothing: 0 to below 1 (Szegedy et al., 2016, arXiv:1512.00567).
-        augment: Out of :data:`cnn_train.augment.NAMES`, in any order; empty for none.
+        augment: Out of :data:`cnn_train.options.AUGMENTATIONS`, in any order; empty for none.
         balance: Draw every class equally often.
         height: Rows of the network's input, in pixels.
         width: Columns of the network's input, in pixels.

@@ -7,7 +7,7 @@ import os
 import sys
 
 import torch
-from cnn_infer import machine
+from cnn_infer.system import machine
 
 from cnn_train import distributed
 from cnn_train.errors import ConfigError

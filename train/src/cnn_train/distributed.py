@@ -21,9 +21,8 @@ from types import FrameType
 from typing import TypeVar
 
 import torch
-from cnn_infer.machine import usable_cpus
-from torch import Tensor, nn
-from torch import distributed as engine
+from cnn_infer.system.machine import usable_cpus
+from torch import Tensor, distributed as engine, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cnn_train.errors import RunError

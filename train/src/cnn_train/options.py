@@ -9,8 +9,10 @@ from typing import Any, TypedDict, get_args
 
 from cnn_infer.spec import Resize
 
-from cnn_train.augment import NAMES as AUGMENTATIONS
 from cnn_train.errors import ConfigError
+
+AUGMENTATIONS = ("flip", "crop", "zoom", "rotate", "cutout", "colour")
+"""Names of the augmentations, in the order in which they are applied."""
 
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from cnn_infer import console
-from cnn_infer.files import printable
+from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
 from torch import nn
 
 from cnn_train import distributed
-from cnn_train.architectures import build
 from cnn_train.config import Config
-from cnn_train.dataset import Dataset, prepare
-from cnn_train.decode import decode_digest
-from cnn_train.evaluation import pixel_digest
-from cnn_train.logits import to_input
-from cnn_train.networks import PRESETS, whiten
+from cnn_train.data.dataset import Dataset, prepare
+from cnn_train.data.decode import decode_digest
+from cnn_train.data.placement import check_outside
+from cnn_train.data.source import open_source
+from cnn_train.metrics import pixel_digest
+from cnn_train.network.build import build
+from cnn_train.network.logits import to_input
+from cnn_train.network.presets import PRESETS, whiten
 from cnn_train.normalisation import mean_and_deviation
-from cnn_train.placement import check_outside
-from cnn_train.source import open_source
 
 WHITENING_PIXELS = 4 << 20
 """Of the training pictures that whitening is computed from: 5,000 of 28 x 28."""

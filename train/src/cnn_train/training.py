@@ -12,48 +12,47 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from cnn_infer import console, machine
-from cnn_infer.atomic import write_text
-from cnn_infer.files import printable
+from cnn_infer import console
+from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
+from cnn_infer.system import machine
+from cnn_infer.system.atomic import write_text
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnn_train import distributed, plots
-from cnn_train.architectures import load_pretrained
-from cnn_train.augment import augment
+from cnn_train import distributed
 from cnn_train.config import Config, resolve
-from cnn_train.dataset import Dataset
+from cnn_train.data.dataset import Dataset
+from cnn_train.data.test_pictures import check_folder, write_test_pictures
 from cnn_train.device import keep_freed_memory, pick_device, pick_precision
 from cnn_train.errors import RunError
-from cnn_train.evaluation import uncertainty
-from cnn_train.finetuning import frozen_epochs
-from cnn_train.fit import Epoch, Fit
-from cnn_train.logits import logits_of, to_input
+from cnn_train.metrics import uncertainty
+from cnn_train.network.build import fit_biases, load_pretrained
+from cnn_train.network.logits import logits_of, to_input
 from cnn_train.options import Options, checked, read_options
-from cnn_train.png import check_folder, write_test_pictures
 from cnn_train.preparation import network_of, open_dataset, spec_of
-from cnn_train.results import summary, write_results
-from cnn_train.run import (
+from cnn_train.recipe.augment import augment
+from cnn_train.recipe.finetuning import frozen_epochs
+from cnn_train.recipe.fit import Epoch, Fit
+from cnn_train.recipe.sampling import imbalance
+from cnn_train.recipe.stopping import best_epoch, copied, out_of_patience
+from cnn_train.run import plots
+from cnn_train.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cnn_train.run.folder import (
     CONFIG,
     REPORT,
     RUNS,
     SAMPLES,
-    Checkpoint,
     Run,
     check_out,
     clear,
     create,
-    fit_biases,
-    load_checkpoint,
     newest_unfinished,
-    save_checkpoint,
     save_metrics,
     sweep,
 )
-from cnn_train.sampling import imbalance
-from cnn_train.session import alone_in, ends_explained
-from cnn_train.stopping import best_epoch, copied, out_of_patience
+from cnn_train.run.lock import alone_in, ends_explained
+from cnn_train.run.report import summary, write_results
 
 
 def _nobody_watches(_: Sequence[Epoch]) -> None:

@@ -1,0 +1,150 @@
+"""From a PyTorch network to one ONNX file that keeps the model contract."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+
+import numpy as np
+import onnx
+import torch
+from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
+from cnn_infer.spec import Spec
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from cnn_export.errors import GraphError
+from cnn_export.graph.passes import fold_batch_norm, leading_moves, replace_global_means, scale_logits, strip_unused
+
+OPSET = 20
+LEAST_OPSET = 18
+IR_VERSION = 9
+"""What runtimes of 2024 load; opsets beyond 20 need a later one. The exporter writes 10, which they refuse."""
+
+NORMALISED = "normalised"
+"""Input of the float graph: (pixel - zero_point) * scale, float32 (batch, channels, height, width)."""
+
+
+def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProto:
+    """The network alone: :data:`NORMALISED` in, ``logits`` (divided by the temperature) out.
+
+    Batch norm is folded into the convolutions and global means are GlobalAveragePool, so that this is also
+    the graph that quantisation starts from.
+
+    Raises:
+        GraphError: the network cannot be exported, or the exporter wrote another opset than it was asked for.
+    """
+    example = torch.zeros(2, spec.channels, spec.height, spec.width)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of operators of other libraries
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                input_names=[NORMALISED],
+                output_names=[LOGITS],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise GraphError(f"PyTorch cannot export this network: {reason}") from error
+    finally:
+        logger.setLevel(level)
+    if program is None:
+        raise GraphError("PyTorch's exporter returned nothing")
+    model: ModelProto = program.model_proto
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != opset:
+        raise GraphError(f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: take that one")
+    fold_batch_norm(model)
+    replace_global_means(model)
+    scale_logits(model, LOGITS, 1 / spec.temperature)
+    strip_unused(model)
+    return model
+
+
+def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
+    """A copy of ``model`` with the contract's input and outputs around it.
+
+    ``model`` is a float graph, or what quantisation made of one. Raw bytes come in; the normalisation is a
+    DequantizeLinear, which in a quantised graph *is* the first convolution's input scale.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    moves, stem = leading_moves(result, NORMALISED)
+    planes = f"{INPUT}_planes"
+    scale = numpy_helper.from_array(np.array(spec.scale, np.float32), "pixel_scale")
+    zero_point = numpy_helper.from_array(np.array(spec.zero_point, np.uint8), "pixel_zero_point")
+    graph.initializer.extend([scale, zero_point])
+    for node in moves:
+        _move_bytes(node, planes, stem, zero_point.name)
+    pixels = f"{stem}_bytes" if moves else planes
+    # a quantised graph begins with its own quantisation of the stem: the bytes need none
+    for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == stem]:
+        for node in graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] == quantize.output[0]:
+                node.input[:] = [pixels, scale.name, zero_point.name]
+        graph.node.remove(quantize)
+    first = [helper.make_node("Transpose", [INPUT], [planes], name="channels_first", perm=[0, 3, 1, 2]), *moves]
+    rest = [node for node in graph.node if not any(node is one for one in moves)]
+    if any(stem in node.input for node in rest):
+        inputs = [pixels, scale.name, zero_point.name]
+        first.append(helper.make_node("DequantizeLinear", inputs, [stem], name="normalise"))
+    nodes = [*first, *rest, helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name="softmax", axis=1)]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    classes = len(spec.classes)
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *spec.shape]))
+    for name in (LOGITS, PROBABILITIES):
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]))
+    del graph.value_info[:]
+    graph.name = "edgecnn"
+    # the exporter notes where each node came from, with the paths of this machine
+    for noted in (graph, *graph.node):
+        del noted.metadata_props[:]
+    result.ir_version = max(IR_VERSION, helper.find_min_ir_version_for(result.opset_import))
+    result.producer_name = "cnn-export"
+    strip_unused(result)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _move_bytes(node: NodeProto, planes: str, stem: str, zero_point: str) -> None:
+    """Let a node that moved normalised values move raw bytes instead; zero, its padding, becomes the zero point."""
+    if node.op_type == "Pad":
+        node.input[:] = [*node.input[:2], zero_point, *node.input[3:]]
+    for index, name in enumerate(node.input):
+        if name == NORMALISED:
+            node.input[index] = planes
+    for index, name in enumerate(node.output):
+        if name == stem:
+            node.output[index] = f"{stem}_bytes"
+
+
+def with_metadata(model: ModelProto, spec: Spec, entries: Mapping[str, str]) -> bytes:
+    """The file: ``model`` with its metadata, for us and for other readers."""
+    names = dict(enumerate(spec.classes))
+    helper.set_model_props(
+        model,
+        {
+            **entries,
+            "names": repr(names),
+            "task": "classify",
+            "imgsz": repr([spec.height, spec.width]),
+            "Image.BitmapPixelFormat": "Gray8" if spec.colour == "grey" else "Rgb8",
+            "Image.NominalPixelRange": "NominalRange_0_255",
+        },
+    )
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,55 @@
+"""Bias correction: rounded weights shift what a layer gives on average; its bias takes the shift back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import ModelProto, numpy_helper
+
+from cnn_export.graph.passes import attribute_of, constants_of
+from cnn_export.int8.ranges import Statistics
+
+
+def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping[str, Statistics]) -> int:
+    """Change the int32 biases of ``quantized`` in place; how many layers that were.
+
+    The expected shift of an output channel is the sum over input channels of the weights' errors times the mean of
+    that input (Nagel et al., 2019, arXiv:1906.04721, section 4.2, with means that were measured).
+
+    Args:
+        quantized: Made by :func:`cnn_export.int8.quantize.quantize` of ``model``; its nodes keep their names.
+        model: Float graph.
+        statistics: Of its tensors.
+    """
+    floats, integers = constants_of(model), constants_of(quantized)
+    dequantized = {node.output[0]: node.input for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
+    layers = {node.name: node for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
+    initializers = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    corrected = 0
+    for node in quantized.graph.node:
+        layer = layers.get(node.name)
+        if layer is None or len(node.input) < 3 or layer.input[0] not in statistics or layer.input[1] not in floats:
+            continue
+        weight, bias = (dequantized.get(name) for name in node.input[1:3])
+        if weight is None or bias is None or bias[0] not in initializers:
+            continue
+        wanted = floats[layer.input[1]].astype(np.float64)
+        scale = integers[weight[1]].astype(np.float64)
+        transposed = layer.op_type == "Gemm" and not attribute_of(layer, "transB", 0)
+        axis = 1 if transposed else 0
+        shape = [-1 if place == axis else 1 for place in range(wanted.ndim)]
+        error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - wanted
+        error = (error.T if transposed else error).reshape(error.shape[axis], -1)
+        means = statistics[layer.input[0]].means
+        groups = attribute_of(layer, "group", 1)
+        # filters see the channels of their own group, each under as many weights as the kernel has places
+        own = np.repeat(means.reshape(groups, -1), len(error) // groups, axis=0)
+        seen = np.repeat(own, error.shape[1] // own.shape[1], axis=1)
+        shift = (error * seen).sum(axis=1) / integers[bias[1]].astype(np.float64)
+        values = integers[bias[0]].astype(np.int64) - np.rint(shift).astype(np.int64)
+        limits = np.iinfo(np.int32)
+        stored = numpy_helper.from_array(values.clip(limits.min, limits.max).astype(np.int32), bias[0])
+        initializers[bias[0]].CopyFrom(stored)
+        corrected += 1
+    return corrected

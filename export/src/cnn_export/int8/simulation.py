@@ -1,0 +1,234 @@
+"""A quantised graph as a PyTorch module, with weights that can learn: what ONNX Runtime rounds is rounded here alike.
+
+QuantizeLinear divides, rounds halves to even, adds the zero point and saturates (ONNX operators). Gradients
+pass through the rounding as if it were not there, but not beyond the ends of the range (straight-through estimator:
+Bengio et al., 2013, arXiv:1308.3432; Jacob et al., 2018, arXiv:1712.05877).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import ModelProto, NodeProto
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnn_export.errors import GraphError
+from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+
+
+def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+    """Round float values to what int8 can say of them, as floats, with a straight-through gradient.
+
+    Args:
+        values: Any shape.
+        scale: What a level is worth; broadcasts.
+        zero_point: The level of 0, as a float; broadcasts.
+        low: Least level.
+        high: Largest level.
+    """
+    levels = (torch.round(values / scale) + zero_point).clamp(low, high)
+    inside = values.clamp((low - zero_point) * scale, (high - zero_point) * scale)
+    return inside + ((levels - zero_point) * scale - inside).detach()
+
+
+class Simulation(nn.Module):
+    """Computes what a graph of :func:`cnn_export.int8.quantize.quantize` does, from float weights and biases.
+
+    ``weights`` and ``biases`` are parameters by the name of their layer, which begin as those of the float graph.
+
+    Args:
+        quantized: Its scales and zero points stay as they are.
+        model: The float graph that it was made of; layers have the same names.
+
+    Raises:
+        GraphError: an operator is not known here.
+    """
+
+    def __init__(self, quantized: ModelProto, model: ModelProto) -> None:
+        super().__init__()
+        self._graph = quantized.graph
+        unknown = {node.op_type for node in self._graph.node} - _OPERATORS.keys()
+        unknown -= {"QuantizeLinear", "DequantizeLinear", "Constant"}
+        if unknown:
+            raise GraphError(f"--qat does not know {', '.join(sorted(unknown))}: leave it out for this network")
+        self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants_of(quantized).items()}
+        learned, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()
+        self._places = {node.name: f"layer{place}" for place, node in enumerate(self._graph.node)}
+        layers = {node.name: node for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
+        for node in self._graph.node:
+            layer = layers.get(node.name)
+            if layer is not None and layer.input[1] in learned:
+                place = self._places[node.name]
+                self.weights[place] = nn.Parameter(torch.from_numpy(learned[layer.input[1]].astype(np.float32)))
+                if len(layer.input) > 2:
+                    self.biases[place] = nn.Parameter(torch.from_numpy(learned[layer.input[2]].astype(np.float32)))
+        self._makers = makers_of(quantized)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Normalised float (n, c, h, w) to logits, float (n, classes)."""
+        values: dict[str, Tensor] = {**self._constants, self._graph.input[0].name: pictures}
+        for node in self._graph.node:
+            if node.op_type == "Constant":
+                continue
+            if node.op_type == "QuantizeLinear":
+                # levels stay numbers in float until DequantizeLinear: the pair is one function
+                values[node.output[0]] = values[node.input[0]]
+            elif node.op_type == "DequantizeLinear":
+                values[node.output[0]] = self._dequantized(node, values)
+            else:
+                inputs = [values[name] for name in node.input if name]
+                place = self._places[node.name]
+                if place in self.weights:
+                    inputs[1] = self._weight(node, place)
+                    if place in self.biases:
+                        inputs[2] = self._bias(node, place)
+                values[node.output[0]] = _OPERATORS[node.op_type](node, *inputs)
+        logits: Tensor = values[self._graph.output[0].name]
+        return logits
+
+    def _dequantized(self, node: NodeProto, values: dict[str, Tensor]) -> Tensor:
+        scale, zero = self._constants[node.input[1]], self._zero(node)
+        maker = self._makers.get(node.input[0])
+        if maker is None or maker.op_type != "QuantizeLinear":  # a constant: of a weight, the layer has its own
+            return _along((values[node.input[0]].float(), scale, zero.float()), node)
+        kind = torch.iinfo(zero.dtype)
+        return fake_quantize(values[node.input[0]], scale, zero.float(), kind.min, kind.max)
+
+    def _zero(self, node: NodeProto) -> Tensor:
+        return self._constants[node.input[2]] if len(node.input) > 2 else torch.zeros((), dtype=torch.int32)
+
+    def _weight(self, node: NodeProto, place: str) -> Tensor:
+        """The float weight, rounded as its DequantizeLinear in the graph would give it."""
+        source = self._makers.get(node.input[1])
+        if source is None or source.op_type != "DequantizeLinear":
+            weight: Tensor = self.weights[place]
+            return weight
+        scale = _shaped(self._constants[source.input[1]], self.weights[place].ndim, source)
+        low, high = self.limits(source)
+        return fake_quantize(self.weights[place], scale, torch.zeros(()), low, high)
+
+    def _bias(self, node: NodeProto, place: str) -> Tensor:
+        source = self._makers.get(node.input[2])
+        if source is None or source.op_type != "DequantizeLinear":
+            bias: Tensor = self.biases[place]
+            return bias
+        limits = torch.iinfo(torch.int32)
+        scale = self._constants[source.input[1]]
+        return fake_quantize(self.biases[place], scale, torch.zeros(()), limits.min, limits.max)
+
+    def limits(self, source: NodeProto) -> tuple[int, int]:
+        """Of a weight's levels: 7 bits where the stored ones keep to them."""
+        stored = self._constants[source.input[0]]
+        return (-64, 64) if int(stored.abs().max()) <= 64 else (-127, 127)
+
+    @torch.no_grad()
+    def store(self) -> int:
+        """Write the learned weights and biases into the graph, as integers; how many layers."""
+        initializers = {tensor.name: tensor for tensor in self._graph.initializer}
+        stored = 0
+        for node in self._graph.node:
+            place = self._places[node.name]
+            source = self._makers.get(node.input[1]) if place in self.weights else None
+            if source is None or source.op_type != "DequantizeLinear":
+                continue
+            scale = _shaped(self._constants[source.input[1]], self.weights[place].ndim, source)
+            levels = torch.round(self.weights[place] / scale).clamp(*self.limits(source))
+            _write(initializers[source.input[0]], levels.to(torch.int8).numpy())
+            bias = self._makers.get(node.input[2]) if place in self.biases else None
+            if bias is not None and bias.input[0] in initializers:
+                levels = torch.round(self.biases[place].double() / self._constants[bias.input[1]].double())
+                _write(initializers[bias.input[0]], levels.to(torch.int32).numpy())
+            stored += 1
+        return stored
+
+
+def _write(tensor: Any, values: np.ndarray[Any, Any]) -> None:
+    tensor.ClearField("int32_data")
+    tensor.raw_data = values.tobytes()
+
+
+def _shaped(scale: Tensor, dimensions: int, node: NodeProto) -> Tensor:
+    """A scale for each index of an axis, ready to broadcast."""
+    axis = attribute_of(node, "axis", 1)
+    return scale.reshape([-1 if place == axis else 1 for place in range(dimensions)]) if scale.ndim else scale
+
+
+def _along(parts: tuple[Tensor, Tensor, Tensor], node: NodeProto) -> Tensor:
+    values, scale, zero = parts
+    return (values - _shaped(zero, values.ndim, node)) * _shaped(scale, values.ndim, node)
+
+
+def _padding(node: NodeProto) -> list[int]:
+    """ONNX's top, left, bottom, right as PyTorch's left, right, top, bottom."""
+    top, left, bottom, right = attribute_of(node, "pads", [0, 0, 0, 0])
+    return [left, right, top, bottom]
+
+
+def _conv(node: NodeProto, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    values = functional.pad(values, _padding(node))
+    stride, dilation = attribute_of(node, "strides", [1, 1]), attribute_of(node, "dilations", [1, 1])
+    return functional.conv2d(values, weight, bias, stride, 0, dilation, attribute_of(node, "group", 1))
+
+
+def _gemm(node: NodeProto, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    product = values @ (weight.T if attribute_of(node, "transB", 0) else weight)
+    return product if bias is None else product + bias
+
+
+def _max_pool(node: NodeProto, values: Tensor) -> Tensor:
+    values = functional.pad(values, _padding(node), value=-torch.inf)
+    return functional.max_pool2d(
+        values,
+        attribute_of(node, "kernel_shape", None),
+        attribute_of(node, "strides", [1, 1]),
+        ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
+    )
+
+
+def _clip(_: NodeProto, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return values.clamp(low, high)
+
+
+def _reshape(_: NodeProto, values: Tensor, shape: Tensor) -> Tensor:
+    return values.reshape([size if size else values.shape[place] for place, size in enumerate(shape.tolist())])
+
+
+def _pad(_: NodeProto, values: Tensor, pads: Tensor, *filler: Tensor) -> Tensor:
+    before, after = pads.tolist()[: values.ndim], pads.tolist()[values.ndim :]
+    ordered = [amount for pair in reversed(list(zip(before, after, strict=True))) for amount in pair]
+    return functional.pad(values, ordered, value=float(filler[0]) if filler else 0.0)
+
+
+def _slice(_: NodeProto, values: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, *steps: Tensor) -> Tensor:
+    strides = steps[0].tolist() if steps else [1] * len(starts)
+    for start, end, axis, stride in zip(starts.tolist(), ends.tolist(), axes.tolist(), strides, strict=True):
+        places = range(*slice(start, end, stride).indices(values.shape[axis]))
+        values = values.index_select(axis, torch.tensor(places))
+    return values
+
+
+_OPERATORS: dict[str, Callable[..., Tensor]] = {
+    "Add": lambda _, a, b: a + b,
+    "Clip": _clip,
+    "Concat": lambda node, *parts: torch.cat(parts, attribute_of(node, "axis", 1)),
+    "Conv": _conv,
+    "Flatten": lambda node, values: values.flatten(attribute_of(node, "axis", 1)),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda _, values: values.mean((2, 3), keepdim=True),
+    "HardSigmoid": lambda _, values: functional.hardsigmoid(values),
+    "HardSwish": lambda _, values: functional.hardswish(values),
+    "Identity": lambda _, values: values,
+    "MaxPool": _max_pool,
+    "Mul": lambda _, a, b: a * b,
+    "Pad": _pad,
+    "Relu": lambda _, values: values.relu(),
+    "Reshape": _reshape,
+    "Sigmoid": lambda _, values: values.sigmoid(),
+    "Slice": _slice,
+    "Transpose": lambda node, values: values.permute(attribute_of(node, "perm", None)),
+}
+"""Each takes the node and its inputs."""

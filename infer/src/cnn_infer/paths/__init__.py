@@ -1,0 +1,1 @@
+"""Which picture files, in which order."""

@@ -1,0 +1,268 @@
+"""Picture to pixels: the one path from a file, bytes, a PIL image or an array to what a model takes.
+
+Training, calibration, parity and inference all call :func:`to_pixels`, so they see the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cnn_infer.errors import EdgeCNNError, InputError, PictureError
+from cnn_infer.pixels import jpeg
+from cnn_infer.pixels.orientation import orientation_of, turned, upright
+from cnn_infer.pixels.read import MAX_BYTES, bytes_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import ImageFile
+
+    from cnn_infer.spec import Colour, Filter, Spec
+
+    Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+    Decoded = Image.Image | NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+"""Pictures with more pixels than this are refused before they are decoded."""
+
+PADDING = 128
+"""Mid-grey: the value of what ``pad`` adds around a picture, in every channel."""
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""File names that folders are searched for, in lower case. What decodes a file is its content, not its name."""
+
+_FILTERS: dict[Filter, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+
+# Decoders are picked by content from this list and called directly: Image.open would ask every plugin that
+# the process has registered, and its own pixel limit is a global of the embedding program. Each is loaded when the
+# first such file comes.
+_DECODERS = (
+    (jpeg.MAGIC, "Jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "Png"),
+    (b"RIFF", "WebP"),
+    (b"BM", "Bmp"),
+    (b"GIF8", "Gif"),
+    (b"II*\x00", "Tiff"),
+    (b"MM\x00*", "Tiff"),
+)
+
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
+
+
+class Header(NamedTuple):
+    """What a picture says of itself before it is decoded, upright (EXIF orientation applied)."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+def to_pixels(
+    picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> NDArray[np.uint8]:
+    """The picture as the model takes it: uint8, shape ``spec.shape`` (height, width, channels).
+
+    Args:
+        picture: A path, the bytes of a file, a PIL image, or an array: uint8, (h, w) or (h, w, 1) grey,
+            (h, w, 3) RGB. Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
+        spec: The model's size, colour mode, way of resizing and filter.
+        max_pixels: Larger pictures are refused before they are decoded.
+        max_bytes: Files of more bytes are refused before they are read.
+
+    Raises:
+        PictureError: the picture cannot be read, is damaged, too large, or of an unsupported kind.
+        InputError: the argument is none of the above, or an array of another shape or type.
+    """
+    if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
+        return picture
+    with _reasons_named():
+        return fitted(_decoded(picture, spec, max_pixels, max_bytes), spec)
+
+
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Decoded:
+    """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
+
+    Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
+
+    Args and errors are those of :func:`to_pixels`.
+
+    Returns:
+        A PIL image of mode L or RGB, or the same as an array, uint8 (h, w) or (h, w, 3).
+    """
+    with _reasons_named():
+        return _decoded(picture, spec, max_pixels, max_bytes)
+
+
+def read_header(
+    picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Header:
+    """Size and colour of a file without decoding its pixels; the limits are those of :func:`to_pixels`.
+
+    Raises:
+        PictureError: as :func:`to_pixels`, as far as the header tells.
+    """
+    with _reasons_named():
+        data = bytes_of(picture, max_bytes)
+        found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
+        if found is not None:
+            size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
+        else:
+            image = _open(data)
+            size, orientation, grey = image.size, orientation_of(image), image.mode in _GREY_MODES
+        _check_size(size, max_pixels)
+        return Header(*turned(size, orientation), grey=grey)
+
+
+@contextmanager
+def _reasons_named() -> Iterator[None]:
+    """Decoders raise almost anything on damaged files: make each a :class:`PictureError` with its reason."""
+    try:
+        yield
+    except EdgeCNNError:
+        raise
+    except MemoryError as error:
+        raise PictureError("not enough memory to decode it") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"damaged or unsupported picture: {reason}") from error
+
+
+def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> Decoded:
+    if isinstance(picture, np.ndarray):
+        return _in_colour(_from_array(picture), spec.colour)
+    if isinstance(picture, Image.Image):
+        _check_size(picture.size, max_pixels)
+        picture.load()
+        return _in_colour(upright(picture, orientation_of(picture)), spec.colour)
+    data = bytes_of(picture, max_bytes)
+    found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
+    return _from_file(data, spec, max_pixels) if found is None else found
+
+
+def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> Decoded | None:
+    header = jpeg.read_header(data)
+    if header is None:
+        return None
+    size = header.width, header.height
+    _check_size(size, max_pixels)
+    orientation = _orientation_of_jpeg(data)
+    pixels = jpeg.decode(data, header, _divisor(*turned(size, orientation), spec))
+    if pixels is None or (orientation == 1 and header.colour == spec.colour):
+        return pixels
+    return _in_colour(upright(Image.fromarray(pixels), orientation), spec.colour)
+
+
+def _from_file(data: bytes, spec: Spec, max_pixels: int) -> Image.Image:
+    image = _open(data)
+    _check_size(image.size, max_pixels)
+    orientation = orientation_of(image)
+    if image.format == "JPEG":
+        divisor = _divisor(*turned(image.size, orientation), spec)
+        image.draft(None, (image.width // divisor, image.height // divisor))
+    image.load()
+    return _in_colour(upright(image, orientation_of(image)), spec.colour)
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    if not data:
+        raise PictureError("the file is empty")
+    for magic, name in _DECODERS:
+        if data.startswith(magic):
+            decoder = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+            image: ImageFile.ImageFile = decoder(io.BytesIO(data))
+            return image
+    raise PictureError("not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)")
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if not width or not height:
+        raise PictureError("the picture has no pixels")
+    if width * height > max_pixels:
+        raise PictureError(f"{width} x {height} pixels exceed the limit of {max_pixels:,}")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise InputError(f"the array must be uint8 with values from 0 to 255, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
+        raise InputError(f"the array must be (h, w) grey or (h, w, 3) RGB, not of shape {array.shape}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _orientation_of_jpeg(data: bytes) -> int:
+    return orientation_of(_open(data)) if b"Exif\0\0" in data else 1
+
+
+def _divisor(width: int, height: int, spec: Spec) -> int:
+    """1, 2, 4 or 8: the most that leaves an upright JPEG twice the size that it is resized to."""
+    across, down = _ratio(width, height, spec)
+    # what rounding adds to a whole number must not ask for one pixel more
+    least = (math.ceil(2 * width / across - 1e-6), math.ceil(2 * height / down - 1e-6))
+    fitting = (by for by in jpeg.divisors(width, height) if width >= by * least[0] and height >= by * least[1])
+    return next(fitting, 1)
+
+
+def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
+    """Mode L or RGB: transparency over white, 16 bits divided by 257, everything else as Pillow converts it."""
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise PictureError("pictures of 32 bits a channel are not supported: save it with 8 or 16")
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        if image.mode == "La":
+            image = image.convert("LA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        image = white.convert("RGB")
+    mode = "L" if colour == "grey" else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
+    """Source pixels to a target pixel, across and down."""
+    across, down = width / spec.width, height / spec.height
+    if spec.resize == "crop":
+        across = down = min(across, down)
+    elif spec.resize == "pad":
+        across = down = max(across, down)
+    return across, down
+
+
+def fitted(decoded: Decoded, spec: Spec) -> NDArray[np.uint8]:
+    """One antialiased resize to the model's size; what is outside of a crop is never computed."""
+    if isinstance(decoded, np.ndarray) and decoded.shape[:2] == spec.shape[:2]:
+        return decoded.reshape(spec.shape)
+    image = Image.fromarray(decoded) if isinstance(decoded, np.ndarray) else decoded
+    width, height = image.size
+    if (width, height) != (spec.width, spec.height):
+        across, down = _ratio(width, height, spec)
+        resampling = _FILTERS[spec.filter]
+        if spec.resize == "pad":
+            inner = (max(1, round(width / across)), max(1, round(height / down)))
+            canvas = Image.new(image.mode, (spec.width, spec.height), (PADDING,) * len(image.getbands()))
+            canvas.paste(image.resize(inner, resampling), ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2))
+            image = canvas
+        else:
+            left = (width - spec.width * across) / 2
+            top = (height - spec.height * down) / 2
+            box = (max(0.0, left), max(0.0, top), min(width, width - left), min(height, height - top))
+            image = image.resize((spec.width, spec.height), resampling, box)
+    return np.asarray(image).reshape(spec.shape)

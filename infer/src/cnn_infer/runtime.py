@@ -1,0 +1,46 @@
+"""ONNX Runtime, loaded when it is needed: which build is installed, and its telemetry off."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from cnn_infer.errors import DeviceError
+
+INSTALL = "pip install 'cnn-infer[cpu]'  (or 'cnn-infer[gpu]' for CUDA)"
+
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""ONNX Runtime 1.32 reports to its maker, and stores an identifier of the machine, unless this is 1 when it loads."""
+
+
+def load_runtime() -> ModuleType:
+    """The module ``onnxruntime``. Its telemetry is off unless the user set ``ORT_DISABLE_TELEMETRY=0``.
+
+    Raises:
+        DeviceError: it is not installed, does not load, or is installed twice.
+    """
+    if _is_installed("onnxruntime") and _is_installed("onnxruntime_gpu"):
+        raise DeviceError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
+        )
+    switched_off = TELEMETRY not in os.environ and "onnxruntime" not in sys.modules
+    if switched_off:
+        os.environ[TELEMETRY] = "1"
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C while it loads comes out of it as "initialization failed"
+        raise DeviceError(f"ONNX Runtime is not installed or does not load ({error}): {INSTALL}") from error
+    finally:
+        if switched_off:
+            os.environ.pop(TELEMETRY, None)
+    return onnxruntime  # type: ignore[no-any-return]  # it has no type hints
+
+
+def _is_installed(distribution: str) -> bool:
+    # importlib.metadata finds it as well, but takes longer to load than a small model takes for a hundred pictures
+    return any(next(Path(folder).glob(f"{distribution}-*.dist-info"), None) for folder in sys.path)

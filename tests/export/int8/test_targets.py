@@ -1,0 +1,69 @@
+"""Models for other processors, and other versions of the operators: asserted on what was written."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from cnn_export import ExportError, export
+from cnn_export.int8.targets import RUNS_ON, TARGETS
+from cnn_infer import Classifier, verify
+from cnn_infer.system import machine as this_machine
+from cnn_train import Run
+from onnx import TensorProto, numpy_helper
+
+
+def exported(run: Run, **options: object) -> onnx.ModelProto:
+    result = export(run, quantize=True, search_seconds=0, max_drop=100, **options)
+    assert result.int8 is not None
+    assert all(replay.passed for replay in verify(Classifier(run.path / result.int8.file, device="cpu")))
+    assert result.int8.test.drop_points <= 5
+    return onnx.load(run.path / result.int8.file)
+
+
+def weights(model: onnx.ModelProto) -> np.ndarray:
+    arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.data_type == 3]
+    return np.concatenate([array.ravel() for array in arrays if array.ndim > 1]).astype(int)
+
+
+def activations(model: onnx.ModelProto) -> set[int]:
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return {kinds[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+
+
+@pytest.mark.parametrize(
+    ("target", "most", "kind"),
+    [
+        ("vnni", 127, TensorProto.UINT8),
+        ("avx2", 64, TensorProto.UINT8),
+        ("generic", 64, TensorProto.UINT8),
+        ("arm", 127, TensorProto.INT8),
+    ],
+)
+def test_a_target_decides_the_numbers_in_the_file(run: Run, target: str, most: int, kind: int) -> None:
+    model = exported(run, target=target)
+    assert np.abs(weights(model)).max() == most
+    assert activations(model) == {kind}
+
+
+def test_every_instruction_set_has_its_target() -> None:
+    assert RUNS_ON[this_machine.instruction_set()] in TARGETS
+    assert set(RUNS_ON.values()) == set(TARGETS)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(18, 9), (21, 10), (23, 11)])
+def test_an_opset_is_what_it_was_asked_to_be(run: Run, opset: int, ir_version: int) -> None:
+    int8 = exported(run, opset=opset)
+    for model in (int8, onnx.load(run.path / "model.onnx")):
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+        assert model.ir_version == ir_version
+        onnx.checker.check_model(model, full_check=True)
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("opset", [17, 999])
+def test_other_opsets_are_refused(run: Run, opset: int) -> None:
+    with pytest.raises(ExportError, match="opset must be from 18"):
+        export(run, opset=opset)
+    assert not Path(run.path, "model.onnx").exists()

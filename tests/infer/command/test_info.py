@@ -1,0 +1,111 @@
+"""What --info says to people: the truth of the file, and nothing where the file says nothing or nonsense."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cnn_infer import Classifier
+from cnn_infer.command.info import for_people
+from cnn_infer.system import machine
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Edit = Callable[[str, str, str], bytes]
+
+CERTIFICATE = {
+    "precision": "int8",
+    "data": {"name": "pictures", "images": {"train": 1200}, "fingerprints": {"test": "ab" * 32}},
+    "settings": {"model": "nano", "epochs": 7},
+    "metrics": {"test": {"images": 300, "accuracy": 0.9712, "macro_f1": 0.9688}},
+    "parity": {
+        "torch_against_onnx": {"images": 300, "probabilities": {"max": 2.5e-6}, "flips": 0},
+        "fp32_against_int8": {
+            "recipe": "mse, per channel",
+            "target": "vnni",
+            "calibration_pictures": 512,
+            "test": {"images": 300, "accuracy_fp32": 0.97, "accuracy_int8": 0.9667, "flips": 3, "mcnemar_p": 0.5},
+            "latency": [{"batch_size": 1, "fp32_ms": 0.3, "int8_ms": 0.1, "speedup": 3.0}],
+            "verdict": {"ships": True, "reason": "it is as good"},
+        },
+        "machine": "a box\x1b[31m",
+        "instruction_set": "neon",
+        "exported": "2026-01-01T00:00:00+00:00",
+        "versions": {"onnx": "1.20"},
+    },
+}
+
+
+def with_details(models: Path, details: Any) -> Classifier:
+    classifier = Classifier(models / "grey.onnx")
+    spec = replace(classifier.spec, details=details)
+    return Classifier(replace(classifier.model, spec=spec))
+
+
+def test_a_certificate_is_told_in_lines(models: Path) -> None:
+    text = for_people(with_details(models, CERTIFICATE))
+    for part in (
+        "grey.onnx, int8, ",
+        "8 x 8 pixels, grey",
+        "3: dark, middle, bright",
+        "pictures, 1,200 pictures, nano, up to 7 epochs",
+        "300 pictures: accuracy 97.12%, macro F1 0.9688",
+        "differ by at most 2.5e-06, 0 flips",
+        "mse, per channel, for vnni, calibrated on 512",
+        "97.00% and 96.67%, 3 flips, McNemar p 0.50",
+        "batch 1: 0.300 ms and 0.100 ms on one thread, 3.00x",
+        "ships: it is as good",
+        "onnx 1.20",
+        "SHA-256 " + "ab" * 32,
+    ):
+        assert part in text
+    assert "\x1b" not in text
+
+
+def test_what_is_missing_is_left_out(models: Path) -> None:
+    lines = for_people(with_details(models, {})).splitlines()
+    assert [line.split()[0] for line in lines] == ["model", "input", "classes"]
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, 5, "text", [1], {"images": "many"}, {"images": 10**400}, [{"batch_size": []}]]
+)
+def test_nonsense_is_left_out(models: Path, nonsense: Any) -> None:
+    for key in CERTIFICATE:
+        for_people(with_details(models, {**CERTIFICATE, key: nonsense}))
+    for key in CERTIFICATE["parity"]:
+        for_people(with_details(models, {**CERTIFICATE, "parity": {**CERTIFICATE["parity"], key: nonsense}}))
+    int8 = CERTIFICATE["parity"]["fp32_against_int8"]
+    for key in int8:
+        proof = {**CERTIFICATE["parity"], "fp32_against_int8": {**int8, key: nonsense}}
+        for_people(with_details(models, {**CERTIFICATE, "parity": proof}))
+
+
+def test_the_command_prints_it(models: Path, cli: Run) -> None:
+    done = cli("--info", "--model", models / "rgb.onnx")
+    assert done.stdout.startswith(b"model ")
+    assert b"\nclasses " in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_class_names_are_printed_whatever_letters_standard_output_has(
+    models: Path, with_metadata: Edit, tmp_path: Path, cli: Run, environment: dict[str, str], form: str
+) -> None:
+    environment["PYTHONIOENCODING"] = "ascii"
+    spec = replace(Classifier(models / "grey.onnx").spec, classes=("mörk", "中", "bright"))
+    (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", spec.to_json()))
+    assert "中".encode() in cli("--info", "--model", "model.onnx", "--format", form).stdout
+
+
+def test_verify_says_when_the_arithmetic_is_another(
+    models: Path, with_metadata: Edit, tmp_path: Path, cli: Run
+) -> None:
+    spec = Classifier(models / "grey.onnx").spec
+    for named, said in ((machine.instruction_set(), False), ("another_set", True), (5, False)):
+        changed = replace(spec, details={**spec.details, "parity": {"instruction_set": named}})
+        (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", changed.to_json()))
+        done = cli("--verify", "--model", tmp_path / "model.onnx")
+        assert (b"exported on another_set, this machine has" in done.stderr) is said

@@ -1,0 +1,107 @@
+"""Patterns, and lists of paths on standard input."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cnn_infer.paths.listed import LONGEST, Listed
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Refused = Callable[..., str]
+
+
+def paths(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return [line.split(",")[0] for line in os.fsdecode(done.stdout).splitlines()[1:]]
+
+
+@pytest.fixture
+def model(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> tuple[object, ...]:
+    for name in ("a.png", "in/b.png", "in/c d.png", "in/deep/e.jpg", "in/deep/note.txt"):
+        picture(tmp_path / (name if not name.endswith("txt") else "x.png"), "red")
+    (tmp_path / "in/deep/note.txt").write_text("no picture")
+    return ("--model", models / "rgb.onnx", "--format", "csv")
+
+
+def test_a_list_on_standard_input(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    done = cli("-", *model, input=b"in/c d.png\r\n\na.png\nabsent.png\nin/deep")
+    assert paths(done) == ["in/c d.png", "a.png", "absent.png", "in/deep/e.jpg"]
+    assert b"absent.png,,,,,cannot read it: No such file or directory" in done.stdout
+
+
+def test_a_pipe_in_a_list_gets_a_row_at_once(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes into it
+    done = cli("-", *model, input=b"pipe.png\na.png")
+    assert b'pipe.png,,,,,"it is a pipe or a device, not a file"\na.png,red,' in done.stdout
+
+
+def test_names_with_line_breaks_end_with_nul(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.link(tmp_path / "a.png", tmp_path / "two\nlines.png")
+    done = cli("-", "-0", *model, input=b"two\nlines.png\0a.png\0")
+    assert done.stdout.count(b"red,0,") == 2
+    assert b'"two\nlines.png",red' in done.stdout
+
+
+def test_nul_without_a_list_is_refused(model: tuple[object, ...], cli: Run) -> None:
+    assert b"-0 says how paths on standard input end: pass - as well" in cli("a.png", "-0", *model, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("in/*.png", ["in/b.png", "in/c d.png"]),
+        ("in/**/*", ["in/b.png", "in/c d.png", "in/deep/e.jpg"]),
+        ("*", ["a.png", "in/b.png", "in/c d.png", "in/deep/e.jpg", "x.png"]),
+        ("in/[bx].png", ["in/b.png"]),
+    ],
+)
+def test_patterns(model: tuple[object, ...], cli: Run, pattern: str, found: list[str]) -> None:
+    assert paths(cli(pattern, *model)) == found
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path, model: tuple[object, ...], cli: Run) -> None:
+    os.link(tmp_path / "a.png", tmp_path / "in" / "[bc].png")
+    assert paths(cli("in/[bc].png", *model)) == ["in/[bc].png"]
+
+
+def test_what_matches_nothing_is_one_line(model: tuple[object, ...], refused: Refused) -> None:
+    assert refused("in/*.bmp", *model) == "cnn-infer: no picture and no folder matches in/*.bmp"
+    assert "is no list of paths" in refused("-", *model, input=b"x" * (LONGEST + 1))
+    assert "no pictures found" in refused("-", *model, input=b"")
+
+
+def test_a_full_disk_for_temporary_files_is_one_line(
+    tmp_path: Path, model: tuple[object, ...], refused: Refused, environment: dict[str, str]
+) -> None:
+    environment["TMPDIR"] = str(tmp_path)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    line = refused("-", *model, input=b"a.png\n" * 10_000, preexec_fn=limit)
+    assert line.startswith(f"cnn-infer: a temporary file in {tmp_path} cannot be written: File too large (make room, ")
+    assert line.endswith("or let TMPDIR name another folder)")
+
+
+def test_no_place_for_temporary_files_is_one_line(model: tuple[object, ...], refused: Refused) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    line = refused("-", *model, input=b"a.png\n", preexec_fn=limit)
+    assert line.startswith("cnn-infer: a temporary file cannot be written: No usable temporary directory found in ")
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_long_lists_come_back_whole_and_twice(separator: bytes) -> None:
+    names = [b"%d" % number + b"n" * (number % 500) for number in range(20_000)]
+    listed = Listed(io.BytesIO(separator.join(names)), separator)
+    for _ in range(2):
+        assert [os.fsencode(name) for name in listed] == names

@@ -1,0 +1,134 @@
+"""Early stopping: the best epoch is what is kept, measured and shown, also after a kill; a small test split is said."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cnn_train import Run, train
+from cnn_train.metrics import cross_entropy, uncertainty
+from cnn_train.recipe.fit import Epoch
+from cnn_train.recipe.stopping import best_epoch, out_of_patience
+from cnn_train.run.plots import curves, save
+from PIL import Image
+
+FLAGS = ("--model", "nano", "--batch-size", "8", "--augment", "none", "--label-smoothing", "0")
+
+
+def epochs(*losses: float) -> list[Epoch]:
+    return [
+        Epoch(number, 40, 8, 8, 1.0, 0.5, 9.0, 0.5, loss, 0.1, 100.0, 1.0)
+        for number, loss in enumerate(losses, start=1)
+    ]
+
+
+def test_the_best_epoch_has_the_lowest_calibrated_loss_the_first_of_equals() -> None:
+    assert best_epoch(epochs(3, 2, 4)).epoch == 2
+    assert best_epoch(epochs(3, 2, 2)).epoch == 2
+
+
+def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_ones() -> None:
+    first, second, third = epochs(1, 3, 2)
+    assert best_epoch([replace(first, height=4, width=4), second, third]) is third
+    assert best_epoch([replace(first, height=4, width=4)]).epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "over"),
+    [((), 1, False), ((3, 2, 4), 2, False), ((3, 2, 4, 5), 2, True), ((3, 2, 4, 2), 2, True), ((1, 2, 3, 4), 0, False)],
+)
+def test_patience_counts_epochs_without_a_better_one(losses: tuple[float, ...], patience: int, over: bool) -> None:
+    assert out_of_patience(epochs(*losses), patience) is over
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """Nothing can be learned here: the longer a network is trained, the worse it does on validation."""
+    random = np.random.default_rng(0)
+    for split, size in (("train", 40), ("val", 20), ("test", 20)):
+        for name in ("heads", "tails"):
+            folder = tmp_path / "noise" / split / name
+            folder.mkdir(parents=True)
+            for number in range(size):
+                Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "noise"
+
+
+def test_training_stops_and_keeps_the_best_epoch(noise: Path, command: Callable[..., tuple[int, str]]) -> None:
+    code, text = command(str(noise), *FLAGS, "--epochs", "60", "--patience", "6", "--out", "run")
+    assert code == 0, text
+    run = Run.open("run")
+    losses = [json.loads(line)["val_loss"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
+    kept = run.report["best_epoch"]
+    assert len(losses) == run.report["epochs"] == kept + 6 < 60
+    assert kept == np.argmin(losses) + 1
+    assert "stopped: 6 epochs without a better one" in text
+    assert f"epoch {kept} of {kept + 6}" in text
+    # while training runs, validation is computed in its precision
+    assert run.report["validation"]["loss"] == pytest.approx(min(losses), abs=2e-3)
+    # and these are the weights in the file
+    pictures = [
+        (np.asarray(Image.open(noise / "val" / name / f"{number}.png")), label)
+        for label, name in enumerate(("heads", "tails"))
+        for number in range(20)
+    ]
+    pixels = torch.tensor(np.stack([picture for picture, _ in pictures]))[:, None].float()
+    with torch.no_grad():
+        logits = run.network()((pixels - run.spec.zero_point) * run.spec.scale).numpy()
+    labels = np.array([label for _, label in pictures])
+    assert cross_entropy(logits, labels) == pytest.approx(run.report["validation"]["loss"], abs=1e-5)
+
+
+def test_without_patience_training_goes_to_the_end_and_the_best_is_in_the_checkpoint(
+    noise: Path, tmp_path: Path
+) -> None:
+    options = {"model": "nano", "batch_size": 8, "augment": "none", "label_smoothing": 0, "epochs": 20}
+    run = train(noise, out=tmp_path / "run", cache=str(tmp_path / "cache"), patience=0, **options)
+    assert run.report["epochs"] == 20
+    assert run.report["best_epoch"] < 20
+    weights = (run.path / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", "report.json"):  # as if killed after the last epoch
+        (run.path / name).unlink()
+    again = train(out=run.path, resume=True)
+    assert (run.path / "model.safetensors").read_bytes() == weights
+    assert again.report["best_epoch"] == run.report["best_epoch"]
+
+
+@pytest.mark.parametrize("kept", [2, 9])
+def test_the_curves_show_which_epoch_is_kept(tmp_path: Path, kept: int) -> None:
+    save(curves(epochs(*range(10, 0, -1)), kept), tmp_path / "curves.png")
+    dark = np.asarray(Image.open(tmp_path / "curves.png").convert("L")) < 130
+    upright = np.flatnonzero(dark.sum(axis=0) > 80)
+    # of each of the two plots the left edge, the line, the right edge
+    lines = upright[np.diff(upright, prepend=-9) > 1].reshape(2, 3)
+    for left, line, right in lines:
+        margin = 0.05  # matplotlib's, on either side of the data
+        expected = ((kept - 1) / 9 + margin) / (1 + 2 * margin)
+        assert (line - left) / (right - left) == pytest.approx(expected, abs=0.01)
+
+
+# how uncertain the test figure is
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [(0.9, 0.99, False), (0.88, 0.981, True), (0.4, 0.6, True)])
+def test_a_wide_interval_is_worth_a_warning(low: float, high: float, said: bool) -> None:
+    text = uncertainty({"images": 40, "accuracy_interval": [low, high]})
+    assert (text is not None) is said
+    assert text is None or f"between {low:.1%} and {high:.1%}" in text
+
+
+def test_few_test_pictures_are_said_with_the_interval(noise: Path, command: Callable[..., tuple[int, str]]) -> None:
+    code, text = command(str(noise), *FLAGS, "--epochs", "1", "--out", "run")
+    assert code == 0, text
+    report = Run.open("run").report
+    low, high = report["test"]["accuracy_interval"]
+    [warning] = report["warnings"]
+    assert f"warning: {warning}" in text.splitlines()
+    assert warning.startswith("40 test pictures say little")
+    [line] = [line for line in text.splitlines() if line.startswith("test: ")]
+    assert f"(95% interval {low:.1%} to {high:.1%})" in line
+    assert re.search(r"accuracy \d+\.\d\d% \(", line)

@@ -1,0 +1,141 @@
+"""IDX files, the format of MNIST: a magic number, the shape as big-endian integers, then raw bytes.
+
+The format is described at http://yann.lecun.com/exdb/mnist/.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+from cnn_infer.paths.naming import printable
+
+from cnn_train.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NAME = re.compile(r"(train|t10k)-(images|labels)[.-]idx[13]-ubyte(\.gz)?")
+_PLACES = ("", "raw", "MNIST/raw", "FashionMNIST/raw")  # the folder itself, and torchvision's below it
+MAX_BYTES = 1 << 34
+"""Files that announce more than this are taken to be damaged."""
+
+_UINT8 = 0x08
+_GZIP = b"\x1f\x8b"
+
+
+class IdxSet(NamedTuple):
+    """The files of one data set: images uint8 (n, h, w, 1), labels uint8 (n,). Without t10k files, no test."""
+
+    train: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    test: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The array in an IDX file of unsigned bytes, plain or gzip, whatever its name.
+
+    Raises:
+        DataError: it cannot be read, is not such a file, or is shorter or longer than it says.
+    """
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            return _read(cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw, path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{printable(path)} is a damaged gzip file ({error}): get it again") from error
+    except OSError as error:
+        raise DataError(f"cannot read {printable(path)}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"there is not enough memory to read {printable(path)}") from error
+
+
+def _read(stream: IO[bytes], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != _UINT8 or not 1 <= magic[3] <= 4:
+        raise DataError(
+            f"{printable(path)} is not an IDX file of bytes: it starts with {magic.hex() or 'nothing'} "
+            "instead of 000008 and the number of dimensions"
+        )
+    sizes = stream.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise DataError(f"{printable(path)} ends within its header: get it again")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    expected = math.prod(shape)
+    if expected > MAX_BYTES:  # reading allocates what is asked for
+        raise DataError(f"{printable(path)} announces {expected:,} bytes, which must be damage: get it again")
+    data = stream.read(expected + 1)  # one more than expected: also makes gzip check its checksum
+    if len(data) != expected:
+        problem = f"ends after {len(data):,} bytes of pixels or labels" if len(data) < expected else "goes on"
+        raise DataError(f"{printable(path)} {problem} where {expected:,} were announced: get it again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def find_idx(folder: str | os.PathLike[str]) -> Mapping[str, Path] | None:
+    """The IDX files of a data set in ``folder``, or in the ``MNIST/raw`` that torchvision makes in it.
+
+    Returns:
+        ``train-images``, ``train-labels``, and ``t10k-images`` and ``t10k-labels`` where there is a test split;
+        None where there is no IDX file. A plain file comes before its .gz.
+
+    Raises:
+        DataError: images without labels or the reverse, no training files, or two data sets.
+    """
+    found = {place: files for place in _PLACES if (files := _named(Path(folder) / place))}
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError(
+            f"{printable(folder)} holds several data sets: name one of {', '.join(p or '.' for p in found)}"
+        )
+    files = next(iter(found.values()))
+    for part in ("train", "t10k"):
+        have = [kind for kind in ("images", "labels") if f"{part}-{kind}" in files]
+        if len(have) == 1 or (part == "train" and not have):
+            missing = next(kind for kind in ("images", "labels") if kind not in have)
+            raise DataError(f"{printable(folder)} has IDX files but no {part}-{missing}: put it beside the others")
+    return files
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    try:
+        names = sorted(os.listdir(folder), reverse=True)  # so that the plain file, which comes last, wins
+    except OSError:
+        return {}
+    return {f"{match[1]}-{match[2]}": folder / name for name in names if (match := _NAME.fullmatch(name))}
+
+
+def load_idx(files: Mapping[str, Path]) -> IdxSet:
+    """Read what :func:`find_idx` found.
+
+    Raises:
+        DataError: as :func:`read_idx`; images and labels do not fit together; the splits differ in size.
+    """
+    train = _pair(files["train-images"], files["train-labels"])
+    if "t10k-images" not in files:
+        return IdxSet(train, None)
+    test = _pair(files["t10k-images"], files["t10k-labels"])
+    if train[0].shape[1:] != test[0].shape[1:]:
+        sizes = " and ".join(f"{images.shape[2]} x {images.shape[1]}" for images, _ in (train, test))
+        raise DataError(f"{printable(files['t10k-images'])}: training and test pictures differ in size, {sizes}")
+    return IdxSet(train, test)
+
+
+def _pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3 or not images.size:
+        raise DataError(f"{printable(images_path)} holds an array of shape {images.shape}, not grey pictures (n, h, w)")
+    if labels.ndim != 1:
+        raise DataError(f"{printable(labels_path)} holds an array of shape {labels.shape}, not a list of labels")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{printable(images_path)} has {len(images):,} pictures but {labels_path.name} has {len(labels):,} labels"
+        )
+    return images[..., np.newaxis], labels

@@ -1,0 +1,268 @@
+"""From what a person calls the data set to three splits of labelled pictures, none of them decoded yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from cnn_infer.paths.find import find_pictures
+from cnn_infer.paths.naming import folder_name, printable
+from cnn_infer.pixels.convert import EXTENSIONS
+
+from cnn_train.data.idx import find_idx, load_idx
+from cnn_train.data.lazy_names import Names, packed
+from cnn_train.data.named_sets import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
+from cnn_train.data.split import set_aside
+from cnn_train.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_VALIDATION = 5000
+"""A validation split that is set aside has a tenth of the training pictures, and no more than this."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """One split, not decoded yet.
+
+    Attributes:
+        pictures: Paths of n files, or the pixels themselves: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
+        labels: Class of each picture, int64 (n,).
+    """
+
+    pictures: Names | NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was found.
+
+    Attributes:
+        name: What it is called, safe as part of a file name.
+        location: The folder it lies in, absolute; None for what comes with a library.
+        classes: One name a class, in the order of the labels; each is a valid folder name everywhere.
+        splits: ``train``, ``val`` and ``test``.
+        notes: Decisions that a person should know of, one line each.
+    """
+
+    name: str
+    location: str | None
+    classes: tuple[str, ...]
+    splits: Mapping[str, Records]
+    notes: tuple[str, ...]
+
+
+def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Source:
+    """Find a data set and its three splits.
+
+    What has no validation split gets one (a tenth of training, at most :data:`MAX_VALIDATION`), what has no
+    test split a tenth of training: stratified, and drawn by the seed.
+
+    Args:
+        data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder: IDX files (with a
+            ``classes.txt``, one name a line, or without), CIFAR-10's pickles, ``train`` with optional ``val``
+            and ``test``, or one subfolder a class. ``./mnist`` is a folder, ``mnist`` the named set.
+        data_dir: Where the named sets are looked for first.
+        seed: Draws what is set aside; 0 or greater.
+
+    Raises:
+        DataError: it is missing, empty, damaged, or not laid out in a way that is understood.
+        InputError: a folder cannot be listed.
+    """
+    if data == "digits":
+        return _digits(seed)
+    if data in NAMED:
+        folder = find_named(data, data_dir)
+        return _open_folder(folder, data, seed, (f"{data} was found in {printable(folder)}",))
+    if not os.path.isdir(data):
+        named = ", ".join(("digits", *NAMED))
+        problem = "not a folder" if os.path.lexists(data) else "no such folder"
+        raise DataError(f"{problem}: {printable(data)} (give a folder of pictures or one of {named})")
+    folder = Path(os.path.abspath(data))
+    return _open_folder(folder, folder_name(folder.name or "data"), seed, ())
+
+
+def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...]) -> Source:
+    if is_cifar10(folder):
+        splits = {split: _records(*pair) for split, pair in read_cifar10(folder).items()}
+        return _completed(name, folder, CIFAR10_CLASSES, splits, seed, notes)
+    files = find_idx(folder)
+    if files is not None:
+        loaded = load_idx(files)
+        splits = {"train": _records(*loaded.train)}
+        if loaded.test is not None:
+            splits["test"] = _records(*loaded.test)
+        highest = int(max(records.labels.max(initial=0) for records in splits.values()))
+        names = _written_names(files["train-labels"].parent / "classes.txt", highest)
+        names = names or known_classes(loaded.train[1]) or tuple(str(label) for label in range(highest + 1))
+        return _completed(name, folder, names, splits, seed, notes)
+    classes, splits, remarks = _tree(folder)
+    return _completed(name, folder, classes, splits, seed, (*notes, *remarks))
+
+
+def _records(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Records:
+    return Records(images, labels.astype(np.int64))
+
+
+def _written_names(path: Path, highest: int) -> tuple[str, ...] | None:
+    """The names in ``classes.txt``, or None where there is no such file."""
+    try:
+        names = tuple(path.read_text("utf-8").split("\n"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {printable(path)}: {error}") from error
+    while names and not names[-1].strip():
+        names = names[:-1]
+    if len(names) <= highest or not all(name.strip() for name in names):
+        raise DataError(f"{printable(path)} must have one name a line, for the labels 0 to {highest}")
+    return tuple(name.strip() for name in names)
+
+
+def _digits(seed: int) -> Source:
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    pixels = (loaded.images.astype(np.uint16) * 255 + 8) // 16  # 0 to 16 become 0 to 255, rounded
+    train = Records(pixels.astype(np.uint8)[..., np.newaxis], loaded.target.astype(np.int64))
+    return _completed("digits", None, tuple(str(digit) for digit in range(10)), {"train": train}, seed, ())
+
+
+def _completed(
+    name: str,
+    folder: Path | None,
+    classes: Sequence[str],
+    splits: Mapping[str, Records],
+    seed: int,
+    notes: tuple[str, ...],
+) -> Source:
+    """Set aside the splits that are missing, and check what every data set must have."""
+    where = "digits" if folder is None else printable(folder)
+    if len(classes) < 2:
+        raise DataError(f"{where} has one class only, {classes[0]!r}: two or more are needed")
+    train = splits["train"]
+    missing = [split for split in ("test", "val") if split not in splits]
+    sizes = np.bincount(train.labels, minlength=len(classes))
+    rarest = int(sizes.argmin())
+    if sizes[rarest] <= len(missing):
+        enough = f"{1 + len(missing)} are needed" + (" because some are set aside" if missing else "")
+        raise DataError(f"{where}: class {classes[rarest]!r} has {sizes[rarest]} training pictures where {enough}")
+    tenth = max(1, len(train.labels) // 10)
+    counts = {"test": tenth, "val": min(tenth, MAX_VALIDATION)}
+    left, *parts = set_aside(train.labels, [counts[split] for split in missing], seed)
+    complete = {split: _selected(train, part) for split, part in zip(missing, parts, strict=True)}
+    complete = {**splits, **complete, "train": _selected(train, left) if missing else train}
+    remarks = tuple(
+        f"no {split} split: {len(part):,} of {len(train.labels):,} training pictures were set aside (seed {seed})"
+        for split, part in zip(missing, parts, strict=True)
+    )
+    valid = _valid_names(classes, where)
+    renamed = tuple(
+        f"class {before!r} is called {after!r}: not every system can have a folder of that name"
+        for before, after in zip(classes, valid, strict=True)
+        if before != after
+    )
+    for split, records in complete.items():
+        if not len(records.labels):
+            raise DataError(f"{where}: the {split} split has no pictures")
+    return Source(
+        name=name,
+        location=None if folder is None else os.fspath(folder),
+        classes=valid,
+        splits={split: complete[split] for split in ("train", "val", "test")},
+        notes=(*notes, *renamed, *remarks),
+    )
+
+
+def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
+    pictures = records.pictures
+    chosen = pictures[positions] if isinstance(pictures, np.ndarray) else pictures.selected(positions)
+    return Records(chosen, records.labels[positions])
+
+
+def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
+    """Class names, splits and remarks of a folder of folders."""
+    inside = _folders(folder)
+    splits = {name: path for name, path in inside.items() if name in ("train", "val", "test")}
+    if set(inside) == set(splits) and splits and "train" not in splits:
+        raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
+    # A class may be called train: then there are other classes beside it and only pictures in it.
+    if "train" not in splits or (len(splits) < len(inside) and not _folders(splits["train"])):
+        classes = _classes(folder)
+        return classes, {"train": _class_pictures(folder, classes, empty_is_fine=False)}, _strays(folder)
+    classes = _classes(Path(splits["train"]))
+    others = [printable(path) for name, path in inside.items() if name not in splits]
+    remarks = [f"left out: {path} is not train, val or test" for path in others]
+    records = {}
+    for name, path in splits.items():
+        unknown = sorted(set(_folders(Path(path))) - set(classes))
+        if unknown:
+            raise DataError(f"{printable(path)} has the class {unknown[0]!r}, which {printable(folder)}/train lacks")
+        records[name] = _class_pictures(Path(path), classes, empty_is_fine=name != "train")
+        remarks += _strays(Path(path))
+    return classes, records, remarks
+
+
+def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Visible subfolders by name, sorted; links to folders count."""
+    try:
+        with os.scandir(folder) as listing:
+            found = {entry.name: entry.path for entry in listing if entry.is_dir() and not entry.name.startswith(".")}
+    except OSError as error:
+        raise DataError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+    return dict(sorted(found.items()))
+
+
+def _classes(folder: Path) -> list[str]:
+    classes = list(_folders(folder))
+    if not classes:
+        problem = "has pictures but no folders, one a class," if _pictures_directly_in(folder) else "is empty: nothing"
+        raise DataError(f"{printable(folder)} {problem} to learn from: put the pictures into one folder a class")
+    return classes
+
+
+def _class_pictures(folder: Path, classes: Sequence[str], *, empty_is_fine: bool) -> Records:
+    counts: list[int] = []
+
+    def walk() -> Iterator[str]:
+        for name in classes:
+            inside = os.path.join(folder, name)
+            count = 0
+            for path in find_pictures([inside]) if os.path.isdir(inside) else ():
+                count += 1
+                yield path
+            if not count and not empty_is_fine:
+                raise DataError(f"the class folder {printable(inside)} has no pictures: add some or remove it")
+            counts.append(count)
+
+    pictures = packed(folder, walk())
+    return Records(pictures, np.repeat(np.arange(len(classes)), counts))
+
+
+def _pictures_directly_in(folder: Path) -> int:
+    names = (name for name in os.listdir(folder) if not name.startswith("."))
+    return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+
+
+def _strays(folder: Path) -> list[str]:
+    count = _pictures_directly_in(folder)
+    return [f"left out: {count:,} pictures that lie in {printable(folder)} outside of any class"] if count else []
+
+
+def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    valid = tuple(folder_name(name) for name in names)
+    seen: dict[str, str] = {}
+    for name, original in zip(valid, names, strict=True):
+        other = seen.get(name.casefold())
+        if other is not None:
+            raise DataError(
+                f"{where}: the classes {other!r} and {original!r} would share a folder on some systems: rename one"
+            )
+        seen[name.casefold()] = original
+    return valid

@@ -1,0 +1,68 @@
+"""The test split as PNG files, for trying an exported model on files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from cnn_infer import console
+from PIL import Image
+
+from cnn_train.data.dataset import Dataset, Split
+from cnn_train.errors import RunError
+
+
+def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that :func:`write_test_pictures` would take something away from.
+
+    Raises:
+        RunError: it holds something and ``overwrite`` is off, or anything but test pictures, or is the data set's.
+    """
+    location, place = dataset.source.location, folder.resolve()
+    if location is not None and folder.exists():
+        data = Path(location).resolve()
+        if data.is_relative_to(place) or place.is_relative_to(data):
+            raise RunError(f"{folder} belongs to the data set: name another folder for --test-pictures")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise RunError(
+            f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"
+        )
+    if folder.exists():
+        files = (path for path in folder.rglob("*") if not path.is_dir())
+        foreign = next((path for path in files if not re.fullmatch(r"\d{6,}\.png", path.name)), None)
+        if foreign is not None:
+            raise RunError(f"{foreign} is no test picture and would be lost: name another folder for --test-pictures")
+
+
+def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
+    """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
+
+    Raises:
+        RunError: as :func:`check_folder`.
+    """
+    check_folder(dataset, folder, overwrite=overwrite)
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.", suffix=".partial"))
+    try:
+        _write_pngs(dataset.test, dataset.source.classes, temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    console.say(f"wrote {len(dataset.test.labels):,} test pictures to {folder}/")
+
+
+def _write_pngs(split: Split, classes: tuple[str, ...], folder: Path) -> None:
+    for name in classes:
+        (folder / name).mkdir()
+    with console.progress("writing test pictures", len(split.labels)) as advance:
+        for number, (picture, label) in enumerate(zip(split.images, split.labels, strict=True)):
+            Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(
+                folder / classes[label] / f"{number:06}.png", "PNG"
+            )
+            advance(1)

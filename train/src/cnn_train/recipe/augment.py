@@ -1,0 +1,120 @@
+"""Augmentation of a whole batch at once, as tensor code: every picture gets its own random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cnn_train.options import AUGMENTATIONS
+
+MAX_DEGREES = 15.0
+LEAST_PART = 0.6
+"""Share of a picture's side that zooming leaves at the least."""
+
+MAX_COLOUR_CHANGE = 0.3
+
+
+def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
+    """Change every picture of a batch at random.
+
+    Args:
+        batch: float, normalised, (n, channels, height, width); zero, the mean, is what cutout blanks with.
+        names: Out of :data:`cnn_train.options.AUGMENTATIONS`.
+        generator: Where the random numbers come from, on the batch's device.
+
+    Returns:
+        A batch of the same shape, type and memory format.
+    """
+    for name in AUGMENTATIONS:
+        if name in names:
+            batch = _BY_NAME[name](batch, generator)
+    return batch
+
+
+def _random(batch: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(len(batch), generator=generator, device=batch.device)
+
+
+def _flip(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the pictures, left to right."""
+    mirrored = _random(batch, generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
+
+
+def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift by up to a twelfth of the side, at least one pixel; what comes in is the mirrored edge: pad and crop."""
+    count, _, height, width = batch.shape
+    reach = max(1, round(min(height, width) / 12))
+    padded = functional.pad(batch, (reach,) * 4, mode="reflect")
+    limit = 2 * reach + 1
+    down = (_random(batch, generator) * limit).long()[:, None] + torch.arange(height, device=batch.device)
+    across = (_random(batch, generator) * limit).long()[:, None] + torch.arange(width, device=batch.device)
+    pictures = torch.arange(count, device=batch.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[pictures, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _zoom(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Enlarge a part of 0.6 to 1 of the sides, anywhere in the picture, bilinear (after Szegedy et al., 2015,
+    arXiv:1409.4842, but of one shape).
+    """
+    part = 1 - (1 - LEAST_PART) * _random(batch, generator)
+    across, down = ((1 - part) * (2 * _random(batch, generator) - 1) for _ in range(2))
+    zero = torch.zeros_like(part)
+    return _sampled(batch, torch.stack([part, zero, across, zero, part, down], dim=1))
+
+
+def _rotate(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn by up to 15 degrees about the centre, bilinear; what comes in is the mirrored edge."""
+    height, width = batch.shape[2:]
+    angle = (2 * _random(batch, generator) - 1) * math.radians(MAX_DEGREES)
+    sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
+    return _sampled(
+        batch, torch.stack([cosine, -sine * height / width, zero, sine * width / height, cosine, zero], dim=1)
+    )
+
+
+def _sampled(batch: Tensor, matrices: Tensor) -> Tensor:
+    """Each picture through its affine map, (n, 6) by rows, from the result's coordinates to its own, in -1 to 1."""
+    grid = functional.affine_grid(matrices.reshape(-1, 2, 3), list(batch.shape), align_corners=False)
+    moved = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def _cutout(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Blank a square of a quarter of the side (DeVries and Taylor, 2017, arXiv:1708.04552)."""
+    _, _, height, width = batch.shape
+    side = max(1, round(min(height, width) / 4))
+    top = (_random(batch, generator) * (height - side + 1)).long()[:, None]
+    left = (_random(batch, generator) * (width - side + 1)).long()[:, None]
+    rows, columns = torch.arange(height, device=batch.device), torch.arange(width, device=batch.device)
+    inside = ((rows >= top) & (rows < top + side))[:, :, None] & ((columns >= left) & (columns < left + side))[:, None]
+    return torch.where(inside[:, None], 0.0, batch)  # masked_fill forgets channels last
+
+
+def _colour(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast and, for colour pictures, saturation by up to 30 percent each."""
+
+    def factor() -> Tensor:
+        return (1 + MAX_COLOUR_CHANGE * (2 * _random(batch, generator) - 1))[:, None, None, None]
+
+    brightness = factor() - 1
+    mean = batch.mean(dim=(1, 2, 3), keepdim=True)
+    batch = (batch - mean) * factor() + mean + brightness
+    if batch.shape[1] == 3:
+        grey = batch.mean(dim=1, keepdim=True)
+        batch = (batch - grey) * factor() + grey
+    return batch
+
+
+_BY_NAME: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "flip": _flip,
+    "crop": _crop,
+    "zoom": _zoom,
+    "rotate": _rotate,
+    "cutout": _cutout,
+    "colour": _colour,
+}

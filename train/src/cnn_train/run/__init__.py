@@ -1,0 +1,1 @@
+"""What a training leaves behind in its run folder."""

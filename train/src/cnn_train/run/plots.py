@@ -1,0 +1,150 @@
+"""The pictures of a run: curves, confusion matrix, mistakes, samples. Drawn without a display."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from cnn_infer.system.atomic import replacing
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from cnn_train.recipe.fit import Epoch
+
+TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
+MOST_NUMBERED_CLASSES = 20
+MOST_NAMED_CLASSES = 60
+CAPTION, GAP = 0.3, 0.04
+"""Height of a caption and half of what lies between two pictures, for pictures of width 1."""
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    with replacing(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of characters that the font lacks: they become boxes
+        figure.savefig(stream, format="png", dpi=110)
+
+
+def curves(epochs: Sequence[Epoch], kept: int | None = None) -> Figure:
+    """Loss and accuracy of train and validation over the epochs, and a line at the one whose weights are kept.
+
+    Args:
+        epochs: So far, as :func:`cnn_train.train` gives them to ``on_epoch``; none draws empty axes.
+        kept: Its number, from 1; None while that is not known.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    numbers = [epoch.epoch for epoch in epochs]
+    for axes, what, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
+        for split, colour in (("train", TRAIN), ("val", VALIDATION)):
+            values = [factor * getattr(epoch, f"{split}_{what}") for epoch in epochs]
+            label = {"train": "train (augmented)", "val": "validation"}[split]
+            axes.plot(
+                numbers, values, color=colour, label=label, marker="o" if len(epochs) < 30 else None, markersize=4
+            )
+        if kept is not None:
+            axes.axvline(kept, color="black", linestyle=":", linewidth=1, label=f"kept: epoch {kept}")
+        axes.set(xlabel="epoch", title="loss (cross-entropy)" if what == "loss" else "accuracy (%)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+    """A heat map of a confusion matrix, int64 (classes, classes): rows true, columns predicted."""
+    count = len(classes)
+    side = float(np.clip(2.5 + 0.55 * count, 5, 16))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if count <= MOST_NAMED_CLASSES:
+        small = 9 if count <= MOST_NUMBERED_CLASSES else 6
+        names = [_short(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=small)
+        axes.set_yticks(range(count), names, fontsize=small)
+    if count <= MOST_NUMBERED_CLASSES:
+        for row, column in np.argwhere(matrix > 0):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def mistakes(
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    most: int = 24,
+) -> Figure:
+    """The most confident wrong test pictures, with the true and the predicted class; if none, the least certain.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        labels: int64 (n,).
+        probabilities: float32 (n, classes).
+        classes: Names.
+        most: Pictures to show.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    if len(wrong):
+        chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+        more = f"; the {len(chosen)} most confident" if len(wrong) > most else ""
+        heading = f"{len(wrong):,} of {len(labels):,} test pictures are wrong{more}"
+    else:
+        chosen = np.argsort(confidence, kind="stable")[:most]
+        heading = f"all {len(labels):,} test pictures are right; the {len(chosen)} least certain"
+    captions = [
+        f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {confidence[index]:.0%}"
+        for index in chosen
+    ]
+    return grid(pictures[chosen], captions, heading, colour=WRONG if len(wrong) else "black")
+
+
+def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Augmented training pictures, uint8 (n, h, w, c), as the network sees them."""
+    captions = [_short(classes[label]) for label in labels]
+    return grid(pictures, captions, "training pictures as the network sees them, augmented")
+
+
+def grid(
+    pictures: NDArray[np.uint8], captions: Sequence[str], heading: str, *, columns: int = 8, colour: str = "black"
+) -> Figure:
+    """Pictures in rows, each below its caption.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        captions: Up to two lines each.
+        heading: Above all.
+        columns: Pictures to a row, at most.
+        colour: Of the captions.
+    """
+    # in one pair of axes: to lay out and draw a pair for each picture takes longer than many a small training
+    columns = max(1, min(columns, len(pictures)))
+    rows = max(1, math.ceil(len(pictures) / columns))
+    tall = pictures.shape[1] / pictures.shape[2] + CAPTION
+    height = max(2.8, 0.3 + 1.5 * tall * rows)
+    figure = Figure(figsize=(max(5.0, 1.5 * columns), height), layout="constrained")
+    figure.suptitle(heading, fontsize=11)
+    axes = figure.subplots()
+    axes.axis("off")
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(number, columns)
+        edges = (column + GAP, column + 1 - GAP, (row + 1) * tall - GAP, row * tall + CAPTION + GAP)
+        shown = picture[:, :, 0] if picture.shape[2] == 1 else picture
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=edges)
+        axes.text(column + 0.5, row * tall + CAPTION, caption, ha="center", va="bottom", fontsize=8, color=colour)
+    axes.set(xlim=(0, columns), ylim=(rows * tall, 0))
+    return figure
+
+
+def _short(name: str, most: int = 18) -> str:
+    short = name if len(name) <= most else name[: most - 1] + "…"
+    return short.replace("$", r"\$")  # matplotlib would read formulas between two of them

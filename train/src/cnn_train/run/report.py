@@ -1,0 +1,61 @@
+"""What a training ends with: the figures of the weights that it keeps, and the files and plots that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cnn_infer.spec import Spec
+from cnn_infer.system.atomic import write_text
+from numpy.typing import NDArray
+from torch import nn
+
+from cnn_train.data.dataset import Dataset
+from cnn_train.metrics import fit_temperature, metrics_of, probabilities_of
+from cnn_train.run import plots
+from cnn_train.run.folder import SPEC, save_weights
+
+
+def write_results(
+    path: Path, network: nn.Module, logits: Mapping[str, NDArray[np.float32]], dataset: Dataset, spec: Spec
+) -> dict[str, Any]:
+    """Fit the temperature, measure the test split once, and write the weights, the specification and the plots.
+
+    Args:
+        path: The run folder.
+        network: Trained.
+        logits: Of ``val`` and ``test``, float32 (n, classes), as of :func:`cnn_train.network.logits.logits_of`.
+        dataset: All three splits.
+        spec: As it was trained, its temperature still 1.
+
+    Returns:
+        ``test`` and ``validation``, as of :func:`cnn_train.metrics.metrics_of`, and ``temperature``.
+    """
+    temperature = fit_temperature(logits["val"], dataset.val.labels)
+    validation = metrics_of(logits["val"], dataset.val.labels, spec.classes)
+    test = metrics_of(logits["test"], dataset.test.labels, spec.classes)
+    summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
+    names = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
+    versions = {name: metadata.version(name) for name in names}
+    details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
+    save_weights(path, network)
+    write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
+    title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
+    plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / "confusion.png")
+    probabilities = probabilities_of(logits["test"], temperature)
+    mistakes = plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes)
+    plots.save(mistakes, path / "mistakes.png")
+    return {"test": test, "validation": validation, "temperature": temperature}
+
+
+def summary(test: dict[str, Any]) -> str:
+    """One line of the test split's figures, as of :func:`cnn_train.metrics.metrics_of`."""
+    low, high = test["accuracy_interval"]
+    return (
+        f"test: accuracy {test['accuracy']:.2%} (95% interval {low:.1%} to {high:.1%}), "
+        f"macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} on {test['images']:,} pictures"
+    )
