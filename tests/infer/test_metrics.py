@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cnn_infer.metrics import summarise, wilson_interval
+from cnn_infer.metrics import summarise
 
 NAMES = tuple("abcdef")
 
@@ -58,10 +58,3 @@ def test_by_hand() -> None:
     assert b == pytest.approx({"precision": 4 / 5, "recall": 4 / 8, "f1": 8 / 13, "support": 8, "unknown": 2})
     assert got["macro_f1"] == pytest.approx((6 / 9 + 8 / 13) / 2)
     assert got["weighted_f1"] == pytest.approx((4 * 6 / 9 + 8 * 8 / 13) / 12)
-
-
-@pytest.mark.parametrize(("hits", "total"), [(0, 1), (1, 1), (0, 20), (19, 20), (20, 20), (7, 50), (9278, 10_000)])
-def test_the_interval_of_a_share_is_wilsons(hits: int, total: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    expected = stats.binomtest(hits, total).proportion_ci(confidence_level=0.95, method="wilson")
-    assert wilson_interval(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)

@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from cnn_train.metrics import cross_entropy, fit_temperature, metrics_of, pixel_digest, probabilities_of
+from cnn_train.metrics import (
+    cross_entropy,
+    fit_temperature,
+    metrics_of,
+    pixel_digest,
+    probabilities_of,
+    wilson_interval,
+)
 from sklearn.metrics import log_loss
 
 
@@ -67,3 +74,11 @@ def test_the_digest_tells_pixels_order_and_shape_apart() -> None:
     digests = {pixel_digest(array) for array in (images, other, swapped, images.reshape(5000, 1, 4, 1))}
     assert len(digests) == 4
     assert pixel_digest(images.copy()) == pixel_digest(images)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 1), (1, 1), (0, 20), (19, 20), (20, 20), (7, 50), (9278, 10_000)])
+def test_the_interval_of_a_share_is_wilsons(correct: int, total: int) -> None:
+    """The shares at which a normal test of ``correct`` would reach p = 0.05: the roots of its quadratic equation."""
+    z, share = 1.959963984540054, correct / total
+    roots = np.roots([1 + z**2 / total, -(2 * share + z**2 / total), share**2])
+    assert wilson_interval(correct, total) == pytest.approx(sorted(roots.real), abs=1e-7)

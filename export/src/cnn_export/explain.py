@@ -14,18 +14,16 @@ import onnx
 import torch
 from cnn_infer.errors import ModelError
 from cnn_infer.model import INPUT, LOGITS, open_model
+from cnn_infer.run_files import FP32_MODEL, INT8_MODEL, REJECTED_MODEL
 from cnn_infer.spec import Spec
-from cnn_train import Run, Split
-from cnn_train.data.decode import decode_digest
-from cnn_train.data.source import Source
-from cnn_train.network.logits import logits_of, to_input
+from cnn_train import Run, Source, Split
+from cnn_train.replay import decode_digest, logits_of, to_input
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from cnn_export.errors import ExportError
 from cnn_export.graph.passes import makers_of
 from cnn_export.graph.tensors import Tensors
-from cnn_export.int8.report import FILE as INT8, REJECTED
 from cnn_export.provenance import decode_test_split, open_run_source, recorded_data
 from cnn_export.selection import classes_in_turn
 
@@ -67,11 +65,11 @@ def explain(
     """
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
-    fp32 = run.path / "model.onnx"
+    fp32 = run.path / FP32_MODEL
     if not fp32.exists():
         raise ExportError(f"{run.path} has no model.onnx to explain: export it first")
     model = _loaded(fp32)
-    int8 = [_loaded(run.path / name) for name in (INT8, REJECTED) if (run.path / name).exists()]
+    int8 = [_loaded(run.path / name) for name in (INT8_MODEL, REJECTED_MODEL) if (run.path / name).exists()]
     source = open_run_source(run, data)
     test, same = decode_test_split(run, source)
     some = _some(test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +16,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from cnn_infer import Spec, console, golden, open_model, verify
+from cnn_infer import Spec, golden, open_model, verify
 from cnn_infer.classifier import Classifier
 from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
+from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FAILED_REPORT, FP32_MODEL, INT8_MODEL, REJECTED_MODEL
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_bytes, write_text
 from cnn_train import Run, Split
-from cnn_train.metrics import cross_entropy, probabilities_of
-from cnn_train.network.logits import logits_of
+from cnn_train.replay import cross_entropy, logits_of, probabilities_of
 from numpy.typing import NDArray
 from onnx import ModelProto, defs
 from torch import nn
@@ -32,16 +33,14 @@ from cnn_export.graph.float_graph import LEAST_OPSET, OPSET, float_graph, keep_c
 from cnn_export.int8 import search_picture
 from cnn_export.int8.qat import fine_tune
 from cnn_export.int8.quantize import CALIBRATION_PICTURES, calibration_set
-from cnn_export.int8.report import FILE as INT8, REJECTED, Int8, on_test
+from cnn_export.int8.report import Int8, on_test
 from cnn_export.int8.search import SECONDS, Search
 from cnn_export.int8.targets import TARGETS, target_of
-from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, run as run_model
-from cnn_export.provenance import FAILED, finite, open_run_source, parity_failure, read_dataset, read_test_split
+from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, run_model
+from cnn_export.provenance import finite, open_run_source, parity_failure, read_dataset, read_test_split
 from cnn_export.selection import classes_in_turn
 
-FP32 = "model.onnx"
-REPORT = "export.json"
-CANDIDATES = "candidates.png"
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 
@@ -72,7 +71,7 @@ class Export:
         """The document in ``export.json``."""
         document = {
             "ship": self.ship.name,
-            "fp32": {"file": FP32, "bytes": self.bytes, "accuracy": self.accuracy},
+            "fp32": {"file": FP32_MODEL, "bytes": self.bytes, "accuracy": self.accuracy},
             "parity": asdict(self.parity),
             "int8": asdict(self.int8) if self.int8 else None,
             "machine": self.machine,
@@ -136,7 +135,7 @@ def export(
     certificate = _certificate(run, test, parity)
     pictures = _Golden(test.images, _golden_order(reference, test), golden_pictures)
     fp32 = _file(run, candidate, _described(run.spec, "fp32", certificate), pictures, reference.probabilities)
-    files, int8, found = {FP32: fp32}, None, None
+    files, int8, found = {FP32_MODEL: fp32}, None, None
     if quantize:
         dataset = read_dataset(run, source)
         picked = calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
@@ -152,7 +151,7 @@ def export(
         quantized = _file(run, found.model, _described(run.spec, "int8", proof), carried, after.probabilities)
         int8 = replace(int8, bytes=len(quantized))
         files[int8.file] = quantized
-    ship = run.path / (INT8 if int8 is not None and int8.verdict.ships else FP32)
+    ship = run.path / (INT8_MODEL if int8 is not None and int8.verdict.ships else FP32_MODEL)
     result = Export(
         run=run,
         ship=ship,
@@ -176,12 +175,14 @@ def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:
     """All that was made, at the end: what is interrupted before leaves the earlier export as it was."""
     for name, content in files.items():
         write_bytes(run.path / name, content)
-    write_text(run.path / REPORT, result.to_json() + "\n")
+    write_text(run.path / EXPORT_REPORT, result.to_json() + "\n")
     # what an earlier export of this run left and this one did not write is not of this model
-    for name in sorted({INT8, REJECTED, FAILED, *([] if result.int8 else [CANDIDATES])} - files.keys()):
+    for name in sorted(
+        {INT8_MODEL, REJECTED_MODEL, FAILED_REPORT, *([] if result.int8 else [CANDIDATES])} - files.keys()
+    ):
         if (run.path / name).exists():
             (run.path / name).unlink()
-            console.say(f"removed {run.path / name} of an earlier export")
+            log.info(f"removed {run.path / name} of an earlier export")
 
 
 def _reference(run: Run, network: nn.Module, test: Split) -> Outputs:
@@ -256,5 +257,5 @@ def _file(run: Run, model: ModelProto, spec: Spec, pictures: _Golden, probabilit
     if packed != "[]" and not all(replay.passed for replay in verify(classifier)):
         raise parity_failure(run, "the file does not give what it must for its own golden pictures", {})
     if packed == "[]" and pictures.most:
-        console.say(f"no test picture fits into {golden.MAX_BYTES >> 10} KiB: the model carries none for --verify")
+        log.info(f"no test picture fits into {golden.MAX_BYTES >> 10} KiB: the model carries none for --verify")
     return data

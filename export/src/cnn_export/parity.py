@@ -58,7 +58,9 @@ class Parity:
     reason: str
 
 
-def run(model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str | None = None) -> Outputs:
+def run_model(
+    model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str | None = None
+) -> Outputs:
     """Both outputs of an open model for uint8 ``pictures`` (n, h, w, c); ``what`` is the title of a progress bar."""
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from cnn_infer.run_files import FAILED_REPORT, SPEC
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
-from cnn_train.data.dataset import read_split
-from cnn_train.metrics import pixel_digest
+from cnn_train.replay import pixel_digest, read_split
 
 from cnn_export.errors import ExportError, ParityError
-
-FAILED = "export.failed.json"
 
 
 def recorded_data(run: Run) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def recorded_data(run: Run) -> dict[str, Any]:
         texts = (*data["fingerprints"].values(), data.get("test_pixels"), data.get("location") or "")
         if set(data["fingerprints"]) == {"train", "val", "test"} and all(isinstance(text, str) for text in texts):
             return data
-    raise ExportError(f"{run.path / 'spec.json'} is damaged, it does not say what the data was: train again")
+    raise ExportError(f"{run.path / SPEC} is damaged, it does not say what the data was: train again")
 
 
 def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
@@ -114,7 +112,7 @@ def finite(value: Any) -> Any:
 
 def parity_failure(run: Run, reason: str, evidence: Mapping[str, Any]) -> ParityError:
     """Write the evidence and make the error that names it."""
-    path = run.path / FAILED
+    path = run.path / FAILED_REPORT
     document = {"reason": reason, "parity": evidence, "machine": machine.description()}
     write_text(path, json.dumps(finite(document), ensure_ascii=False, indent=2) + "\n")
     return ParityError(f"parity failed: {reason}; nothing was exported, the evidence is in {path}")

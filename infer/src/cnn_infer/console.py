@@ -1,7 +1,12 @@
-"""How the three commands talk: one line for an error, an exit code, progress on standard error."""
+"""What the three commands print: one line for an error, log messages and progress on standard error.
+
+The packages report through ``logging``. Only a command installs the handler that prints, so a library call prints
+nothing.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -29,7 +34,8 @@ def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> N
     warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
     try:
         raise_again()
-        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+        with _printed_logs():
+            sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.Exit as left:
         sys.exit(left.exit_code)
     except click.ClickException as error:
@@ -45,6 +51,38 @@ def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f": {error.filename}" if error.filename else ""
         _fail(speaks, name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
+
+
+PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
+
+
+class _PrintHandler(logging.Handler):
+    """Prints a message as the commands do; a warning says that it is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        say(prefix + record.getMessage())
+
+
+@contextmanager
+def _printed_logs() -> Iterator[None]:
+    """Print what the three packages log at INFO and above, as long as a command runs."""
+    handler = _PrintHandler()
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+def _in_a_command() -> bool:
+    return any(isinstance(handler, _PrintHandler) for handler in logging.getLogger(__package__).handlers)
 
 
 def _fail(speaks: Callable[[], bool], name: str, text: str, code: int) -> None:
@@ -67,8 +105,12 @@ def say(*lines: str) -> None:
 def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> Iterator[Callable[[int], None]]:
     """Show how far a long piece of work is. Yields ``advance(count)``.
 
-    A bar where standard error is a terminal; elsewhere a plain line every ten seconds, none for short work.
+    A bar where standard error is a terminal; elsewhere a plain line every ten seconds, none for short work. Nothing
+    where no command runs: a library call prints nothing.
     """
+    if not _in_a_command():
+        yield lambda _: None
+        return
     if not sys.stderr.isatty():
         yield _plain_progress(what, total, unit)
         return

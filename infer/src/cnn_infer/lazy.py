@@ -2,8 +2,9 @@
 
 A command must answer Ctrl-C before it loads NumPy and Pillow, and ``--help`` needs neither.
 
-from __future__ import annotations
 """
+
+from __future__ import annotations
 
 TYPE_CHECKING = False  # typing takes longer to load than this whole module
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
-"""Accuracy, precision, recall and F1 out of one confusion matrix, equal to scikit-learn's; how certain a share is."""
+"""Accuracy, precision, recall and F1 from a confusion matrix: training, int8's verdict and folder runs share them."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,59 +12,92 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-QUANTILE = 1.959963984540054
-"""Of the normal distribution at 97.5%: between it and its negative lie 95%."""
+class Scores(NamedTuple):
+    """Metrics of each class; every field has shape (classes,).
+
+    A ratio without any picture to count is 0, as with scikit-learn's ``zero_division=0``.
+
+    Attributes:
+        precision: float64, 0 to 1.
+        recall: float64, 0 to 1.
+        f1: float64, 0 to 1.
+        support: int64, pictures of the class.
+        occurs: bool, whether the class is the truth or the prediction of any picture.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
+    occurs: NDArray[np.bool_]
+
+    def macro(self, values: NDArray[np.float64]) -> float:
+        """The mean of ``values`` over the classes that occur."""
+        return float(values[self.occurs].mean())
+
+    def weighted(self, values: NDArray[np.float64]) -> float:
+        """The mean of ``values``, weighted by support."""
+        return float((values * self.support).sum() / self.support.sum())
 
 
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """The 95% confidence interval of a share, from 0 to 1 (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
-
-    Unlike share plus or minus a deviation it holds for few pictures and for shares near 0 and 1 as well (Brown, Cai
-    and DasGupta, 2001, doi:10.1214/ss/1009213286).
+def confusion_of(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """The confusion matrix, int64 (classes, classes): rows are true classes, columns predicted ones.
 
     Args:
-        hits: Pictures that are right, 0 to ``total``.
-        total: Pictures, at least 1.
+        truth: int64 (n,), the true class of each picture.
+        predicted: int64 (n,).
+        classes: Number of classes.
     """
-    square = QUANTILE**2
-    centre = (hits + square / 2) / (total + square)
-    half = QUANTILE * math.sqrt(hits * (total - hits) / total + square / 4) / (total + square)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    flat = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    matrix: NDArray[np.int64] = flat.reshape(classes, classes).astype(np.int64)
+    return matrix
 
 
-def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics of a classification.
+def scores_of(confusion: NDArray[np.int64], unknown: NDArray[np.int64] | None = None) -> Scores:
+    """Metrics of each class.
 
     Args:
         confusion: int64 (classes, classes); rows are true classes, columns predicted ones.
-        unknown: int64 (classes,): pictures of each class that the model did not name. They count as wrong.
+        unknown: int64 (classes,), pictures of each class that got no prediction. They count as wrong. None for none.
+    """
+    hits = np.diag(confusion).astype(float)
+    support = confusion.sum(axis=1) + (0 if unknown is None else unknown)
+    predicted = confusion.sum(axis=0)
+    return Scores(
+        precision=_ratio(hits, predicted),
+        recall=_ratio(hits, support),
+        f1=_ratio(2 * hits, support + predicted),
+        support=support,
+        occurs=(support + predicted) > 0,
+    )
+
+
+def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """The metrics of a folder run, as plain JSON.
+
+    Args:
+        confusion: int64 (classes, classes); rows are true classes, columns predicted ones.
+        unknown: int64 (classes,), pictures of each class that got no prediction. They count as wrong.
         classes: Names, in the order of the rows.
 
     Returns:
-        ``labelled`` (how many), ``accuracy``, ``coverage`` (share of pictures that got a name), ``macro_f1`` (over the
-        classes that occur, in truth or prediction), ``weighted_f1``, ``per_class`` and ``confusion``. A ratio
-        without any picture to count is 0, as scikit-learn's ``zero_division=0`` has it.
+        ``labelled`` (number of pictures), ``accuracy``, ``coverage`` (share of pictures with a prediction),
+        ``macro_f1`` (over the classes that occur), ``weighted_f1``, ``per_class`` and ``confusion``.
     """
-    hits = np.diag(confusion).astype(float)
-    support = confusion.sum(axis=1) + unknown
-    predicted = confusion.sum(axis=0)
-    precision = _ratio(hits, predicted)
-    recall = _ratio(hits, support)
-    f1 = _ratio(2 * hits, support + predicted)
-    occurs = (support + predicted) > 0
-    total = int(support.sum())
+    scores = scores_of(confusion, unknown)
+    total = int(scores.support.sum())
     return {
         "labelled": total,
-        "accuracy": float(hits.sum() / total),
+        "accuracy": float(np.trace(confusion) / total),
         "coverage": float(confusion.sum() / total),
-        "macro_f1": float(f1[occurs].mean()),
-        "weighted_f1": float((f1 * support).sum() / total),
+        "macro_f1": scores.macro(scores.f1),
+        "weighted_f1": scores.weighted(scores.f1),
         "per_class": {
             name: {
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-                "support": int(support[index]),
+                "precision": float(scores.precision[index]),
+                "recall": float(scores.recall[index]),
+                "f1": float(scores.f1[index]),
+                "support": int(scores.support[index]),
                 "unknown": int(unknown[index]),
             }
             for index, name in enumerate(classes)

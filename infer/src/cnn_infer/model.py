@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cnn_infer.errors import DeviceError, InputError, ModelError
 from cnn_infer.paths.find import folders_holding
 from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import EXPORT_REPORT, RUNS
 from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import Spec
 
@@ -102,18 +103,18 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
     return Model(name, spec, session, provider, chosen, properties, len(data))
 
 
-def newest_export(runs: str | os.PathLike[str] = "runs") -> Path:
+def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
     """The model that the newest export under ``runs`` decided to ship: int8 where it may, else fp32.
 
     Raises:
         InputError: there is no finished export.
     """
-    exports = folders_holding("export.json", runs)
+    exports = folders_holding(EXPORT_REPORT, runs)
     if not exports:
         raise InputError(
             f"no exported model under {runs}/: run cnn-train and cnn-export first, or pass --model FILE.onnx"
         )
-    report = exports[-1] / "export.json"
+    report = exports[-1] / EXPORT_REPORT
     try:
         return report.parent / str(json.loads(report.read_text(encoding="utf-8"))["ship"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

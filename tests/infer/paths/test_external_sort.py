@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cnn_infer import find_pictures
-from cnn_infer.paths import external_sort as sorting
+from cnn_infer.paths import external_sort
 from hypothesis import given, settings, strategies as st
 
 NAMES = st.lists(st.binary(max_size=6).map(lambda name: name.replace(b"/", b"")), max_size=60)
@@ -19,9 +19,9 @@ NAMES = st.lists(st.binary(max_size=6).map(lambda name: name.replace(b"/", b""))
 @given(names=NAMES, run=st.integers(1, 70), block=st.integers(1, 30))
 def test_the_order_is_that_of_sorted(names: list[bytes], run: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sorting, "RUN", run)
-        patch.setattr(sorting, "_BLOCK", block)
-        assert list(sorting.in_sorted_order(iter(names), b"/")) == sorted(names)
+        patch.setattr(external_sort, "RUN", run)
+        patch.setattr(external_sort, "_BLOCK", block)
+        assert list(external_sort.in_sorted_order(iter(names), b"/")) == sorted(names)
 
 
 def test_a_folder_of_many_is_walked_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_a_folder_of_many_is_walked_in_the_same_order(tmp_path: Path, monkeypatc
             (tmp_path / name).touch()
     wanted = list(find_pictures([tmp_path]))
     assert len(wanted) == 160
-    monkeypatch.setattr(sorting, "RUN", 3)
+    monkeypatch.setattr(external_sort, "RUN", 3)
     assert list(find_pictures([tmp_path])) == wanted
 
 
@@ -39,7 +39,9 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number}.jpg").touch()
     code = (
-        "import resource, signal; from cnn_infer import InputError, find_pictures, sorting; sorting.RUN = 4\n"
+        "import resource, signal; from cnn_infer import InputError, find_pictures\n"
+        "from cnn_infer.paths import external_sort\n"
+        "external_sort.RUN = 4\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
         "try: list(find_pictures(['.']))\n"
         "except InputError as error: print(error)"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cnn_train import Dataset, RunError, open_source, prepare
+from cnn_train import DataError, Dataset, RunError, open_source, prepare
 from cnn_train.data.test_pictures import write_test_pictures
 from PIL import Image
 
@@ -61,7 +61,7 @@ def test_the_data_set_itself_is_never_replaced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     dataset = prepare(open_source("photos"), size=12, cache=tmp_path / "cache")
-    with pytest.raises(RunError, match="belongs to the data set"):
+    with pytest.raises(DataError, match="belongs to the data set"):
         write_test_pictures(dataset, Path(name), overwrite=overwrite)
     assert len(list(photos.rglob("*.jpg"))) == 36
 

@@ -15,7 +15,7 @@ from cnn_train.network.logits import logits_of
 from cnn_train.options import AUGMENTATIONS
 from cnn_train.recipe.fit import Fit, make_optimizer, share_of_rate, size_at
 from cnn_train.recipe.muon import Muon
-from cnn_train.run.folder import load_checkpoint
+from cnn_train.run.checkpoint import load_checkpoint
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from cnn_train import RunError
-from cnn_train.run.folder import CHECKPOINT_FORMAT
+from cnn_train.run.checkpoint import CHECKPOINT_FORMAT
 from cnn_train.run.lock import ends_explained
 
 EPOCHS = 14

@@ -6,6 +6,7 @@ from cnn_infer.lazy import lazily
 
 TYPE_CHECKING = False  # typing takes longer to load than this whole module
 if TYPE_CHECKING:
+    from cnn_train import replay as replay
     from cnn_train.config import Config as Config
     from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
     from cnn_train.data.source import Source as Source, open_source as open_source
@@ -41,6 +42,7 @@ _PUBLIC = {
     "TrainingInterruptedError": "errors",
     "open_source": "data.source",
     "plots": "run.plots",
+    "replay": "replay",
     "prepare": "data.dataset",
     "train": "training",
 }

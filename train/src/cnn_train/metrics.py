@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cnn_infer.metrics import wilson_interval
+from cnn_infer.metrics import confusion_of, scores_of
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from scipy.stats import binomtest
 
 TEMPERATURES = (0.2, 5.0)
 WIDE = 0.1
@@ -61,33 +61,47 @@ def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray
 def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
     """Loss (at temperature 1), accuracy with its 95% interval, precision, recall and F1, as plain JSON.
 
-    scikit-learn computes them, and :func:`cnn_infer.metrics.wilson_interval`.
+    Args:
+        logits: float32 (n, classes), at temperature 1.
+        labels: int64 (n,).
+        classes: Names, in the order of the logits.
     """
     predicted = logits.argmax(axis=1)
-    indices = list(range(len(classes)))
-    # not classification_report: it has rows of its own, such as accuracy, which may be the name of a class
-    table = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0)
-    averages: dict[str, float] = {}
-    for kind in ("macro", "weighted"):
-        # without labels: over the classes that occur, in truth or prediction, here as in inference
-        figures = precision_recall_fscore_support(labels, predicted, average=kind, zero_division=0)
-        names = (f"{kind}_precision", f"{kind}_recall", f"{kind}_f1")
-        averages |= {name: float(figure) for name, figure in zip(names, figures[:3], strict=True)}
-    per_class = {
-        name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
-        for name, precision, recall, f1, support in zip(classes, *table, strict=True)
-    }
+    confusion = confusion_of(labels, predicted, len(classes))
+    scores = scores_of(confusion)
+    tables = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
     correct = int((predicted == labels).sum())
     return {
         "images": len(labels),
         "correct": correct,
         "loss": cross_entropy(logits, labels),
-        "accuracy": float(accuracy_score(labels, predicted)),
+        "accuracy": correct / len(labels),
         "accuracy_interval": list(wilson_interval(correct, len(labels))),
-        **averages,
-        "per_class": per_class,
-        "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
+        **{f"macro_{name}": scores.macro(values) for name, values in tables.items()},
+        **{f"weighted_{name}": scores.weighted(values) for name, values in tables.items()},
+        "per_class": {
+            name: {
+                **{key: float(values[index]) for key, values in tables.items()},
+                "support": int(scores.support[index]),
+            }
+            for index, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
     }
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95% confidence interval of a share, 0 to 1 (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
+
+    It also holds for few pictures and for shares near 0 and 1 (Brown, Cai and DasGupta, 2001,
+    doi:10.1214/ss/1009213286).
+
+    Args:
+        correct: Pictures classified right, 0 to ``total``.
+        total: Pictures, at least 1.
+    """
+    interval = binomtest(correct, total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def uncertainty(test: dict[str, Any]) -> str | None:

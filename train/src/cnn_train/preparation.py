@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from cnn_infer import console
 from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
 from torch import nn
@@ -26,6 +26,8 @@ from cnn_train.network.build import build
 from cnn_train.network.logits import to_input
 from cnn_train.network.presets import PRESETS, whiten
 from cnn_train.normalisation import mean_and_deviation
+
+log = logging.getLogger(__name__)
 
 WHITENING_PIXELS = 4 << 20
 """Of the training pictures that whitening is computed from: 5,000 of 28 x 28."""
@@ -61,15 +63,13 @@ def open_dataset(
         )
     counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
     kind = "grey" if dataset.colour == "grey" else "colour"
-    console.say(
-        f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}"
-    )
+    log.info(f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}")
     for note in source.notes:
-        console.say(f"  {note}")
+        log.info(f"  {note}")
     if dataset.unreadable:
-        console.say(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
+        log.info(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
     for name, reason in dataset.unreadable:
-        console.say(f"    {printable(name)}: {reason}")
+        log.info(f"    {printable(name)}: {reason}")
     return dataset
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from cnn_infer import console
 from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import CONFIG, CURVES, REPORT, RUNS, SAMPLES
 from cnn_infer.spec import Spec
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
@@ -38,21 +40,11 @@ from cnn_train.recipe.sampling import imbalance
 from cnn_train.recipe.stopping import best_epoch, copied, out_of_patience
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from cnn_train.run.folder import (
-    CONFIG,
-    REPORT,
-    RUNS,
-    SAMPLES,
-    Run,
-    check_out,
-    clear,
-    create,
-    newest_unfinished,
-    save_metrics,
-    sweep,
-)
+from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, save_metrics, sweep
 from cnn_train.run.lock import alone_in, ends_explained
 from cnn_train.run.report import summary, write_results
+
+log = logging.getLogger(__name__)
 
 
 def _nobody_watches(_: Sequence[Epoch]) -> None:
@@ -182,9 +174,9 @@ def _fit_and_report(
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
     weights = sum(parameter.numel() for parameter in network.parameters())
-    console.say(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
+    log.info(f"model: {settings.model}, {weights:,} parameters, on {device.type} ({why}) in {name}")
     if frozen := frozen_epochs(settings):
-        console.say(f"pretrained: in the first {frozen} of {settings.epochs} epochs only the last layer learns")
+        log.info(f"pretrained: in the first {frozen} of {settings.epochs} epochs only the last layer learns")
     if checkpoint is not None:
         fit_biases(network, checkpoint.network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -208,13 +200,13 @@ def _fit_and_report(
     network.load_state_dict(best)
     kept = best_epoch(epochs)
     by = f"with the lowest validation loss once calibrated ({kept.val_calibrated_loss:.4f})"
-    console.say(f"kept: epoch {kept.epoch} of {len(epochs)}, {by}")
+    log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {by}")
     trained = time.perf_counter()
     logits = {name: logits_of(network, dataset.splits[name].images, spec, device) for name in ("val", "test")}
     if not distributed.leads():
         distributed.wait()
         return Run(path)
-    plots.save(plots.curves(epochs, kept.epoch), path / "curves.png")
+    plots.save(plots.curves(epochs, kept.epoch), path / CURVES)
     report = write_results(path, network, logits, dataset, spec)
     if open_question := uncertainty(report["test"]):
         _warn(warnings, open_question)
@@ -236,14 +228,15 @@ def _fit_and_report(
     )
     write_text(path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     run = Run.open(path)
-    console.say(summary(report["test"]), f"wrote {path}/", "next: cnn-export --quantize")
+    for line in (summary(report["test"]), f"wrote {path}/", "next: cnn-export --quantize"):
+        log.info(line)
     distributed.wait()
     return run
 
 
 def _warn(warnings: list[str], text: str) -> None:
     """Say it, and keep it for the report."""
-    console.say(f"warning: {text}")
+    log.warning(text)
     warnings.append(text)
 
 
@@ -269,7 +262,7 @@ def _run_epochs(
     total = fit.config.epochs
     for number in range(len(epochs), total):
         if out_of_patience(epochs, fit.config.patience):
-            console.say(f"stopped: {fit.config.patience} epochs without a better one (--patience)")
+            log.info(f"stopped: {fit.config.patience} epochs without a better one (--patience)")
             break
         with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
             epoch = fit.epoch(number, advance)
@@ -277,7 +270,7 @@ def _run_epochs(
         if best_epoch(epochs) is epoch:
             best.update(copied(fit.network))
         keep(epochs)
-        console.say(
+        log.info(
             f"epoch {epoch.epoch:>3} of {total}, {epoch.width} x {epoch.height}: "
             f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
             f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "

@@ -6,10 +6,8 @@ import numpy as np
 import torch
 from cnn_infer import console
 from cnn_infer.spec import Spec
-from cnn_train import Split
-from cnn_train.config import Config
-from cnn_train.network.logits import to_input
-from cnn_train.recipe.augment import augment
+from cnn_train import Config, Split
+from cnn_train.replay import augment, to_input
 from onnx import ModelProto
 from torch import nn
 from torch.nn import functional

@@ -7,16 +7,14 @@ from typing import Any
 
 from cnn_infer import Spec, open_model
 from cnn_infer.model import SPEC_KEY
+from cnn_infer.run_files import INT8_MODEL, REJECTED_MODEL
 from cnn_train import Split
 
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.int8.search import Candidate, Found
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import Difference, Latency, Verdict, compare
-from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run as run_model
-
-FILE = "model.int8.onnx"
-REJECTED = "model.int8.rejected.onnx"
+from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def on_test(
     quantized = with_metadata(found.model, spec, {SPEC_KEY: spec.to_json()})
     before, after = (run_model(open_model(data, device="cpu"), test.images, what="test") for data in (fp32, quantized))
     int8 = Int8(
-        file=FILE if winner.verdict.ships else REJECTED,
+        file=INT8_MODEL if winner.verdict.ships else REJECTED_MODEL,
         bytes=len(quantized),
         target=target.name,
         recipe=winner.name,

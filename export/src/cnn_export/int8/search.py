@@ -28,7 +28,7 @@ from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import METHODS, collect
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import MIN_SPEEDUP, Difference, Latency, Verdict, compare, decide, measure
-from cnn_export.parity import run as run_model
+from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
 
 SECONDS = 120.0

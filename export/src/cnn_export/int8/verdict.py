@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from cnn_infer import Model
+from cnn_infer.metrics import confusion_of, scores_of
 from cnn_infer.model import INPUT, PROBABILITIES
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
 
 MAX_DROP = 0.1
 """Percentage points of validation accuracy that int8 may lose unless told otherwise."""
@@ -95,8 +95,8 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
         images=count,
         accuracy_fp32=float(right_first.mean()),
         accuracy_int8=float(right_second.mean()),
-        macro_f1_fp32=float(f1_score(labels, first, average="macro", zero_division=0)),
-        macro_f1_int8=float(f1_score(labels, second, average="macro", zero_division=0)),
+        macro_f1_fp32=_macro_f1(labels, first, fp32.shape[1]),
+        macro_f1_int8=_macro_f1(labels, second, fp32.shape[1]),
         lost=lost,
         won=won,
         drop_points=100 * (lost - won) / count,
@@ -105,6 +105,11 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
         flips=int((first != second).sum()),
         constant=len(np.unique(first)) == 1 < len(np.unique(labels)),
     )
+
+
+def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
+    scores = scores_of(confusion_of(labels, predicted, classes))
+    return scores.macro(scores.f1)
 
 
 def _paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:

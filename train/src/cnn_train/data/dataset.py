@@ -17,7 +17,7 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import Header, read_header
 from cnn_infer.spec import MAX_SIDE, Colour, Filter, Resize, Spec
 
-from cnn_train.data import decode_cache as disk
+from cnn_train.data import decode_cache
 from cnn_train.data.decode import decoded, in_order
 from cnn_train.data.lazy_names import Names
 from cnn_train.data.placement import check_outside
@@ -116,7 +116,7 @@ def prepare(
             cache cannot be written or lies among the pictures.
         ConfigError: the size makes no sense.
     """
-    folder = disk.user_cache() / "pictures" if cache is None else Path(cache)
+    folder = decode_cache.user_cache() / "pictures" if cache is None else Path(cache)
     check_outside(source, folder, "--cache")
     if size is None or colour is None:
         seen = _look(source, folder)
@@ -124,7 +124,7 @@ def prepare(
         colour = colour or ("grey" if seen.grey else "rgb")
     spec = _spec(source.classes, size, colour, resize, filter)
     found = {name: _cached(source, name, spec, folder) for name in source.splits}
-    disk.remove_unused(folder)
+    decode_cache.remove_unused(folder)
     unreadable = [entry for name, split in found.items() for entry in _reasons(source.splits[name], split)]
     _check(source, found, unreadable, strict)
     splits = {name: _split(source.splits[name], name, split) for name, split in found.items()}
@@ -188,7 +188,7 @@ def _look(source: Source, folder: Path) -> Header:
 
 def _kinds_of(splits: Sequence[Names], folder: Path) -> set[Header]:
     """The different headers among the files; those without one are left to decoding, which says why."""
-    path = folder / f"headers-{disk.key_of_set(chain.from_iterable(splits))}.json"
+    path = folder / f"headers-{decode_cache.key_of_set(chain.from_iterable(splits))}.json"
     known = _known(path)
     # A file may have become readable without a change of its time
     if known is not None and not any(map(_header, known[1])):
@@ -203,13 +203,13 @@ def _kinds_of(splits: Sequence[Names], folder: Path) -> set[Header]:
             else:
                 kinds.add(header)
             advance(1)
-    disk.store_summary(path, {"kinds": sorted(kinds), "unreadable": unreadable})
+    decode_cache.store_summary(path, {"kinds": sorted(kinds), "unreadable": unreadable})
     return kinds
 
 
 def _known(path: Path) -> tuple[set[Header], list[str]] | None:
     """What was seen when these files were looked at before: kinds, and files without one; None where it is damaged."""
-    found = disk.load_summary(path)
+    found = decode_cache.load_summary(path)
     if found is None:
         return None
     try:
@@ -226,30 +226,30 @@ def _header(path: str) -> Header | None:
         return None
 
 
-def _cached(source: Source, name: str, spec: Spec, folder: Path) -> disk.Decoded:
+def _cached(source: Source, name: str, spec: Spec, folder: Path) -> decode_cache.Decoded:
     records = source.splits[name]
     if isinstance(records.pictures, np.ndarray):
         return _in_memory(source, name, spec)
-    entry = folder / disk.key(records.pictures, records.labels, spec)
-    found = disk.load(entry, len(records.labels), spec)
+    entry = folder / decode_cache.key(records.pictures, records.labels, spec)
+    found = decode_cache.load(entry, len(records.labels), spec)
     if found is not None and not _readable_by_now(records, found, spec):
         return found
     outcomes = closing(decoded(records.pictures, spec))
     with progress(f"decoding {name}", len(records.labels)) as advance, outcomes as pictures:
-        disk.store(entry, pictures, _relative(source, name), records.labels, spec, advance)
-    found = disk.load(entry, len(records.labels), spec)
+        decode_cache.store(entry, pictures, _relative(source, name), records.labels, spec, advance)
+    found = decode_cache.load(entry, len(records.labels), spec)
     if found is None:
         raise DataError(f"the picture cache {printable(entry)} cannot be read back: remove it, or use another --cache")
     return found
 
 
-def _readable_by_now(records: Records, found: disk.Decoded, spec: Spec) -> bool:
+def _readable_by_now(records: Records, found: decode_cache.Decoded, spec: Spec) -> bool:
     """Whether a picture that the cache lacks can be read now: permissions change without a file's time."""
     left_out = [records.pictures[at] for at, _ in found.unreadable]
     return any(outcome.pixels is not None for outcome in decoded(left_out, spec))
 
 
-def _in_memory(source: Source, name: str, spec: Spec) -> disk.Decoded:
+def _in_memory(source: Source, name: str, spec: Spec) -> decode_cache.Decoded:
     records = source.splits[name]
     pictures = records.pictures
     if isinstance(pictures, np.ndarray) and pictures.shape[1:] == spec.shape:
@@ -263,8 +263,10 @@ def _in_memory(source: Source, name: str, spec: Spec) -> disk.Decoded:
             images[next(positions)] = pixels
 
     with progress(f"decoding {name}", len(records.labels)) as advance, closing(decoded(pictures, spec)) as outcomes:
-        kept, unreadable, fingerprint = disk.collect(outcomes, _relative(source, name), records.labels, take, advance)
-    return disk.Decoded(images[: len(kept)], kept, unreadable, fingerprint)
+        kept, unreadable, fingerprint = decode_cache.collect(
+            outcomes, _relative(source, name), records.labels, take, advance
+        )
+    return decode_cache.Decoded(images[: len(kept)], kept, unreadable, fingerprint)
 
 
 def _relative(source: Source, name: str) -> Callable[[int], str]:
@@ -276,7 +278,7 @@ def _relative(source: Source, name: str) -> Callable[[int], str]:
     return lambda at: pictures[at][start:].replace(os.sep, "/")
 
 
-def _split(records: Records, name: str, found: disk.Decoded) -> Split:
+def _split(records: Records, name: str, found: decode_cache.Decoded) -> Split:
     pictures = records.pictures
 
     def name_of(at: int) -> str:
@@ -285,12 +287,12 @@ def _split(records: Records, name: str, found: disk.Decoded) -> Split:
     return Split(found.images, records.labels[found.kept], Names(name_of, found.kept))
 
 
-def _reasons(records: Records, found: disk.Decoded) -> list[tuple[str, str]]:
+def _reasons(records: Records, found: decode_cache.Decoded) -> list[tuple[str, str]]:
     return [(str(records.pictures[at]), reason) for at, reason in found.unreadable]
 
 
 def _check(
-    source: Source, found: Mapping[str, disk.Decoded], unreadable: Sequence[tuple[str, str]], strict: bool
+    source: Source, found: Mapping[str, decode_cache.Decoded], unreadable: Sequence[tuple[str, str]], strict: bool
 ) -> None:
     where = printable(source.location or source.name)
     if strict and unreadable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import logging
 import os
 import shutil
 import tempfile
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cnn_infer.console import say
 from cnn_infer.paths.naming import printable
 
 from cnn_train.data.decode_cache import user_cache
 from cnn_train.data.idx import find_idx, read_idx
 from cnn_train.errors import DataError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +140,7 @@ def _download(name: str, datasets: Path) -> Path:
     try:
         datasets.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(dir=datasets, prefix=".download.")
-        say(f"downloading {name} into {printable(target)}")
+        log.info(f"downloading {name} into {printable(target)}")
         getattr(torchvision.datasets, _TORCHVISION[name])(root=temporary, download=True)
         shutil.rmtree(target, ignore_errors=True)  # incomplete, or it would have been found
         Path(temporary, top).rename(target)

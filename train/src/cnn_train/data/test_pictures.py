@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import tempfile
@@ -11,20 +12,20 @@ from cnn_infer import console
 from PIL import Image
 
 from cnn_train.data.dataset import Dataset, Split
+from cnn_train.data.placement import check_outside
 from cnn_train.errors import RunError
+
+log = logging.getLogger(__name__)
 
 
 def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that :func:`write_test_pictures` would take something away from.
 
     Raises:
-        RunError: it holds something and ``overwrite`` is off, or anything but test pictures, or is the data set's.
+        DataError: it belongs to the data set.
+        RunError: it holds something and ``overwrite`` is off, or anything but test pictures.
     """
-    location, place = dataset.source.location, folder.resolve()
-    if location is not None and folder.exists():
-        data = Path(location).resolve()
-        if data.is_relative_to(place) or place.is_relative_to(data):
-            raise RunError(f"{folder} belongs to the data set: name another folder for --test-pictures")
+    check_outside(dataset.source, folder, "--test-pictures", replaced=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise RunError(
             f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"
@@ -40,7 +41,7 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
     """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
 
     Raises:
-        RunError: as :func:`check_folder`.
+        DataError, RunError: as :func:`check_folder`.
     """
     check_folder(dataset, folder, overwrite=overwrite)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    console.say(f"wrote {len(dataset.test.labels):,} test pictures to {folder}/")
+    log.info(f"wrote {len(dataset.test.labels):,} test pictures to {folder}/")
 
 
 def _write_pngs(split: Split, classes: tuple[str, ...], folder: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cnn_infer.run_files import CHECKPOINT
 from cnn_infer.system.atomic import write_bytes
 from torch import Tensor
 
 from cnn_train.errors import RunError
 from cnn_train.recipe.fit import Epoch
-from cnn_train.run.folder import CHECKPOINT
 
 CHECKPOINT_FORMAT = 3
 

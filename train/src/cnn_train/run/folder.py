@@ -17,6 +17,18 @@ from typing import Any
 import safetensors.torch
 from cnn_infer.errors import ModelError
 from cnn_infer.paths.find import folders_holding
+from cnn_infer.run_files import (
+    CHECKPOINT,
+    CONFIG,
+    EXPORT_FILES,
+    LOCK,
+    METRICS,
+    REPORT,
+    RUNS,
+    SPEC,
+    TRAINING_FILES,
+    WEIGHTS,
+)
 from cnn_infer.spec import Spec
 from cnn_infer.system.atomic import write_bytes, write_text
 from torch import nn
@@ -25,26 +37,6 @@ from cnn_train.config import Config
 from cnn_train.errors import RunError
 from cnn_train.network.build import build, fit_biases
 from cnn_train.recipe.fit import Epoch
-
-RUNS = "runs"
-WEIGHTS = "model.safetensors"
-SPEC = "spec.json"
-CONFIG = "config.toml"
-METRICS = "metrics.jsonl"
-REPORT = "report.json"
-CHECKPOINT = "checkpoint.pt"
-LOCK = ".lock"
-SAMPLES = "samples.png"
-PICTURES = ("curves.png", "confusion.png", "mistakes.png", SAMPLES)
-EXPORTS = (
-    "export.json",
-    "export.failed.json",
-    "model.onnx",
-    "model.int8.onnx",
-    "model.int8.rejected.onnx",
-    "candidates.png",
-)
-"""What cnn-export adds; of a run that is replaced it must not be taken for the new one's."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +184,7 @@ def create(out: str | os.PathLike[str] | None, data: str) -> Path:
 def clear(path: Path) -> None:
     """Remove what an earlier run left, and nothing else. Raises :class:`RunError`."""
     try:
-        for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES, *EXPORTS):
+        for name in (*TRAINING_FILES, *EXPORT_FILES):
             (path / name).unlink(missing_ok=True)
         sweep(path)
     except OSError as error:
@@ -201,7 +193,7 @@ def clear(path: Path) -> None:
 
 def sweep(path: Path) -> None:
     """Remove what a training that was killed left half-written."""
-    for name in (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, *PICTURES):
+    for name in TRAINING_FILES:
         for partial in path.glob(f".{name}.*.partial"):
             partial.unlink(missing_ok=True)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import CHECKPOINT, CONFIG, LOCK
 from filelock import FileLock, Timeout
 
 from cnn_train import distributed
 from cnn_train.config import Config
 from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
 from cnn_train.run.checkpoint import load_checkpoint
-from cnn_train.run.folder import CHECKPOINT, CONFIG, LOCK
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cnn_infer.run_files import CONFUSION, MISTAKES, SPEC
 from cnn_infer.spec import Spec
 from cnn_infer.system.atomic import write_text
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from torch import nn
 from cnn_train.data.dataset import Dataset
 from cnn_train.metrics import fit_temperature, metrics_of, probabilities_of
 from cnn_train.run import plots
-from cnn_train.run.folder import SPEC, save_weights
+from cnn_train.run.folder import save_weights
 
 
 def write_results(
@@ -45,10 +46,10 @@ def write_results(
     save_weights(path, network)
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
-    plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / "confusion.png")
+    plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / CONFUSION)
     probabilities = probabilities_of(logits["test"], temperature)
     mistakes = plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes)
-    plots.save(mistakes, path / "mistakes.png")
+    plots.save(mistakes, path / MISTAKES)
     return {"test": test, "validation": validation, "temperature": temperature}
 
 

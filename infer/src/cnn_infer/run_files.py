@@ -1,0 +1,31 @@
+"""Names of the files in a run folder: cnn-train and cnn-export write them, all three packages find them."""
+
+RUNS = "runs"
+"""The folder for run folders, below the working directory."""
+
+# cnn-train
+WEIGHTS = "model.safetensors"
+SPEC = "spec.json"
+CONFIG = "config.toml"
+METRICS = "metrics.jsonl"
+REPORT = "report.json"
+CHECKPOINT = "checkpoint.pt"
+LOCK = ".lock"
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+MISTAKES = "mistakes.png"
+SAMPLES = "samples.png"
+
+TRAINING_FILES = (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, CURVES, CONFUSION, MISTAKES, SAMPLES)
+"""All that cnn-train writes, but for the lock."""
+
+# cnn-export
+FP32_MODEL = "model.onnx"
+INT8_MODEL = "model.int8.onnx"
+REJECTED_MODEL = "model.int8.rejected.onnx"
+EXPORT_REPORT = "export.json"
+FAILED_REPORT = "export.failed.json"
+CANDIDATES = "candidates.png"
+
+EXPORT_FILES = (FP32_MODEL, INT8_MODEL, REJECTED_MODEL, EXPORT_REPORT, FAILED_REPORT, CANDIDATES)
+"""All that cnn-export adds."""
