@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -60,6 +62,7 @@ class Model:
         chosen: Why this device, in words.
         metadata: All of the file's metadata.
         bytes: The file's size.
+        data: The bytes that it was opened from. The session keeps the same object, so they take no extra memory.
     """
 
     name: str
@@ -69,6 +72,14 @@ class Model:
     chosen: str
     metadata: Mapping[str, str]
     bytes: int
+    data: builtins.bytes = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of :attr:`data`, hexadecimal; computed on first use, because loading OpenSSL takes milliseconds."""
+        import hashlib
+
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1) -> Model:
@@ -100,7 +111,7 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
         _check_contract(session, spec, name)
     except UnicodeDecodeError as error:
         raise ModelError(f"not an ONNX model, or damaged: {name} (a text in it is not UTF-8)") from error
-    return Model(name, spec, session, provider, chosen, properties, len(data))
+    return Model(name, spec, session, provider, chosen, properties, len(data), data)
 
 
 def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:

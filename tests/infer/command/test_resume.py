@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cnn_infer import Classifier
+from cnn_infer import Classifier, open_model
 from PIL import Image
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -179,6 +180,27 @@ def test_an_unfinished_file_is_not_begun_anew_by_mistake(
     interrupted(tmp_path, models, environment)
     assert "is unfinished: pass --resume" in ended(start(tmp_path, models, environment), 2)
     assert rows_in(tmp_path / "rows.csv") > 40
+
+
+def test_a_model_whose_path_is_not_utf8(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png", "red")
+    name = os.fsencode(tmp_path) + b"/mod\xe8le.onnx"
+    Path(os.fsdecode(name)).write_bytes((models / "rgb.onnx").read_bytes())
+    cli("a.png", "--model", name, "--output", "rows.csv", "--format", "csv")
+    assert (tmp_path / "rows.csv").read_text().splitlines()[1].startswith("a.png,red,0,")
+
+
+def test_the_manifest_names_the_model_that_was_opened(tmp_path: Path, models: Path) -> None:
+    """Also when another file has taken its place since."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes((models / "rgb.onnx").read_bytes())
+    model = open_model(path)
+    path.write_bytes((models / "grey.onnx").read_bytes())
+    wanted = hashlib.sha256((models / "rgb.onnx").read_bytes()).hexdigest()
+    assert model.digest == wanted
+    assert open_model((models / "rgb.onnx").read_bytes()).digest == wanted
 
 
 def test_nothing_to_resume(tmp_path: Path, models: Path, refused: Refused, picture: Callable[..., Path]) -> None:

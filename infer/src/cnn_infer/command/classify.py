@@ -93,7 +93,7 @@ def to_file(
     """
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
-        "the model": _model_digest(classifier),
+        "the model": classifier.model.digest,
         "an option": json.dumps([getattr(settings, name) for name in ROW_OPTIONS]),
         "the set of files": digest_of(found),
     }
@@ -138,10 +138,3 @@ def _evaluation(
         tuned=tuned,
         counted=counted,
     )
-
-
-def _model_digest(classifier: Classifier) -> str:
-    import hashlib
-
-    with open(classifier.model.name, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
