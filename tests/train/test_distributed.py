@@ -108,7 +108,7 @@ def ends(together: Callable[..., Together], tmp_path_factory: pytest.TempPathFac
 
 def test_a_lost_process_ends_all_with_one_line(ends: dict[str, Any]) -> None:
     assert own_lines(ends["lost"]) == [
-        "cnn-train: another process of this training was lost: go on with cnn-train --resume"
+        "cnn-train: another process of this training was lost: continue with cnn-train --resume"
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from cnn_train import RunError
 from cnn_train.run.checkpoint import CHECKPOINT_FORMAT
-from cnn_train.run.lock import ends_explained
+from cnn_train.run.lock import explain_failures
 
 EPOCHS = 14
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", "128", "--augment", "crop")
@@ -38,7 +38,7 @@ def whole(forked: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     ids=["card", "processor"],
 )
 def test_want_of_memory_is_one_line(tmp_path: Path, error: RuntimeError) -> None:
-    with pytest.raises(RunError, match=r"^not enough memory: .* a smaller --batch-size"), ends_explained(tmp_path):
+    with pytest.raises(RunError, match=r"^not enough memory: .* a smaller --batch-size"), explain_failures(tmp_path):
         raise error
 
 

@@ -1,13 +1,13 @@
-"""Train a convolutional network on pictures, through the same pixels that it will be run on."""
+"""Train a convolutional network on pictures, with the same picture decoding that inference uses."""
 
 from __future__ import annotations
 
 from cnn_infer.lazy import lazily
 
-TYPE_CHECKING = False  # typing takes longer to load than this whole module
+TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_train import replay as replay
-    from cnn_train.config import Config as Config
+    from cnn_train.config import Config as Config, resolve as resolve
     from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
     from cnn_train.data.source import Source as Source, open_source as open_source
     from cnn_train.errors import (
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         TrainError as TrainError,
         TrainingInterruptedError as TrainingInterruptedError,
     )
-    from cnn_train.options import Options as Options
+    from cnn_train.options import AUGMENTATIONS as AUGMENTATIONS, Options as Options
+    from cnn_train.preparation import make_spec as make_spec
     from cnn_train.recipe.fit import Epoch as Epoch
     from cnn_train.run import plots as plots
     from cnn_train.run.folder import Run as Run
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AUGMENTATIONS": "options",
     "Config": "config",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -40,13 +42,15 @@ _PUBLIC = {
     "Split": "data.dataset",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
+    "make_spec": "preparation",
     "open_source": "data.source",
     "plots": "run.plots",
-    "replay": "replay",
     "prepare": "data.dataset",
+    "replay": "replay",
+    "resolve": "config",
     "train": "training",
 }
-"""Each public name and the module below this package that defines it."""
+"""For each public name, the module of this package that defines it."""
 
 __all__ = [*_PUBLIC]
 

@@ -97,4 +97,4 @@ def _speaks() -> bool:
         return True
     from cnn_train import distributed
 
-    return not distributed.started_together() or distributed.first_to_fail()
+    return not distributed.launched_by_torchrun() or distributed.first_to_report()

@@ -19,7 +19,7 @@ def pick_device(name: str) -> tuple[torch.device, str]:
     Raises:
         ConfigError: the device asked for does not come up; it is never replaced in silence.
     """
-    local = int(os.environ["LOCAL_RANK"]) if distributed.size() > 1 else 0
+    local = int(os.environ["LOCAL_RANK"]) if distributed.world_size() > 1 else 0
     if name in ("auto", "cuda") and 0 < torch.cuda.device_count() <= local:
         raise ConfigError(
             f"process {local + 1} of this machine has no card of its own: start {torch.cuda.device_count()} "

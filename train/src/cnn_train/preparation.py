@@ -47,7 +47,7 @@ def open_dataset(
         DataError: it is missing or not understood, or something would be written into it.
     """
     data_dir, cache = options.get("data_dir"), options.get("cache")
-    with distributed.first_alone():
+    with distributed.main_process_first():
         source = open_source(
             options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
         )
@@ -73,7 +73,7 @@ def open_dataset(
     return dataset
 
 
-def network_of(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
+def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
     """The network that is to be trained, with random weights (which a checkpoint may replace)."""
     network = build(
         settings.model,
@@ -91,7 +91,7 @@ def network_of(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
     return network
 
 
-def spec_of(settings: Config, dataset: Dataset) -> Spec:
+def make_spec(settings: Config, dataset: Dataset) -> Spec:
     """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
     mean, deviation = mean_and_deviation(dataset.train.images)
     source = dataset.source

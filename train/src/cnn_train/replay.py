@@ -1,18 +1,22 @@
-"""What a trained network saw and computed, once more: its pixels, its inputs, its logits.
+"""The steps from a picture to logits, as training computes them: for cnn-export and the walk-through notebook.
 
-cnn-export compares with these what it exports; the walk-through draws them.
+cnn-export compares the exported file with these functions; the notebook shows what they do.
 """
 
 from cnn_train.data.dataset import read_split
 from cnn_train.data.decode import decode_digest
 from cnn_train.metrics import cross_entropy, pixel_digest, probabilities_of
+from cnn_train.network.build import build as build_network
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
+from cnn_train.recipe.fit import share_of_rate as learning_rate_factor
 
 __all__ = [
     "augment",
+    "build_network",
     "cross_entropy",
     "decode_digest",
+    "learning_rate_factor",
     "logits_of",
     "pixel_digest",
     "probabilities_of",

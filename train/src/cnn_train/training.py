@@ -32,7 +32,7 @@ from cnn_train.metrics import uncertainty
 from cnn_train.network.build import fit_biases, load_pretrained
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.options import Options, checked, read_options
-from cnn_train.preparation import network_of, open_dataset, spec_of
+from cnn_train.preparation import make_network, make_spec, open_dataset
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.finetuning import frozen_epochs
 from cnn_train.recipe.fit import Epoch, Fit
@@ -41,7 +41,7 @@ from cnn_train.recipe.stopping import best_epoch, copied, out_of_patience
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, save_metrics, sweep
-from cnn_train.run.lock import alone_in, ends_explained
+from cnn_train.run.lock import explain_failures, locked
 from cnn_train.run.report import summary, write_results
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def _nobody_watches(_: Sequence[Epoch]) -> None:
     """The command shows its progress by itself."""
 
 
-@distributed.joined()
+@distributed.process_group()
 def train(
     data: str | os.PathLike[str] | None = None,
     *,
@@ -87,13 +87,13 @@ def train(
         if config is not None:
             raise RunError("--resume goes on with the options that its run folder stores: leave out --config")
         path = Path(out) if out is not None else newest_unfinished()
-        with alone_in(path):
+        with locked(path):
             return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
     wanted = {**(read_options(Path(config)) if config is not None else {}), **given}
     # what can be refused at once is refused before thousands of pictures are decoded
     pick_device(wanted.get("device", "auto"))
-    if distributed.leads() and out is not None and Path(out).is_dir():
-        with alone_in(Path(out)):
+    if distributed.is_main_process() and out is not None and Path(out).is_dir():
+        with locked(Path(out)):
             check_out(out, overwrite=overwrite)
     dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
     settings = resolve(wanted, dataset)
@@ -101,15 +101,15 @@ def train(
     # what auto came to is part of what makes the weights: a resumed run must not take another
     settings = replace(settings, device=device.type, precision=pick_precision(settings.precision, device)[0])
     torch.manual_seed(settings.seed)
-    spec = spec_of(settings, dataset)
-    network = network_of(settings, dataset, spec)
+    spec = make_spec(settings, dataset)
+    network = make_network(settings, dataset, spec)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
-    if test_pictures is not None and distributed.leads():
+    if test_pictures is not None and distributed.is_main_process():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
-    path = distributed.of_first(lambda: create(out, dataset.source.name))
-    with alone_in(path), ends_explained(path):
-        if distributed.leads():
+    path = distributed.compute_on_main(lambda: create(out, dataset.source.name))
+    with locked(path), explain_failures(path):
+        if distributed.is_main_process():
             check_out(path, overwrite=overwrite)
             clear(path)
             settings.save(path / CONFIG)
@@ -143,12 +143,12 @@ def _resume(
         raise RunError(
             f"the data is not what the training in {path} began with: restore it, or train anew with --overwrite"
         )
-    if test_pictures is not None and distributed.leads():
+    if test_pictures is not None and distributed.is_main_process():
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    spec = spec_of(settings, dataset)
-    network = network_of(settings, dataset, spec)
-    with ends_explained(path):
-        if distributed.leads():
+    spec = make_spec(settings, dataset)
+    network = make_network(settings, dataset, spec)
+    with explain_failures(path):
+        if distributed.is_main_process():
             sweep(path)
             recipe.save(path / CONFIG)
         return _fit_and_report(path, settings, "as it began", dataset, spec, network, on_epoch, None, checkpoint)
@@ -194,7 +194,7 @@ def _fit_and_report(
             raise RunError(f"the checkpoint in {path} is not of the training in {path / CONFIG}") from error
         epochs, best = checkpoint.epochs, checkpoint.best
     start = time.perf_counter()
-    if distributed.leads() and not (path / SAMPLES).exists():  # a resumed training has the same
+    if distributed.is_main_process() and not (path / SAMPLES).exists():  # a resumed training has the same
         plots.save(plots.samples(*_augmented(fit), spec.classes), path / SAMPLES)
     _run_epochs(path, fit, dataset, epochs, best, on_epoch)
     network.load_state_dict(best)
@@ -203,8 +203,8 @@ def _fit_and_report(
     log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {by}")
     trained = time.perf_counter()
     logits = {name: logits_of(network, dataset.splits[name].images, spec, device) for name in ("val", "test")}
-    if not distributed.leads():
-        distributed.wait()
+    if not distributed.is_main_process():
+        distributed.barrier()
         return Run(path)
     plots.save(plots.curves(epochs, kept.epoch), path / CURVES)
     report = write_results(path, network, logits, dataset, spec)
@@ -219,7 +219,7 @@ def _fit_and_report(
         seconds_with_preparation=None if started is None else trained - started,
         device=device.type,
         precision=name,
-        processes=distributed.size(),
+        processes=distributed.world_size(),
         threads=torch.get_num_threads(),
         machine=machine.description(),
         unreadable=[{"path": printable(file), "reason": reason} for file, reason in dataset.unreadable],
@@ -230,7 +230,7 @@ def _fit_and_report(
     run = Run.open(path)
     for line in (summary(report["test"]), f"wrote {path}/", "next: cnn-export --quantize"):
         log.info(line)
-    distributed.wait()
+    distributed.barrier()
     return run
 
 
@@ -249,15 +249,15 @@ def _run_epochs(
     on_epoch: Callable[[Sequence[Epoch]], None],
 ) -> None:
     def keep(epochs: list[Epoch]) -> None:
-        if distributed.leads():
+        if distributed.is_main_process():
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
             save_checkpoint(path, Checkpoint(epochs, *state, dict(dataset.fingerprints), best, fit.losses))
             save_metrics(path, epochs)
-        distributed.wait()
+        distributed.barrier()
 
     if not epochs:
         keep(epochs)  # from here on a training can be killed and gone on with
-    elif distributed.leads():
+    elif distributed.is_main_process():
         save_metrics(path, epochs)  # a kill between the two files leaves it one line short
     total = fit.config.epochs
     for number in range(len(epochs), total):
@@ -276,7 +276,7 @@ def _run_epochs(
             f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
             f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
         )
-        if distributed.leads():
+        if distributed.is_main_process():
             on_epoch(tuple(epochs))
 
 

@@ -51,7 +51,7 @@ def logits_of(
     """
     network.eval()
     count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
-    own = pictures[distributed.share(len(pictures))]
+    own = pictures[distributed.shard(len(pictures))]
     # one block for all: pieces that stay lie between the large blocks of each batch, which then fit in nowhere
     found = torch.empty((len(own), len(spec.classes)))
     # cuDNN would round fp32 convolutions to TF32
@@ -59,5 +59,5 @@ def logits_of(
         for start in range(0, len(own), count):
             batch = to_input(own[start : start + count], spec, device)
             found[start : start + count] = network(batch if size is None else resized(batch, size))
-    result: NDArray[np.float32] = distributed.gathered(found).numpy()
+    result: NDArray[np.float32] = distributed.all_gather(found).numpy()
     return result

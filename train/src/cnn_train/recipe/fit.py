@@ -158,9 +158,10 @@ class Fit:
         # fp16 has too little range for small gradients; a scaler that is off passes everything through
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
         # batches of equal size, within one, and no process gets a single picture, which would break batch norm
-        least = 2 * distributed.size()
-        if distributed.size() > 1 and min(len(train.labels), config.batch_size) < least:
-            raise ConfigError(f"{distributed.size()} processes need batches of at least {least} pictures: start fewer")
+        least = 2 * distributed.world_size()
+        if distributed.world_size() > 1 and min(len(train.labels), config.batch_size) < least:
+            processes = distributed.world_size()
+            raise ConfigError(f"{processes} processes need batches of at least {least} pictures: start fewer")
         self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // least)
 
     def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
@@ -189,12 +190,12 @@ class Fit:
         if self.config.model in PRESETS:
             size = size_at(number, self.config.epochs, size)
         factor = set_mode(self.network, self.config, number)
-        network = distributed.parallel(self.network)  # anew, as other parameters may learn now
+        network = distributed.data_parallel(self.network)  # anew, as other parameters may learn now
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
         step, rate = 0.0, 0.0
         for position, chosen in enumerate(batches):
-            own_part = chosen[distributed.share(len(chosen))]
+            own_part = chosen[distributed.shard(len(chosen))]
             # in steps of an epoch that shows all
             step = (number + position / len(batches)) * self.steps_per_epoch
             share = factor * share_of_rate(step, self.config.epochs * self.steps_per_epoch)
@@ -205,7 +206,7 @@ class Fit:
                 batch = augment(batch, self.config.augment, generator)
                 batch = resized(batch, size)
             logits = self._step(network, batch, labels, share, len(chosen))
-            loss = distributed.summed(functional.cross_entropy(logits, labels, reduction="sum"))
+            loss = distributed.all_reduce(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
                 raise _diverged("the loss", loss.item(), number, int(step), rate)
             shown[own_part] = self._loss(logits, labels, reduction="none").cpu()
@@ -214,7 +215,7 @@ class Fit:
             advance(len(chosen))
         trained = time.perf_counter()
         count = len(order)
-        self.losses[order] = distributed.summed(shown)[order]
+        self.losses[order] = distributed.all_reduce(shown)[order]
         val_loss, val_accuracy, val_calibrated_loss = self._validate(size)
         if not math.isfinite(val_loss):
             raise _diverged("the validation loss", val_loss, number, int(step), rate)
@@ -224,7 +225,7 @@ class Fit:
             height=size[0],
             width=size[1],
             train_loss=loss_sum.item() / count,
-            train_accuracy=distributed.summed(hits).item() / count,
+            train_accuracy=distributed.all_reduce(hits).item() / count,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             val_calibrated_loss=val_calibrated_loss,
@@ -251,7 +252,7 @@ class Fit:
         logits = logits.float()
         loss = self._loss(logits, labels, reduction="mean")
         if len(batch) != count:  # the mean over shares of unequal length is to be the mean over the batch
-            loss = loss * (len(batch) * distributed.size() / count)
+            loss = loss * (len(batch) * distributed.world_size() / count)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

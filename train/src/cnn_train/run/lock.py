@@ -18,7 +18,7 @@ from cnn_train.run.checkpoint import load_checkpoint
 
 
 @contextmanager
-def alone_in(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a run folder against other trainings; of several processes the first one holds it.
 
     The system lets go of the lock when the process ends, also where it is killed.
@@ -26,7 +26,7 @@ def alone_in(path: Path) -> Iterator[None]:
     Raises:
         RunError: there is no such folder, another process trains in it, or the lock cannot be written.
     """
-    if not distributed.leads():
+    if not distributed.is_main_process():
         yield
         return
     if not path.is_dir():  # the lock would make it
@@ -47,7 +47,7 @@ def alone_in(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def ends_explained(path: Path) -> Iterator[None]:
+def explain_failures(path: Path) -> Iterator[None]:
     """What ends the training in a run folder early becomes one line: why, what is kept, and how to go on.
 
     Raises:
