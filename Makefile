@@ -1,16 +1,24 @@
-# make demo   train, export and run on real pictures, from nothing
-# make test   the whole test suite and lint
-# make lint   ruff, mypy, import-linter
+# make demo      train, export and classify real digits: some minutes the first time (6 GB are installed), then a second
+# make test      lint, the strict build of the docs, and all tests: about half an hour on two cores
+# make lint      ruff, mypy, import-linter, tables against results, docs: half a minute
+# make docs      build the pages of docs/ into site/, every warning an error: seconds
+# make edge      the wheel of cnn-infer alone, in an environment without PyTorch, and its tests: some minutes
+# make wheels    the wheels of the three packages, into dist/: seconds
 # make notebook  run the walk-through on Fashion-MNIST and keep its output: a quarter of an hour
-# make clean  remove what these made
+# make clean     remove what these made
+#
+# Each target can be run again: what is up to date is not made a second time.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := demo
+SITE := site
+DIST := dist
+EDGE := build/edge
 
-.PHONY: demo test lint notebook clean check
+.PHONY: demo test lint docs edge wheels notebook clean check
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
@@ -18,11 +26,26 @@ demo: $(READY)
 test: lint
 	$(BIN)/pytest
 
-lint: $(READY)
+lint: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/tables.py --check
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
+
+# --no-index: cnn-infer is not published, so no other package of that name may be taken for it.
+edge: wheels
+	rm -rf $(EDGE)
+	$(PYTHON) -m venv $(EDGE)
+	$(EDGE)/bin/python -m pip install --disable-pip-version-check -q "cnn-infer[cpu] @ file://$(abspath $(DIST))/$$(cd $(DIST) && ls cnn_infer-*.whl)" pytest hypothesis
+	$(EDGE)/bin/python -m pytest tests/infer
+
+wheels: | check
+	rm -rf $(DIST)
+	$(PYTHON) -m pip wheel --disable-pip-version-check -q --no-deps --wheel-dir $(DIST) ./infer ./train ./export
 
 # walkthrough.py is what is edited; the .ipynb takes its cells over and gets their output.
 notebook: $(READY)
@@ -30,7 +53,7 @@ notebook: $(READY)
 	$(BIN)/jupyter-execute --inplace notebooks/walkthrough.ipynb
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEMO) $(SITE) $(DIST) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check:
@@ -38,7 +61,7 @@ check:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or later ($(PYTHON) is older); pass PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "missing: python3-venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-# One command for all three: they are not published, so none may be looked for in a registry.
+# One command for all three: they are not published, so pip must not search a registry for them.
 $(READY): infer/pyproject.toml train/pyproject.toml export/pyproject.toml requirements-dev.txt | check
 	@echo "installing PyTorch and the rest into $(VENV): some minutes, about 6 GB"
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,189 @@
+"""Write the tables of measured figures into the README and the pages, from benchmarks/results/*.json.
+
+    python benchmarks/tables.py           write every table between its markers
+    python benchmarks/tables.py --check   fail where a table is not the one that the results give
+
+A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/measuring.md")
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL)
+CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
+NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
+TRAININGS = (
+    "fashion_mnist_nano_90s",
+    "fashion_mnist_small_4min",
+    "fashion_mnist_small_10min",
+    "fashion_mnist_base_1h",
+    "cifar10_large_15min",
+    "cifar10_large_1h",
+)
+
+
+def result(name: str) -> dict[str, Any]:
+    """The result file of the machine that all tables are about."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}_epyc_zen5.json").read_text(encoding="utf-8"))
+    return document
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def commands() -> str:
+    """Whole commands on the CIFAR-10 test pictures: time and memory of ours and of what else there is."""
+    found = result("folder_cifar10_nano")
+    programs = ("model.int8", "model", "pytorch", "ultralytics")
+    one, many = found["one picture"], found["all pictures"]
+    return table(
+        ["", "`cnn-infer`, int8", "`cnn-infer`, fp32", "PyTorch script, same network", "Ultralytics, `yolo11n-cls`"],
+        [
+            ["1 picture", *(_seconds(one[name]["seconds"]) for name in programs)],
+            ["10,000 pictures", *(f"{many[name]['seconds']:.1f} s" for name in programs)],
+            ["peak memory, 10,000 pictures", *(f"{many[name]['peak_mb']:.0f} MB" for name in programs)],
+        ],
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+
+
+def photographs() -> str:
+    """Pictures a second on photographs, beside what decoding and the model alone allow."""
+    rows = []
+    for name, network in (("folder_photos64", "64x64, `nano`"), ("folder_photos224", "224x224, `mobilenet_v3_small`")):
+        found = result(name)["all pictures"]
+        rates = [found["model"]["pictures_per_second"], found["model alone"]["ceiling"]]
+        rates += [found[other]["pictures_per_second"] for other in ("pytorch", "ultralytics")]
+        rows.append([network, *(f"{rate:,.0f}" for rate in rates)])
+    return table(
+        [
+            "pictures a second",
+            "`cnn-infer`, fp32",
+            "upper limit",
+            "DataLoader and PyTorch, same network",
+            "Ultralytics",
+        ],
+        rows,
+    )
+
+
+def _presets() -> list[dict[str, Any]]:
+    return [row for row in result("presets")["rows"] if row["data"] in NAMES]
+
+
+def _title(row: dict[str, Any]) -> str:
+    return f"{NAMES[row['data']]}: `{row['run'].split('-')[-2]}`, {row['parameters'] / 1000:.0f}k"
+
+
+def presets() -> str:
+    """Every preset: accuracy of fp32 and int8 on the whole test split, and how long int8 takes for a picture."""
+    timed = {(row["run"], row["case"]): row for row in result("int8")["rows"]}
+    rows = []
+    for row in _presets():
+        cases = [timed[row["run"], case] for case in CASES]
+        times = [f"{case['int8']['us_per_picture']:.0f} us ({case['fp32']['times_int8'][0]:.2f}x)" for case in cases]
+        rows.append([_title(row), f"{row['accuracy_fp32']:.2%}", f"{row['accuracy_int8']:.2%}", *times])
+    return table(["network, parameters", "fp32", "int8", *CASES], rows)
+
+
+def openvino() -> str:
+    """OpenVINO's time for a picture as a multiple of ours with the int8 file."""
+    timed = {(row["run"], row["case"]): row for row in result("int8")["rows"]}
+    rows = []
+    for row in _presets():
+        cells = [
+            f"{timed[row['run'], case][f'OpenVINO {file}']['times_int8'][0]:.2f}"
+            for file in ("int8", "fp32")
+            for case in CASES
+        ]
+        rows.append([_title(row), *cells])
+    return table(["network, parameters", *(f"{file}, {case}" for file in ("int8", "fp32") for case in CASES)], rows)
+
+
+def training() -> str:
+    """Accuracy for training time."""
+    rows = []
+    for name in TRAININGS:
+        found = result(f"train_{name}")
+        accuracy, seeds = found["accuracy"], len(found["runs"])
+        spread = "1 seed" if seeds == 1 else f"{seeds} seeds, standard deviation {100 * accuracy['deviation']:.2f}"
+        parameters = found["parameters"]
+        size = f"{parameters / 1e6:.2f}M" if parameters >= 1e6 else f"{parameters / 1000:.0f}k"
+        options = f"`{found['options']}`" if found["options"] else "default"
+        rows.append(
+            [
+                NAMES[found["data"]],
+                f"`{found['model']}`, {size}",
+                options,
+                f"{accuracy['mean']:.2%} ({spread})",
+                f"{found['seconds']['median']:,.0f} s",
+                f"{found['plain_epochs']['median']:.2g}",
+            ]
+        )
+    return table(["data", "network, parameters", "options", "test accuracy", "time", "epochs of the plain net"], rows)
+
+
+def memory() -> str:
+    """Memory of a training and of a folder run against the number of pictures."""
+    rows = [
+        [f"`cnn-train`, {row['pictures']:,} pictures of 32x32", f"{row['anonymous_mb']:,.0f} MB"]
+        for row in result("memory")["rows"]
+    ]
+    rows += [
+        [f"`cnn-infer`, {row['files']:,} files, {row['in']}", f"{row['peak_mb']:,.0f} MB"]
+        for row in result("folder_memory")["rows"]
+    ]
+    return table(["command", "memory"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "photographs": photographs,
+    "presets": presets,
+    "openvino": openvino,
+    "training": training,
+    "memory": memory,
+}
+
+
+def filled(text: str) -> str:
+    """The text of a page with each table as the results give it."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a table is old")
+    options = parser.parse_args()
+    old = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        new = filled(text)
+        if new != text:
+            old.append(page)
+            if not options.check:
+                (ROOT / page).write_text(new, encoding="utf-8")
+    if old:
+        print(f"{'old' if options.check else 'wrote the'} tables: {', '.join(old)}")
+    if options.check and old:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Each command and program of the pages in docs/ runs as it stands there."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cnn_infer import Spec, open_model
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+NOT_RUN = {
+    "docs/commands/cnn-export.md": ["the data set has not moved"],
+    "docs/commands/cnn-infer.md": [
+        "it measures for ten seconds; tests/infer/command/test_info.py and tests/infer/test_latency.py run it"
+    ],
+    "docs/commands/cnn-train.md": [
+        "downloads data or weights, or trains for minutes",
+        "nothing was interrupted; tests/train/run/test_resume.py interrupts a training",
+    ],
+    "docs/tutorial.md": ["make demo runs them"],
+}
+"""The blocks that cannot run here, by their reasons: there must not be more of them."""
+
+COMMAND = re.compile(r"^(cnn-\w+|make|pip|python3?|torchrun) ", re.M)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_runs(name: str, blocks: Callable[[str], list[Any]], run_page: Callable[[str], Any]) -> None:
+    found = blocks(name)
+    assert [block.reason for block in found if block.reason] == NOT_RUN.get(name, [])
+    for block in found:
+        assert block.kind in ("sh", "python", "text")
+        assert block.kind != "text" or not COMMAND.search(block.body), "a command belongs into a block that is run"
+    expected = {block.body for block in found if block.kind != "text" and not (block.reason or block.included)}
+    if expected:
+        assert set(run_page(name).printed) == expected
+
+
+def test_reasons_name_tests_that_exist() -> None:
+    named = [
+        path for reasons in NOT_RUN.values() for reason in reasons for path in re.findall(r"tests/\S+\.py", reason)
+    ]
+    assert named
+    assert all((ROOT / path).is_file() for path in named)
+
+
+def test_files_that_are_shown_have_a_test(blocks: Callable[[str], list[Any]]) -> None:
+    tested = (ROOT / "tests" / "examples" / "test_examples.py").read_text(encoding="utf-8")
+    shown = [block.body.split('"')[1] for name in PAGES for block in blocks(name) if block.included]
+    assert shown == ["examples/camera.py", "examples/batch_job.py"]
+    assert all(Path(name).name in tested for name in shown)
+
+
+def test_a_bare_environment_is_enough_on_the_device(
+    run_page: Callable[[str], Any], shell: Callable[..., str], readme: Any
+) -> None:
+    """The wheel alone, without PyTorch and onnx, verifies the model and runs the README's program."""
+    page = run_page("docs/tutorial.md")
+    assert "golden pictures agree" in page.of("python3 -m venv edge")
+    assert "\nclasses " in page.of("cnn-infer --info")
+    scripts = page.folder / "edge" / "bin"
+    names = ("torch", "torchvision", "onnx", "sklearn", "matplotlib", "cnn_train", "cnn_export")
+    absent = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
+    (page.folder / "absent.py").write_text(absent)
+    assert shell("python absent.py", page.folder, scripts).strip() == "[]"
+    (program,) = [body for body in readme.printed if body.startswith("from cnn_infer import Classifier")]
+    (page.folder / "program.py").write_text(program)
+    assert shell("python program.py", page.folder, scripts).count("\n") == 4
+
+
+def test_training_and_export_from_python(run_page: Callable[[str], Any]) -> None:
+    words = run_page("docs/embedding.md").of("from cnn_export import export").splitlines()[-1].split()
+    accuracy, difference, again = map(float, words)
+    assert accuracy > 0.8
+    assert difference <= 1e-4
+    assert again == pytest.approx(accuracy, abs=0.02)
+
+
+def test_the_contract_names_every_field_and_every_key(readme: Any) -> None:
+    text = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+    model = open_model(readme.folder / "model.onnx", device="cpu")
+    missing = [name for name in ("format", *Spec.__dataclass_fields__, *model.metadata) if f"`{name}`" not in text]
+    assert missing == []
+
+
+def test_the_benchmark_of_latency_names_the_machine(run_page: Callable[[str], Any]) -> None:
+    report = json.loads((run_page("docs/measuring.md").folder / "latency.json").read_text())
+    assert report["machine"]
+    assert {row["batch"] for row in report["rows"]} == {1, 32}
+    assert all(0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] for row in report["rows"])
