@@ -61,7 +61,7 @@ def test_a_broken_file_is_reported_and_left_out(trained: tuple[Path, str], photo
 def test_strict_refuses_a_broken_file(photos: Path, tmp_path: Path, run: Command) -> None:
     done = run(tmp_path, "train", photos, "--model", "nano", *OPTIONS, "--strict", "--out", "run", code=2)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("cnn-train: 1 unreadable pictures, and --strict is set: ")
+    assert last.startswith("cnn-train: 1 unreadable picture, and --strict is set: ")
     assert "broken.jpg" in last
     assert not (tmp_path / "run").exists()
 

@@ -190,33 +190,6 @@ def test_a_moved_picture_or_another_cache_folder_decode_again(
     assert len(list((tmp_path / "other").glob("*/pictures.npy"))) == 3
 
 
-def age(path: Path, days: float) -> None:
-    os.utime(path, (path.stat().st_mtime - 86400 * days,) * 2)
-
-
-def test_what_was_not_used_for_a_month_is_removed(tree: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    load(tree)
-    used = set(cache.iterdir())
-    load(tree, size=4)
-    unused = set(cache.iterdir()) - used
-    assert (len(used), len(unused)) == (4, 3)  # three splits and the headers
-    foreign = [cache / "notes", cache / ("0" * 32), cache / f".{'0' * 32}.x.partial"]
-    for folder in foreign:
-        folder.mkdir()
-        (folder / "mine.txt").write_text("mine")
-    left = cache / f".{'1' * 32}.x.partial"  # by a training that was killed
-    left.mkdir()
-    (left / "pictures.npy").write_bytes(b"half")
-    for path in (*used, *unused, *foreign):
-        age(path, 31)
-    load(tree)  # reads what it needs before anything is removed
-    assert set(cache.iterdir()) == {*used, *foreign, left}
-    age(left, 31)
-    load(tree)
-    assert set(cache.iterdir()) == {*used, *foreign}
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 

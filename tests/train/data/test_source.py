@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cnn_train.data.decode_cache import user_cache
 from cnn_train.data.named_sets import CLASSES_BY_LABELS, FASHION_CLASSES, holds, known_classes
 from cnn_train.data.source import MAX_VALIDATION, Source, folder_name, open_source
+from cnn_train.data.user_cache import user_cache
 from cnn_train.errors import DataError
 
 

@@ -54,14 +54,14 @@ def test_what_is_no_test_picture_is_never_lost(digits: Dataset, tmp_path: Path) 
     assert (tmp_path / "work" / "deep" / "thesis.txt").read_text() == "years"
 
 
-@pytest.mark.parametrize("name", ["photos", "photos/red", "."])
+@pytest.mark.parametrize(("name", "problem"), [("photos", "lies in"), ("photos/red", "lies in"), (".", "contains")])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_the_data_set_itself_is_never_replaced(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, overwrite: bool
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str, overwrite: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     dataset = prepare(open_source("photos"), size=12, cache=tmp_path / "cache")
-    with pytest.raises(DataError, match="belongs to the data set"):
+    with pytest.raises(DataError, match=rf"^{name} {problem} the data set \S*photos: name another .* --test-pictures"):
         write_test_pictures(dataset, Path(name), overwrite=overwrite)
     assert len(list(photos.rglob("*.jpg"))) == 36
 

@@ -1,4 +1,6 @@
-"""The cache of decoded pictures: one folder a split, whole or absent, keyed by all that its bytes depend on."""
+"""The cache of decoded pictures: one folder per split, complete or absent, named by a key of all that its bytes
+depend on.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,8 @@ import hashlib
 import importlib.resources
 import json
 import os
-import re
 import shutil
-import sys
 import tempfile
-import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -32,25 +31,21 @@ if TYPE_CHECKING:
 
     from cnn_train.data.decode import Outcome
 
+INDEX, PICTURES = "index.json", "pictures.npy"
+"""The two files of an entry: what could not be read, and the pixels of all other pictures."""
+
 _FORMAT = 1
-
-_INDEX, _PICTURES = "index.json", "pictures.npy"
-
-UNUSED_DAYS = 30
-"""What no training used for so long is removed: after each change of the pictures the earlier ones stay behind."""
-
-_OWN = re.compile(r"[0-9a-f]{32}|headers-[0-9a-f]{32}\.json|\.[0-9a-f]{32}\..*\.partial")
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """One split's readable pictures.
+class DecodedSplit:
+    """The readable pictures of one split.
 
     Attributes:
-        images: uint8 (k, h, w, c), perhaps memory-mapped and read-only.
-        kept: Positions of these k among the n pictures of the split, ascending.
-        unreadable: The other n - k: position and reason.
-        fingerprint: SHA-256, hexadecimal, over name, label and digest of the k pictures.
+        images: uint8 (k, h, w, c), possibly memory-mapped and read-only.
+        kept: int64 (k,), ascending: the positions of these pictures among the n pictures of the split.
+        unreadable: Position and reason of each of the other n - k pictures.
+        fingerprint: SHA-256, hexadecimal, of the name, label and digest of each of the k pictures.
     """
 
     images: NDArray[np.uint8]
@@ -59,26 +54,13 @@ class Decoded:
     fingerprint: str
 
 
-def user_cache() -> Path:
-    """EdgeCNN's folder among this user's caches, as the system has it; it may not exist yet."""
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise DataError("there is no home folder for the cache: set HOME, or name a folder with --cache") from error
-    if sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    else:
-        # The XDG specification says to ignore a relative path
-        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = named if named.is_absolute() else home / ".cache"
-    return base / "edgecnn"
-
-
 def key(paths: Iterable[str], labels: NDArray[np.int64], spec: Spec) -> str:
-    """What the pixels depend on, as 32 hexadecimal digits: files (name, size, time), labels, the way to pixels."""
-    digest = hashlib.sha256(json.dumps({**_code(), "spec": [spec.shape, spec.resize, spec.filter]}).encode())
+    """The key of a split, 32 hexadecimal digits.
+
+    It depends on the name, size and modification time of each file, on the labels, on the target size and the way of
+    resizing, and on the code that decodes.
+    """
+    digest = hashlib.sha256(json.dumps({**_decoder(), "spec": [spec.shape, spec.resize, spec.filter]}).encode())
     for path in paths:
         digest.update(_state(path))
     digest.update(labels.astype("<i8").tobytes())
@@ -86,9 +68,13 @@ def key(paths: Iterable[str], labels: NDArray[np.int64], spec: Spec) -> str:
 
 
 def key_of_set(paths: Iterable[str]) -> str:
-    """The same of what depends on files alone, in whatever order they come: nothing is sorted, so none is kept."""
+    """The key of a set of files in any order, 32 hexadecimal digits.
+
+    It depends on the name, size and modification time of each file and on the code that decodes. The digests are
+    added up rather than sorted, so that memory does not grow with the number of files.
+    """
     total = sum(int.from_bytes(hashlib.sha256(_state(path)).digest()) for path in paths)
-    return hashlib.sha256(json.dumps({**_code(), "files": total}).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps({**_decoder(), "files": total}).encode()).hexdigest()[:32]
 
 
 def _state(path: str) -> bytes:
@@ -99,15 +85,12 @@ def _state(path: str) -> bytes:
     return os.fsencode(path) + b"\0%d %d\0" % (status.st_size, status.st_mtime_ns)
 
 
-def _code() -> dict[str, Any]:
-    return {"format": _FORMAT, "pillow": PIL.__version__, "simplejpeg": version("simplejpeg"), "pixels": _decoder()}
-
-
-def _decoder() -> str:
-    """A digest of the code that turns pictures into pixels: a changed decoder must not find old entries."""
-    room = importlib.resources.files("cnn_infer").joinpath("pixels")
-    code = [entry.read_bytes() for entry in sorted(room.iterdir(), key=lambda entry: entry.name) if entry.is_file()]
-    return hashlib.sha256(b"".join(code)).hexdigest()
+def _decoder() -> dict[str, Any]:
+    """What decodes: the versions of the libraries and a digest of our own code."""
+    package = importlib.resources.files("cnn_infer").joinpath("pixels")
+    files = sorted((entry for entry in package.iterdir() if entry.is_file()), key=lambda entry: entry.name)
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return {"format": _FORMAT, "pillow": PIL.__version__, "simplejpeg": version("simplejpeg"), "pixels": code}
 
 
 def collect(
@@ -117,10 +100,17 @@ def collect(
     take: Callable[[NDArray[np.uint8]], object],
     advance: Callable[[int], None],
 ) -> tuple[NDArray[np.int64], list[tuple[int, str]], str]:
-    """Hand each readable picture's pixels to ``take``; what is known of all of them afterwards.
+    """Pass the pixels of each readable picture to ``take``, and record which pictures are readable.
+
+    Args:
+        outcomes: One per picture, in order.
+        name_of: The name that goes into the fingerprint, by position.
+        labels: int64 (n,).
+        take: Called with uint8 (h, w, c) for each readable picture, in order.
+        advance: Called with 1 after each picture.
 
     Returns:
-        ``kept``, ``unreadable`` and ``fingerprint`` as :class:`Decoded` has them.
+        ``kept``, ``unreadable`` and ``fingerprint`` of :class:`DecodedSplit`.
     """
     kept = array("q")
     unreadable: list[tuple[int, str]] = []
@@ -136,20 +126,20 @@ def collect(
     return np.asarray(kept, np.int64), unreadable, digest.hexdigest()
 
 
-def load(folder: Path, count: int, spec: Spec) -> Decoded | None:
-    """A split of ``count`` pictures from the cache, or None where it is absent or damaged."""
+def load(folder: Path, count: int, spec: Spec) -> DecodedSplit | None:
+    """Return a split of ``count`` pictures from its entry, or None if the entry is missing or damaged."""
     try:
-        index = json.loads((folder / _INDEX).read_text("utf-8"))
+        index = json.loads((folder / INDEX).read_text("utf-8"))
         unreadable = [(int(at), str(reason)) for at, reason in index["unreadable"]]
         fingerprint = str(index["fingerprint"])
         kept = np.setdiff1d(np.arange(count), [at for at, _ in unreadable])
-        images = np.load(folder / _PICTURES, mmap_mode="r", allow_pickle=False)
+        images = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError):
         return None
     if images.shape != (len(kept), *spec.shape) or images.dtype != np.uint8:
         return None
-    _mark_used(folder)
-    return Decoded(images, kept, unreadable, fingerprint)
+    mark_used(folder)
+    return DecodedSplit(images, kept, unreadable, fingerprint)
 
 
 def store(
@@ -160,17 +150,25 @@ def store(
     spec: Spec,
     advance: Callable[[int], None],
 ) -> None:
-    """Write a split as it is decoded, beside ``folder``, and rename it into place once it is on the disk.
+    """Write an entry while its pictures are decoded: beside ``folder``, then renamed once it is on the disk.
+
+    Args:
+        folder: The entry.
+        outcomes: As for :func:`collect`, and so are ``name_of``, ``labels`` and ``advance``.
+        name_of: The name that goes into the fingerprint, by position.
+        labels: int64 (n,).
+        spec: Gives the shape of the pictures.
+        advance: Called with 1 after each picture.
 
     Raises:
-        DataError: the disk is full or writing is not permitted. Nothing half-written is left.
+        DataError: the disk is full or writing is not permitted. No partial entry is left behind.
     """
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial")
-        with open(os.path.join(temporary, _PICTURES), "wb") as stream:
-            # Plain writes instead of a writable memory map: there, a full disk kills the process.
+        with open(os.path.join(temporary, PICTURES), "wb") as stream:
+            # Plain writes, because a full disk kills a process that writes to a memory map.
             _write_header(stream, (len(labels), *spec.shape))
             kept, unreadable, fingerprint = collect(
                 outcomes, name_of, labels, lambda pixels: stream.write(np.ascontiguousarray(pixels).data), advance
@@ -182,7 +180,7 @@ def store(
                 raise AssertionError("the header of a .npy file must not depend on the number of rows")
             stream.flush()
             os.fsync(stream.fileno())
-        write_text(os.path.join(temporary, _INDEX), json.dumps({"unreadable": unreadable, "fingerprint": fingerprint}))
+        write_text(os.path.join(temporary, INDEX), json.dumps({"unreadable": unreadable, "fingerprint": fingerprint}))
         _put_in_place(temporary, folder)
     except OSError as error:
         raise _cannot_write(folder, error) from error
@@ -197,7 +195,7 @@ def _write_header(stream: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _put_in_place(temporary: str, folder: Path) -> None:
     os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
-    if folder.exists():  # damaged, or another process was faster: the content is the same
+    if folder.exists():  # damaged, or written by another process in the meantime, with the same content
         shutil.rmtree(folder, ignore_errors=True)
     try:
         Path(temporary).rename(folder)
@@ -206,18 +204,8 @@ def _put_in_place(temporary: str, folder: Path) -> None:
             raise
 
 
-def load_summary(path: Path) -> Mapping[str, Any] | None:
-    """A small document from the cache, or None where it is absent or damaged."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    _mark_used(path)
-    return document if isinstance(document, dict) else None
-
-
-def store_summary(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a small document into the cache, whole or not at all.
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a small JSON document into the cache, complete or not at all.
 
     Raises:
         DataError: the disk is full or writing is not permitted.
@@ -229,30 +217,14 @@ def store_summary(path: Path, document: Mapping[str, Any]) -> None:
         raise _cannot_write(path, error) from error
 
 
-def remove_unused(folder: Path, days: float = UNUSED_DAYS) -> None:
-    """Remove the entries that nobody used for ``days``, and nothing else that may lie in the folder.
-
-    A training that reads one at this moment keeps its pictures: on Linux and macOS a file lives as long as it is
-    open, and Windows refuses to remove it.
-    """
-    oldest = time.time() - days * 86_400
-    with suppress(OSError), os.scandir(folder) as listing:
-        for entry in listing:
-            if not _OWN.fullmatch(entry.name) or entry.stat(follow_symlinks=False).st_mtime >= oldest:
-                continue
-            if entry.is_file(follow_symlinks=False):
-                Path(entry.path).unlink()
-            elif set(os.listdir(entry.path)) <= {_INDEX, _PICTURES}:  # a folder may have such a name by chance
-                shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _mark_used(path: Path) -> None:
-    with suppress(OSError):  # of another user, or on a disk that may only be read
+def mark_used(path: Path) -> None:
+    """Set the modification time of an entry to now: unused entries are removed by age."""
+    with suppress(OSError):  # another user's file, or a read-only disk
         os.utime(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> DataError:
     return DataError(
         f"cannot write the picture cache {printable(path)}: {error.strerror or error}: "
-        "make room, or name another place with --cache"
+        "free some space, or name another folder with --cache"
     )

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from cnn_infer.paths.naming import printable
 
-from cnn_train.data.decode_cache import user_cache
 from cnn_train.data.idx import find_idx, read_idx
+from cnn_train.data.user_cache import user_cache
 from cnn_train.errors import DataError
 
 log = logging.getLogger(__name__)

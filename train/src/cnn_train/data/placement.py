@@ -1,4 +1,4 @@
-"""Where a training may write: never among the pictures that it reads."""
+"""The guard against writing into the data set that a training reads."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from cnn_train.errors import DataError
 
 
 def check_outside(source: Source, folder: str | os.PathLike[str], option: str, *, replaced: bool = False) -> None:
-    """Refuse to write into a data set: the next training would take what is written for classes and pictures.
+    """Refuse a folder whose files the next training would read as classes or pictures.
 
-    A hidden folder below the data set is allowed, since none is searched for pictures. A data set that is not a folder
-    of pictures is never in the way.
+    Hidden folders inside a data set are allowed, because they are not searched for pictures, and so is any folder
+    inside a data set without picture files (IDX files, pickles).
 
     Args:
         source: The data set.
-        folder: Where something will be written. It may not exist yet.
-        option: Its name on the command line.
-        replaced: Whether the folder's old content is removed. Then it must not contain the data set either.
+        folder: The folder that will be written. It may not exist yet.
+        option: The name of the option that chose the folder, for the message.
+        replaced: Whether the content of an existing folder is removed first. Then it must neither contain the data
+            set nor be inside it, not even hidden.
 
     Raises:
-        DataError: the folder is the data set's, lies in it, or would remove it.
+        DataError: the folder is inside the data set, or its replacement would remove a part of the data set.
     """
     if source.location is None:
         return
     data, place = Path(source.location).resolve(), Path(folder).resolve()
-    if replaced and (data.is_relative_to(place) or place.is_relative_to(data)) and place.exists():
-        raise DataError(f"{printable(folder)} belongs to the data set: name another place with {option}")
-    if all(isinstance(split.pictures, np.ndarray) for split in source.splits.values()):
-        return
-    if place.is_relative_to(data) and not any(part.startswith(".") for part in place.relative_to(data).parts):
+    inside = place.is_relative_to(data)
+    if replaced and place.exists():
+        refused = inside or data.is_relative_to(place)
+    else:
+        searched = any(not isinstance(split.pictures, np.ndarray) for split in source.splits.values())
+        refused = inside and searched and not any(part.startswith(".") for part in place.relative_to(data).parts)
+    if refused:
         raise DataError(
-            f"{printable(folder)} lies in the data set {printable(source.location)}, and the next training would take "
-            f"what is in it for pictures: name another place with {option}"
+            f"{printable(folder)} {'lies in' if inside else 'contains'} the data set {printable(source.location)}: "
+            f"name another folder with {option}"
         )
