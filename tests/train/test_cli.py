@@ -102,7 +102,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("photos", "--cache", "photos/cache"), "photos/cache lies in the data set .* name another place with --cache"),
+        (("photos", "--cache", "photos/cache"), "photos/cache lies in the data set .* name another folder with --cache"),
         (("photos", "--out", "photos/red/run"), "photos/red/run lies in .* --out"),
         (("photos", "--out", "photos", "--overwrite"), "photos lies in .* --out"),
         (("photos", "--test-pictures", "link/test"), "link/test lies in .* --test-pictures"),
