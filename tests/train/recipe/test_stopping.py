@@ -42,7 +42,21 @@ def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_o
     [((), 1, False), ((3, 2, 4), 2, False), ((3, 2, 4, 5), 2, True), ((3, 2, 4, 2), 2, True), ((1, 2, 3, 4), 0, False)],
 )
 def test_patience_counts_epochs_without_a_better_one(losses: tuple[float, ...], patience: int, over: bool) -> None:
-    assert out_of_patience(epochs(*losses), patience) is over
+    assert out_of_patience(epochs(*losses), patience, (8, 8)) is over
+
+
+@pytest.mark.parametrize(
+    ("small", "losses", "over"),
+    [
+        (5, (1, 2, 3, 4, 5), False),  # no epoch at the final size yet
+        (3, (1, 2, 3, 9, 9), False),  # the second epoch at the final size is the first without a better one
+        (3, (1, 2, 3, 9, 9, 9), True),
+        (3, (1, 2, 3, 9, 8, 8), False),
+    ],
+)
+def test_patience_counts_only_epochs_at_the_final_size(small: int, losses: tuple[float, ...], over: bool) -> None:
+    done = [replace(epoch, height=4) if epoch.epoch <= small else epoch for epoch in epochs(*losses)]
+    assert out_of_patience(done, 2, (8, 8)) is over
 
 
 @pytest.fixture
@@ -81,6 +95,17 @@ def test_training_stops_and_keeps_the_best_epoch(noise: Path, command: Callable[
         logits = run.network()((pixels - run.spec.zero_point) * run.spec.scale).numpy()
     labels = np.array([label for _, label in pictures])
     assert cross_entropy(logits, labels) == pytest.approx(run.report["validation"]["loss"], abs=1e-5)
+
+
+def test_training_never_stops_while_its_pictures_are_small(noise: Path, tmp_path: Path) -> None:
+    options = {"model": "nano", "batch_size": 8, "augment": "none", "label_smoothing": 0, "size": 28}
+    run = train(noise, out=tmp_path / "run", cache=str(tmp_path / "cache"), epochs=20, patience=2, **options)
+    sides = [epoch.height for epoch in run.epochs]
+    assert sides == [20] * 8 + [28] * (len(sides) - 8)
+    assert len(sides) < 20
+    kept = run.epochs[run.report["best_epoch"] - 1]
+    assert (kept.height, kept.width) == (28, 28)
+    assert len(sides) == kept.epoch + 2
 
 
 def test_without_patience_training_goes_to_the_end_and_the_best_is_in_the_checkpoint(

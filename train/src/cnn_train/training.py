@@ -37,7 +37,7 @@ from cnn_train.recipe.augment import augment
 from cnn_train.recipe.finetuning import frozen_epochs
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.sampling import imbalance
-from cnn_train.recipe.stopping import best_epoch, copied, out_of_patience
+from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, save_metrics, sweep
@@ -261,14 +261,14 @@ def _run_epochs(
         save_metrics(path, epochs)  # a kill between the two files leaves it one line short
     total = fit.config.epochs
     for number in range(len(epochs), total):
-        if out_of_patience(epochs, fit.config.patience):
+        if out_of_patience(epochs, fit.config.patience, (fit.spec.height, fit.spec.width)):
             log.info(f"stopped: {fit.config.patience} epochs without a better one (--patience)")
             break
         with console.progress(f"epoch {number + 1} of {total}", len(dataset.train.labels)) as advance:
             epoch = fit.epoch(number, advance)
         epochs.append(epoch)
         if best_epoch(epochs) is epoch:
-            best.update(copied(fit.network))
+            best.update(copy_weights(fit.network))
         keep(epochs)
         log.info(
             f"epoch {epoch.epoch:>3} of {total}, {epoch.width} x {epoch.height}: "

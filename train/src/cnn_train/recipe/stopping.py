@@ -1,6 +1,7 @@
-"""Early stopping: the epoch that is best on validation is kept, and after enough without a better one it is over.
+"""Early stopping: keep the epoch with the best validation loss, and stop after enough epochs without a better one.
 
-Both follow from the epochs alone, so a training that goes on from a checkpoint decides as one that was never cut off.
+Both follow from the list of epochs alone, so a training that resumes from a checkpoint decides as if it had never
+been interrupted.
 """
 
 from __future__ import annotations
@@ -13,20 +14,34 @@ from cnn_train.recipe.fit import Epoch
 
 
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
-    """The one with the lowest ``val_calibrated_loss`` among those of the largest pictures; the first of equal ones.
+    """Return the epoch to keep: the one with the lowest ``val_calibrated_loss``, the first of equal ones.
 
-    There must be one.
+    Only the epochs with the largest pictures count. Early epochs may show smaller pictures than the network is made
+    for, and their losses are measured at that smaller size. Every complete training has epochs at the final size.
+
+    Args:
+        epochs: At least one, in order.
     """
     return min(epochs, key=lambda epoch: (-epoch.height * epoch.width, epoch.val_calibrated_loss))
 
 
-def out_of_patience(epochs: Sequence[Epoch], patience: int) -> bool:
-    """Whether the last ``patience`` epochs brought no better one (Prechelt, 1998, "Early Stopping - But
-    When?"); never where ``patience`` is 0.
+def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int]) -> bool:
+    """Whether to stop: ``patience`` epochs have followed the best one without improving on it.
+
+    Only epochs that showed pictures at the final size count, so a training never stops while its pictures are still
+    small. (Prechelt, 1998, "Early Stopping - But When?")
+
+    Args:
+        epochs: All epochs so far, in order.
+        patience: Number of epochs; 0 never stops.
+        size: The final (height, width) in pixels.
     """
-    return patience > 0 and len(epochs) > 0 and len(epochs) - best_epoch(epochs).epoch >= patience
+    at_final_size = [epoch for epoch in epochs if (epoch.height, epoch.width) == size]
+    if patience == 0 or not at_final_size:
+        return False
+    return at_final_size[-1].epoch - best_epoch(at_final_size).epoch >= patience
 
 
-def copied(network: nn.Module) -> dict[str, Tensor]:
-    """The weights and statistics as they are now, whatever becomes of the network."""
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the parameters and buffers, which further training does not change."""
     return {key: value.detach().clone() for key, value in network.state_dict().items()}
