@@ -7,7 +7,7 @@
 # make notebook  run the walk-through on Fashion-MNIST and keep its output: a quarter of an hour
 # make clean     remove what these made
 #
-# Each target can be run again: what is up to date is not made a second time.
+# Each target can be run again at any time.
 
 PYTHON ?= python3
 VENV := .venv

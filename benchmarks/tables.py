@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/measuring.md")
-MARKED = re.compile(r"(<!-- table: (\S+) -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n)[^<]*(<!-- end of table -->)")
 CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
 NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
 TRAININGS = (
@@ -163,7 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def filled(text: str) -> str:
     """The text of a page with each table as the results give it."""
-    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", text)
 
 
 def main() -> None:

@@ -52,5 +52,5 @@ def table(module: str) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            option, text = (part.replace("|", "\\|").replace("<", "&lt;") for part in record)
-            yield f"| `{option.replace('&lt;', '<')}` | {text} |"
+            option, text = record[0], record[1].replace("|", "&#124;").replace("<", "&lt;")
+            yield f"| `{option}` | {text} |"

@@ -1,0 +1,45 @@
+"""The tables of figures are those that the results give."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The README, the pages and the results."""
+    for name in ("benchmarks", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
+
+
+def tables(root: Path, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, str(root / "benchmarks" / "tables.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_tables_are_up_to_date() -> None:
+    tables(ROOT, "--check")
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "measuring.md").read_text()
+    assert text.count("<!-- table: ") == text.count("<!-- end of table -->") == 7
+
+
+def test_an_old_table_is_found_and_written_again(copy: Path) -> None:
+    result = copy / "benchmarks" / "results" / "folder_cifar10_nano_epyc_zen5.json"
+    document = json.loads(result.read_text())
+    document["all pictures"]["pytorch"]["seconds"] = 12.34
+    result.write_text(json.dumps(document))
+    assert "README.md, docs/measuring.md" in tables(copy, "--check", code=1)
+    assert "12.3 s" not in (copy / "README.md").read_text()
+    tables(copy)
+    assert "| 10,000 pictures | 1.2 s | 1.7 s | 12.3 s | 6.1 s |" in (copy / "README.md").read_text()
+    assert tables(copy, "--check") == ""
