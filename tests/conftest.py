@@ -1,11 +1,11 @@
-"""What holds for every test."""
+"""Process settings for all tests."""
 
 import os
 import signal
 
-# A shell's background jobs ignore Ctrl-C, and so would the commands that the tests start and interrupt.
+# Background jobs of a shell ignore Ctrl-C, and child processes inherit that; some tests interrupt child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# What a person has set must not hide what happens to others: buffered output behaves otherwise when it fails.
+# Failing writes behave differently with buffered output, which is the default: test that.
 os.environ.pop("PYTHONUNBUFFERED", None)

@@ -1,4 +1,4 @@
-"""What the tests of cnn_infer share: tiny models, pictures of one colour, and the real command."""
+"""Fixtures for cnn_infer: tiny models, pictures of one colour, and the real command."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ FOLDER = Path(__file__).parent / "models"
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """The folder of the networks that make_models.py wrote."""
+    """The folder of the models that make_models.py writes."""
     return FOLDER
 
 
 @pytest.fixture(scope="session")
 def grey() -> Classifier:
-    """Answers dark, middle or bright; its classes are not in sorted order."""
+    """A model of the classes dark, middle and bright, which are not in sorted order."""
     return Classifier(FOLDER / "grey.onnx")
 
 
 @pytest.fixture(scope="session")
 def rgb() -> Classifier:
-    """Answers red, green, blue or grey; its classes are not in sorted order."""
+    """A model of the classes red, green, blue and grey, which are not in sorted order."""
     return Classifier(FOLDER / "rgb.onnx")
 
 
 @pytest.fixture(scope="session")
 def with_metadata() -> Callable[[str, str, str], bytes]:
-    """A model's bytes with one metadata entry replaced: a later ModelProto.metadata_props (14) of one key wins."""
+    """Returns a model's bytes with one metadata entry replaced: of two entries with one key, the later counts."""
 
     def varint(number: int) -> bytes:
         head, rest = number & 127, number >> 7
@@ -53,7 +53,7 @@ def with_metadata() -> Callable[[str, str, str], bytes]:
 
 @pytest.fixture
 def picture() -> Callable[..., Path]:
-    """Saves a picture of one colour and gives its path back."""
+    """Saves a picture of one colour and returns its path."""
 
     def save(path: Path | str, colour: object, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
         path = Path(path)
@@ -66,13 +66,13 @@ def picture() -> Callable[..., Path]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """The environment of the processes that tests start."""
+    """The environment for processes that tests start."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
 def cli(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Runs ``python -m cnn_infer`` in ``tmp_path`` to its end. Whatever happens, nobody sees a traceback."""
+    """Runs ``python -m cnn_infer`` in ``tmp_path``; checks the exit code, and that no traceback is printed."""
 
     def run(*arguments: str | bytes | Path, code: int = 0, **keywords: object) -> subprocess.CompletedProcess[bytes]:
         keywords.setdefault("stdout", subprocess.PIPE)
@@ -95,7 +95,7 @@ def cli(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess
 
 @pytest.fixture
 def refused(cli: Callable[..., subprocess.CompletedProcess[bytes]]) -> Callable[..., str]:
-    """Runs a command that must fail with nothing on standard output; gives its one line on standard error."""
+    """Runs a command that must fail without standard output; returns its one line on standard error."""
 
     def run(*arguments: str | bytes | Path, code: int = 2, **keywords: object) -> str:
         done = cli(*arguments, code=code, **keywords)

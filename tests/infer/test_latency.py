@@ -41,26 +41,6 @@ def test_for_people_and_without_pictures(tmp_path: Path, models: Path, cli: Run,
     )
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        ("--output", "rows.csv"), ("--report", "r.json"), ("--threads", "1"), ("--max-pixels", "9"), ("--top", "5"),
-        ("--max-bytes", "9"), ("--strict",), ("--follow-symlinks",), ("--batch-size", "2"), ("--threshold", "0.5"),
-        ("--labels", "none"), ("--resume",),
-    ],
-    ids=lambda option: option[0],
-)  # fmt: skip
-def test_what_only_rows_need_is_refused_where_there_are_none(cli: Run, option: tuple[str, ...]) -> None:
-    done = cli("--latency", "a.png", "--model", "absent.onnx", *option, code=2)
-    assert done.stderr.decode() == f"cnn-infer: {option[0]} is of no use: --latency makes no rows\n"
-
-
-@pytest.mark.parametrize("instead", ["--info", "--verify"])
-def test_nor_do_the_others_without_pictures(cli: Run, instead: str) -> None:
-    done = cli(instead, "--model", "absent.onnx", "--strict", code=2)
-    assert done.stderr.decode() == f"cnn-infer: --strict is of no use: {instead} makes no rows\n"
-
-
 def test_latency_without_pictures_is_refused_also_beside_info(models: Path, cli: Run) -> None:
     done = cli("--latency", "--info", "--model", models / "rgb.onnx", code=2)
     assert b"--latency is measured on pictures" in done.stderr

@@ -1,11 +1,14 @@
-"""The command ``cnn-export``, also as ``python -m cnn_export``: nothing is loaded before Ctrl-C has its one line."""
+"""Entry point of the command ``cnn-export`` and of ``python -m cnn_export``.
 
-from cnn_infer.system.interrupt import leave_at_once
+The Ctrl-C handler is installed before anything else is imported.
+"""
+
+from cnn_infer.system.interrupt import exit_on_interrupt
 
 
 def main() -> None:
-    """Entry point of the command."""
-    leave_at_once("cnn-export")
+    """Run the command ``cnn-export`` and exit with its code."""
+    exit_on_interrupt("cnn-export")
     from cnn_export.cli import main as run
 
     run()

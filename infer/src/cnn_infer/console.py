@@ -1,6 +1,6 @@
-"""What the three commands print: one line for an error, log messages and progress on standard error.
+"""Output of the three commands: errors, log messages and progress, all on standard error.
 
-The packages report through ``logging``. Only a command installs the handler that prints, so a library call prints
+The packages report through ``logging``. Only a command installs the handler that prints, so library calls print
 nothing.
 """
 
@@ -17,56 +17,66 @@ from contextlib import contextmanager
 import click
 
 from cnn_infer.errors import EdgeCNNError
-from cnn_infer.system.interrupt import INTERRUPTED, raise_again
+from cnn_infer.system.interrupt import INTERRUPTED, raise_on_interrupt
+
+PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
+"""The packages whose log messages a command prints."""
+
+PROGRESS_SECONDS = 10
+"""Seconds between two lines of progress where standard error is not a terminal."""
 
 
-def main(command: click.Command, speaks: Callable[[], bool] = lambda: True) -> None:
-    """Run a command and leave the process with its exit code: the one place where errors become text.
+def main(command: click.Command, prints_errors: Callable[[], bool] = lambda: True) -> None:
+    """Run a command and exit with its code. All errors become one line of text here.
 
     Args:
-        command: What to run.
-        speaks: Asked when there is an error: whether this process is the one to say it.
+        command: The command.
+        prints_errors: Called after an error; returns whether this process prints it. Of several processes that
+            train together, one does.
     """
     name = command.name or "edgecnn"
     for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by whoever started this
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged details; a picture that cannot be read gets its row
+        if getattr(sys, stream) is None:  # closed by the parent process
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about pictures that it can read all the same
+
+    def fail(text: str, code: int) -> None:
+        if prints_errors():
+            click.echo(f"{name}: {escaped(text)}", err=True)
+        sys.exit(code)
+
     try:
-        raise_again()
+        raise_on_interrupt()
         with _printed_logs():
             sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
-    except click.exceptions.Exit as left:
-        sys.exit(left.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(speaks, name, f"{error.format_message().rstrip('.')} ({name} --help explains)", error.exit_code)
+        fail(f"{error.format_message().rstrip('.')} ({name} --help explains)", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail(speaks, name, "interrupted", INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
     except EdgeCNNError as error:
-        _fail(speaks, name, str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     except MemoryError:
-        _fail(speaks, name, "not enough memory: take a smaller size or batch size", EdgeCNNError.exit_code)
+        fail("out of memory: choose a smaller picture size or batch size", EdgeCNNError.exit_code)
     except OSError as error:
-        # Whatever of standard output could not be written must not be tried again on the way out.
+        # discard buffered output that could not be written, or Python tries to write it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f": {error.filename}" if error.filename else ""
-        _fail(speaks, name, f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
-
-
-PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
+        fail(f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
 
 
 class _PrintHandler(logging.Handler):
-    """Prints a message as the commands do; a warning says that it is one."""
+    """A log handler that prints messages to standard error, warnings with the prefix ``warning:``."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        say(prefix + record.getMessage())
+        message(prefix + record.getMessage())
 
 
 @contextmanager
 def _printed_logs() -> Iterator[None]:
-    """Print what the three packages log at INFO and above, as long as a command runs."""
+    """Inside the block, print log messages of the three packages of level INFO and above."""
     handler = _PrintHandler()
     loggers = [logging.getLogger(name) for name in PACKAGES]
     levels = [logger.level for logger in loggers]
@@ -85,28 +95,34 @@ def _in_a_command() -> bool:
     return any(isinstance(handler, _PrintHandler) for handler in logging.getLogger(__package__).handlers)
 
 
-def _fail(speaks: Callable[[], bool], name: str, text: str, code: int) -> None:
-    if speaks():
-        click.echo(f"{name}: {shown(text)}", err=True)
-    sys.exit(code)
-
-
-def shown(text: str) -> str:
-    """One line: names may hold line breaks and terminal commands, which are shown, not obeyed."""
+def escaped(text: str) -> str:
+    """Return ``text`` as one printable line: line breaks and control characters become backslash escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def say(*lines: str) -> None:
-    """Lines for a person, on standard error, so that results can be piped; each is :func:`shown`."""
-    click.echo("\n".join(map(shown, lines)), err=True)
+def quantity(number: int, noun: str) -> str:
+    """Return number and noun, in the plural unless ``number`` is 1: ``1 picture``, ``2,000 pictures``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def message(*lines: str) -> None:
+    """Print lines to standard error, each :func:`escaped`."""
+    click.echo("\n".join(map(escaped, lines)), err=True)
 
 
 @contextmanager
 def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> Iterator[Callable[[int], None]]:
-    """Show how far a long piece of work is. Yields ``advance(count)``.
+    """Show the progress of a long piece of work, inside a command; in a library call show nothing.
 
-    A bar where standard error is a terminal; elsewhere a plain line every ten seconds, none for short work. Nothing
-    where no command runs: a library call prints nothing.
+    On a terminal this is a bar, elsewhere a line every :data:`PROGRESS_SECONDS`.
+
+    Args:
+        what: The work, for example ``classifying``.
+        total: Steps of the work; None if unknown.
+        unit: What a step is, in the plural.
+
+    Yields:
+        ``advance(count)``, to be called after ``count`` more steps.
     """
     if not _in_a_command():
         yield lambda _: None
@@ -114,7 +130,7 @@ def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> 
     if not sys.stderr.isatty():
         yield _plain_progress(what, total, unit)
         return
-    # rich is loaded only where it shows something: it costs a short command a tenth of a second
+    # imported late: rich adds a tenth of a second to the start
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -134,13 +150,13 @@ def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> 
 
 
 def _plain_progress(what: str, total: int | None, unit: str) -> Callable[[int], None]:
-    done, said = 0, time.monotonic()
+    done, printed = 0, time.monotonic()
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, printed
         done += count
-        if time.monotonic() - said >= 10:
-            said = time.monotonic()
-            say(f"{what}: {done:,}{f' of {total:,}' if total else ''} {unit}")
+        if time.monotonic() - printed >= PROGRESS_SECONDS:
+            printed = time.monotonic()
+            message(f"{what}: {done:,}{f' of {total:,}' if total else ''} {unit}")
 
     return advance

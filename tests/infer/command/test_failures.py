@@ -1,4 +1,4 @@
-"""Bad input gets a row, bad arguments one line; nothing is lost and nobody sees a traceback."""
+"""Bad input gets a row, bad arguments get one line; nothing is lost and no traceback is printed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bomb() -> bytes:
     )
 
 
-def test_bad_files_get_a_row_with_the_reason_among_the_good(
+def test_unreadable_files_get_a_row_with_the_reason(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     folder = tmp_path / "in"
@@ -75,13 +75,13 @@ def test_files_and_folders_without_permission_get_a_row(
     picture(tmp_path / "d" / "inside.png", "red")
     os.chmod(tmp_path / "b.png", 0)
     os.chmod(tmp_path / "d", 0)
-    # the superuser reads everything, unless the process gives that right up
-    humble = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    if humble and not shutil.which("setpriv"):
-        pytest.skip("needs setpriv, or not to be the superuser")
-    if subprocess.run([*humble, "cat", tmp_path / "b.png"], capture_output=True, check=False).returncode == 0:
-        pytest.skip("the superuser cannot give the right up here")
-    command = [*humble, sys.executable, "-m", "cnn_infer", ".", "--model", models / "rgb.onnx", "--format", "csv"]
+    # root reads every file, unless the process drops that capability
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if unprivileged and not shutil.which("setpriv"):
+        pytest.skip("needs setpriv, or a user other than root")
+    if subprocess.run([*unprivileged, "cat", tmp_path / "b.png"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("root cannot drop the capability on this machine")
+    command = [*unprivileged, sys.executable, "-m", "cnn_infer", ".", "--model", models / "rgb.onnx", "--format", "csv"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     os.chmod(tmp_path / "d", 0o755)
@@ -92,7 +92,7 @@ def test_files_and_folders_without_permission_get_a_row(
     assert "Traceback" not in done.stderr
 
 
-def test_where_there_is_nothing_it_is_one_line(tmp_path: Path, models: Path, refused: Refused) -> None:
+def test_no_pictures_is_one_line(tmp_path: Path, models: Path, refused: Refused) -> None:
     (tmp_path / "empty").mkdir()
     model = ("--model", models / "rgb.onnx", "--format", "jsonl")
     assert refused("empty", *model).startswith("cnn-infer: no pictures found: expected files or folders with JPEG")
@@ -100,7 +100,7 @@ def test_where_there_is_nothing_it_is_one_line(tmp_path: Path, models: Path, ref
     assert refused(b"caf\xe9", *model) == "cnn-infer: no such file or folder: caf\\xe9"
 
 
-def test_all_paths_are_looked_at_before_work_begins(
+def test_all_paths_are_checked_first(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused
 ) -> None:
     picture(tmp_path / "a.png", "red")
@@ -110,7 +110,7 @@ def test_all_paths_are_looked_at_before_work_begins(
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
 @pytest.mark.parametrize("name", ["a.png", "in/b.png", "model.onnx", "./in/../a.png", "photo", "link.csv"])
-def test_what_is_read_is_not_written_over(
+def test_inputs_are_not_overwritten(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
 ) -> None:
     picture(tmp_path / "a.png", "red")
@@ -120,13 +120,13 @@ def test_what_is_read_is_not_written_over(
     (tmp_path / "link.csv").symlink_to("in/b.png")
     before = (tmp_path / name).read_bytes()
     line = refused("a.png", "in", "photo", "--model", "model.onnx", option, name)
-    assert line.endswith(": name another file for the results")
+    assert line.endswith(": choose another file for the results")
     assert (tmp_path / name).read_bytes() == before
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
 @pytest.mark.parametrize("name", ["list.txt", "photo", "other name", "linked"])
-def test_what_a_list_on_standard_input_leads_to_is_not_written_over(
+def test_inputs_from_a_list_are_not_overwritten(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused, option: str, name: str
 ) -> None:
     shutil.copy(picture(tmp_path / "a.png", "red"), tmp_path / "photo")
@@ -138,7 +138,7 @@ def test_what_a_list_on_standard_input_leads_to_is_not_written_over(
     before = (tmp_path / name).read_bytes()
     with (tmp_path / "list.txt").open("rb") as listed:
         line = refused("-", "--model", models / "rgb.onnx", option, name, stdin=listed)
-    assert line == f"cnn-infer: {name} is read: name another file for the results"
+    assert line == f"cnn-infer: {name} is also an input: choose another file for the results"
     assert (tmp_path / name).read_bytes() == before
 
 
@@ -161,7 +161,7 @@ def test_a_closed_standard_output_is_no_traceback(
     assert (tmp_path / "r.json").exists()
 
 
-def test_rows_and_report_do_not_share_a_file(
+def test_rows_and_report_in_the_same_file_are_refused(
     tmp_path: Path, models: Path, picture: Callable[..., Path], cli: Run
 ) -> None:
     picture(tmp_path / "a.png", "red")
@@ -170,12 +170,12 @@ def test_rows_and_report_do_not_share_a_file(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_report_does_not_take_the_place_of_what_resume_needs(
+def test_the_report_does_not_replace_the_manifest(
     tmp_path: Path, models: Path, picture: Callable[..., Path], refused: Refused
 ) -> None:
     picture(tmp_path / "a.png", "red")
     options = ("--model", models / "rgb.onnx", "--output", "x", "--report", "./x.manifest.json")
-    assert "is where --output keeps what --resume needs" in refused("a.png", *options)
+    assert "is the manifest of --output, which --resume needs" in refused("a.png", *options)
     assert not (tmp_path / "x").exists()
 
 
@@ -203,7 +203,7 @@ def test_a_bad_model_is_one_line(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_device_that_does_not_come_up_is_one_line(models: Path, refused: Refused) -> None:
+def test_an_unavailable_device_is_one_line(models: Path, refused: Refused) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -231,7 +231,7 @@ def test_a_device_that_does_not_come_up_is_one_line(models: Path, refused: Refus
     ],
     ids=" ".join,
 )
-def test_wrong_arguments_are_refused_before_any_work(models: Path, cli: Run, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_refused_first(models: Path, cli: Run, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments, "--model", models / "rgb.onnx", code=2)
     assert not done.stdout
     assert b"classified" not in done.stderr
@@ -241,16 +241,16 @@ def test_an_earlier_file_stays_when_the_run_fails(
     tmp_path: Path, models: Path, cli: Run, refused: Refused, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")
-    (tmp_path / "rows.csv").write_text("of yesterday")
+    (tmp_path / "rows.csv").write_text("old rows")
     options = ("--model", models / "rgb.onnx", "--format", "csv", "--output", "rows.csv")
     refused("a.png", "absent.png", *options)
-    assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+    assert (tmp_path / "rows.csv").read_text() == "old rows"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "rows.csv"]
     cli("a.png", *options)
     assert (tmp_path / "rows.csv").read_text().startswith("path,label,")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "rows.csv"]
 
 
-def test_what_click_refuses_is_one_line_too(tmp_path: Path, refused: Refused) -> None:
+def test_errors_of_click_are_one_line_too(tmp_path: Path, refused: Refused) -> None:
     assert "'.' is a directory" in refused("a.png", "--output", ".").replace('"', "'")
     assert refused("--nonsense").endswith("(cnn-infer --help explains)")

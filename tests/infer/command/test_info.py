@@ -1,4 +1,4 @@
-"""What --info says to people: the truth of the file, and nothing where the file says nothing or nonsense."""
+"""``--info``: a summary of the model that leaves out missing and malformed details."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def with_details(models: Path, details: Any) -> Classifier:
     return Classifier(replace(classifier.model, spec=spec))
 
 
-def test_a_certificate_is_told_in_lines(models: Path) -> None:
+def test_the_summary_has_the_export_certificate(models: Path) -> None:
     text = for_people(with_details(models, CERTIFICATE))
     for part in (
         "grey.onnx, int8, ",
@@ -65,7 +65,7 @@ def test_a_certificate_is_told_in_lines(models: Path) -> None:
     assert "\x1b" not in text
 
 
-def test_what_is_missing_is_left_out(models: Path) -> None:
+def test_missing_details_are_left_out(models: Path) -> None:
     lines = for_people(with_details(models, {})).splitlines()
     assert [line.split()[0] for line in lines] == ["model", "input", "classes"]
 
@@ -73,7 +73,7 @@ def test_what_is_missing_is_left_out(models: Path) -> None:
 @pytest.mark.parametrize(
     "nonsense", [None, 5, "text", [1], {"images": "many"}, {"images": 10**400}, [{"batch_size": []}]]
 )
-def test_nonsense_is_left_out(models: Path, nonsense: Any) -> None:
+def test_malformed_details_are_left_out(models: Path, nonsense: Any) -> None:
     for key in CERTIFICATE:
         for_people(with_details(models, {**CERTIFICATE, key: nonsense}))
     for key in CERTIFICATE["parity"]:
@@ -84,14 +84,14 @@ def test_nonsense_is_left_out(models: Path, nonsense: Any) -> None:
         for_people(with_details(models, {**CERTIFICATE, "parity": proof}))
 
 
-def test_the_command_prints_it(models: Path, cli: Run) -> None:
+def test_the_command_prints_the_summary(models: Path, cli: Run) -> None:
     done = cli("--info", "--model", models / "rgb.onnx")
     assert done.stdout.startswith(b"model ")
     assert b"\nclasses " in done.stdout
 
 
 @pytest.mark.parametrize("form", ["table", "jsonl"])
-def test_class_names_are_printed_whatever_letters_standard_output_has(
+def test_class_names_are_printed_in_utf8_whatever_the_encoding_of_standard_output(
     models: Path, with_metadata: Edit, tmp_path: Path, cli: Run, environment: dict[str, str], form: str
 ) -> None:
     environment["PYTHONIOENCODING"] = "ascii"
@@ -100,12 +100,10 @@ def test_class_names_are_printed_whatever_letters_standard_output_has(
     assert "中".encode() in cli("--info", "--model", "model.onnx", "--format", form).stdout
 
 
-def test_verify_says_when_the_arithmetic_is_another(
-    models: Path, with_metadata: Edit, tmp_path: Path, cli: Run
-) -> None:
+def test_verify_reports_another_instruction_set(models: Path, with_metadata: Edit, tmp_path: Path, cli: Run) -> None:
     spec = Classifier(models / "grey.onnx").spec
-    for named, said in ((machine.instruction_set(), False), ("another_set", True), (5, False)):
+    for named, printed in ((machine.instruction_set(), False), ("another_set", True), (5, False)):
         changed = replace(spec, details={**spec.details, "parity": {"instruction_set": named}})
         (tmp_path / "model.onnx").write_bytes(with_metadata("grey.onnx", "cnn.spec", changed.to_json()))
         done = cli("--verify", "--model", tmp_path / "model.onnx")
-        assert (b"exported on another_set, this machine has" in done.stderr) is said
+        assert (b"exported on a machine with another_set; this machine has" in done.stderr) is printed

@@ -1,4 +1,4 @@
-"""The command's report: labels by the folders' names, metrics, and the figures the document promises."""
+"""The report: true classes by folder names, metrics, and the fields of the JSON document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = ["red", "red", "blue", "green", "red", "blue", "blue", "blue", "grey"]
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Callable[..., Path]) -> Path:
-    """Pictures in folders named by TRUTH that show SHOWN; no folder for grey, and one that is no class."""
+    """Pictures in folders named by TRUTH with the colours of SHOWN; no folder for grey, one without a class."""
     for index, (truth, shown) in enumerate(zip(TRUTH, SHOWN, strict=True)):
         picture(tmp_path / "in" / truth / f"{index}.png", COLOURS[shown])
     for index in range(2):
@@ -37,7 +37,7 @@ def report(cli: Run, tmp_path: Path, *arguments: object) -> dict[str, Any]:
     return json.loads((tmp_path / "report.json").read_text())
 
 
-def test_the_report_has_what_it_promises(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
+def test_the_report_has_all_fields(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
     found = report(cli, tmp_path, "--model", models / "rgb.onnx", "--threads", "3", "--batch-size", "4")
     assert (found["images"], found["errors"], found["labelled"]) == (12, 1, 9)
     assert found["accuracy"] == pytest.approx(6 / 9)
@@ -64,18 +64,18 @@ def test_the_report_has_what_it_promises(folder: Path, models: Path, tmp_path: P
     assert found["machine"]
 
 
-def test_people_read_the_same_on_standard_error(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
+def test_the_summary_on_standard_error(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
     done = cli("in", "--model", models / "rgb.onnx", "--report", "report.json")
     text = done.stderr.decode()
     assert "11 pictures classified, 1 could not be read" in text
     assert "accuracy 66.67%, macro F1 0.5208, weighted F1 0.7037 on 9 labelled pictures (coverage 100.00%)" in text
-    assert "folders that are no class of this model, not counted: violet (2)" in text
-    assert "classes without a picture here: grey" in text
+    assert "folders without the name of a class, not counted: violet (2)" in text
+    assert "classes without a picture: grey" in text
     assert "wrote report.json" in text
     assert b"accuracy" not in done.stdout
 
 
-def test_labels_are_mapped_by_name_wherever_the_folder_lies(
+def test_labels_are_mapped_by_folder_name_at_any_depth(
     models: Path, tmp_path: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     for number, name in enumerate(CLASSES):
@@ -87,10 +87,10 @@ def test_labels_are_mapped_by_name_wherever_the_folder_lies(
     assert (found["unknown_folders"], found["missing_classes"]) == ({}, [])
 
 
-def test_the_class_is_the_first_folder_on_the_way_down(
+def test_the_first_folder_with_the_name_of_a_class_counts(
     models: Path, tmp_path: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
-    """As in training: what lies in nested folders belongs to the class above them, whatever those are called."""
+    """As in training, pictures in nested folders belong to the class of the folder above, whatever the nested names."""
     for name in ("red/kitchen/a.png", "red/blue/b.png", "red/c.png", "blue/kitchen/grey/d.png", "attic/e.png"):
         picture(tmp_path / "green" / "test" / name, COLOURS[Path(name).parts[0]] if "attic" not in name else "red")
     options = ("--model", models / "rgb.onnx", "--report", "r.json", "--output", "o")
@@ -119,7 +119,7 @@ def test_without_labels_there_are_no_metrics(folder: Path, models: Path, tmp_pat
     assert report(cli, tmp_path, "--model", models / "rgb.onnx")["accuracy"] is None
 
 
-def test_what_is_unknown_counts_as_wrong(folder: Path, rgb: Classifier, models: Path, tmp_path: Path, cli: Run) -> None:
+def test_unknown_counts_as_wrong(folder: Path, rgb: Classifier, models: Path, tmp_path: Path, cli: Run) -> None:
     strict = Classifier(rgb.model, threshold=0.9)  # the grey picture among the blue ones falls below
     found = evaluate(strict, [folder])
     assert found.accuracy == pytest.approx(6 / 9)
@@ -144,7 +144,7 @@ def test_from_python_rows_come_in_order(folder: Path, rgb: Classifier) -> None:
         evaluate(rgb, [])
 
 
-def test_a_file_of_a_relative_name_lies_in_its_folder(folder: Path, models: Path, cli: Run, tmp_path: Path) -> None:
+def test_relative_paths_have_a_folder_too(folder: Path, models: Path, cli: Run, tmp_path: Path) -> None:
     code = (
         "import sys; from cnn_infer import *; "
         "print(evaluate(Classifier(sys.argv[1]), ['6.png', '../red/0.png']).confusion)"
@@ -166,7 +166,7 @@ def test_a_model_of_any_name_can_be_reported(folder: Path, models: Path, tmp_pat
     assert report(cli, tmp_path, "--model", name)["model"].endswith("/mod\\xe8le.onnx")
 
 
-def test_strict_fails_after_everything_is_written(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
+def test_strict_fails_after_all_files_are_written(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
     arguments = ("in", "--model", models / "rgb.onnx", "--output", "rows.csv", "--report", "r.json", "--format", "csv")
     done = cli(*arguments, "--strict", code=1)
     assert done.stderr.decode().splitlines()[-1] == "cnn-infer: 1 of 12 pictures could not be read (--strict)"
@@ -176,7 +176,7 @@ def test_strict_fails_after_everything_is_written(folder: Path, models: Path, tm
     cli(*arguments, "--strict")
 
 
-def test_nothing_readable_is_exit_code_1(models: Path, tmp_path: Path, cli: Run) -> None:
+def test_no_readable_picture_gives_exit_code_1(models: Path, tmp_path: Path, cli: Run) -> None:
     for name in ("a.jpg", "b.png"):
         (tmp_path / name).write_bytes(b"")
     done = cli("a.jpg", "b.png", "--model", models / "rgb.onnx", "--format", "csv", "--report", "r.json", code=1)

@@ -1,4 +1,4 @@
-"""``--output`` grows by whole rows; a run that was killed goes on to the very bytes of one that nobody touched."""
+"""``--output`` grows by whole rows; a killed and resumed run gives the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNT = 1500
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Pictures that take a millisecond each, in folders of classes, with some that cannot be read."""
+    """Pictures that take 1 ms each, in folders with the names of classes; some are unreadable."""
     for number, name in enumerate(("red", "green", "blue", "attic")):
         folder = tmp_path / "in" / name
         folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def ended(process: subprocess.Popen[bytes], code: int = 0) -> str:
     return errors.decode()
 
 
-def untouched(tmp_path: Path, models: Path, environment: dict[str, str]) -> tuple[bytes, dict[str, object]]:
+def uninterrupted(tmp_path: Path, models: Path, environment: dict[str, str]) -> tuple[bytes, dict[str, object]]:
     ended(start(tmp_path, models, environment))
     rows, report = (tmp_path / "rows.csv").read_bytes(), json.loads((tmp_path / "r.json").read_text())
     (tmp_path / "rows.csv").unlink()
@@ -69,10 +69,10 @@ def rows_in(path: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_again_and_again_it_ends_in_the_same_bytes(
+def test_a_run_killed_repeatedly_gives_the_same_bytes(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], seed: int
 ) -> None:
-    wanted, report = untouched(tmp_path, models, environment)
+    wanted, report = uninterrupted(tmp_path, models, environment)
     chance = random.Random(seed)
     kills = 0
     more: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
         process.kill()
         process.wait()
         kills += 1
-        if not (tmp_path / "rows.csv.manifest.json").exists():  # before the first row, or behind the last
+        if not (tmp_path / "rows.csv.manifest.json").exists():  # before the first row, or after the last
             assert (tmp_path / "rows.csv").read_bytes() in (b"", wanted)
             (tmp_path / "rows.csv").unlink()
             more = ()
@@ -105,8 +105,8 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
     assert {key: found[key] for key in report} == report
 
 
-def test_what_the_manifest_counts_is_in_the_file(tmp_path: Path) -> None:
-    """Also when nothing had brought the rows to the system before."""
+def test_all_rows_of_the_manifest_are_in_the_file(tmp_path: Path) -> None:
+    """Also when no row was flushed before."""
     code = (
         "import os; from pathlib import Path; from cnn_infer.command.growing_file import GrowingFile\n"
         "with GrowingFile(Path('rows'), {}, resume=False) as file:\n"
@@ -128,36 +128,38 @@ def interrupted(tmp_path: Path, models: Path, environment: dict[str, str]) -> li
     return [line for line in ended(process, 130).splitlines() if line]
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str]) -> None:
-    wanted, _ = untouched(tmp_path, models, environment)
+def test_ctrl_c_prints_how_to_continue(
+    tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str]
+) -> None:
+    wanted, _ = uninterrupted(tmp_path, models, environment)
     *_, advice, last = interrupted(tmp_path, models, environment)
     assert last == "cnn-infer: interrupted"
     rows = rows_in(tmp_path / "rows.csv") - 1
-    assert advice == f"{rows:,} rows are in rows.csv: the same command with --resume goes on"
+    assert advice == f"{rows:,} rows written to rows.csv: run the same command with --resume to continue"
     assert wanted.startswith((tmp_path / "rows.csv").read_bytes())
     ended(start(tmp_path, models, environment, "--resume"))
     assert (tmp_path / "rows.csv").read_bytes() == wanted
 
 
 @pytest.mark.parametrize("change", ["model", "option", "limit", "file", "new", "gone", "shorter", "manifest"])
-def test_what_has_changed_is_refused(
+def test_a_change_since_the_interruption_is_refused(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], change: str,
     with_metadata: Callable[[str, str, str], bytes],
 ) -> None:  # fmt: skip
     interrupted(tmp_path, models, environment)
     manifest = tmp_path / "rows.csv.manifest.json"
     before = (tmp_path / "rows.csv").read_bytes()
-    others, more, said = models, ("--resume",), "the set of files changed"
+    others, more, expected = models, ("--resume",), "the set of files changed"
     if change == "model":
         others = tmp_path / "models"
         others.mkdir()
         spec = Classifier(models / "rgb.onnx").spec
         (others / "rgb.onnx").write_bytes(with_metadata("rgb.onnx", "cnn.spec", spec.to_json()))
-        said = "the model changed"
+        expected = "the model changed"
     elif change == "option":
-        more, said = ("--resume", "--top", "1"), "an option changed"
+        more, expected = ("--resume", "--top", "1"), "an option changed"
     elif change == "limit":
-        more, said = ("--resume", "--max-bytes", "1000"), "an option changed"
+        more, expected = ("--resume", "--max-bytes", "1000"), "an option changed"
     elif change == "file":
         os.utime(pictures / "red" / "0001.png", (1, 1))
     elif change == "new":
@@ -166,15 +168,15 @@ def test_what_has_changed_is_refused(
         (pictures / "green" / "0300.png").unlink()
     elif change == "shorter":
         os.truncate(tmp_path / "rows.csv", 100)
-        before, said = before[:100], "fewer bytes than its manifest says"
+        before, expected = before[:100], "fewer bytes than its manifest says"
     else:
         manifest.write_text("{}")
-        said = "is damaged"
-    assert said in ended(start(tmp_path, others, environment, *more), 2).splitlines()[-1]
+        expected = "is damaged"
+    assert expected in ended(start(tmp_path, others, environment, *more), 2).splitlines()[-1]
     assert (tmp_path / "rows.csv").read_bytes() == before
 
 
-def test_an_unfinished_file_is_not_begun_anew_by_mistake(
+def test_an_unfinished_file_is_not_overwritten_by_mistake(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str]
 ) -> None:
     interrupted(tmp_path, models, environment)
@@ -182,9 +184,7 @@ def test_an_unfinished_file_is_not_begun_anew_by_mistake(
     assert rows_in(tmp_path / "rows.csv") > 40
 
 
-def test_a_model_whose_path_is_not_utf8(
-    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
-) -> None:
+def test_a_model_whose_path_is_not_utf8(tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]) -> None:
     picture(tmp_path / "a.png", "red")
     name = os.fsencode(tmp_path) + b"/mod\xe8le.onnx"
     Path(os.fsdecode(name)).write_bytes((models / "rgb.onnx").read_bytes())
@@ -193,7 +193,7 @@ def test_a_model_whose_path_is_not_utf8(
 
 
 def test_the_manifest_names_the_model_that_was_opened(tmp_path: Path, models: Path) -> None:
-    """Also when another file has taken its place since."""
+    """Also if another file replaced it since."""
     path = tmp_path / "model.onnx"
     path.write_bytes((models / "rgb.onnx").read_bytes())
     model = open_model(path)

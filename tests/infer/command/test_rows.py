@@ -1,4 +1,4 @@
-"""The command's rows: one a file, in order, the same bytes each time, and nothing else on standard output."""
+"""Rows: one per file, in order, the same bytes each time, and nothing else on standard output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ["a b.png", "line\nbreak.png", "return\rhere.png", 'quote",.png', "ümla
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Callable[..., Path]) -> Path:
-    """Pictures with difficult names, a file that is none, and one whose name is not UTF-8."""
+    """Pictures with difficult names, a file that is no picture, and one whose name is not UTF-8."""
     for index, name in enumerate(NAMES):
         picture(tmp_path / "in" / name, list(COLOURS.values())[index % 3], (9 + index, 8))
     (tmp_path / "in" / "text.jpg").write_text("no picture")
@@ -39,7 +39,7 @@ def wanted(folder: Path) -> list[tuple[str, str | None]]:
         (name.encode(), name, list(COLOURS)[index % 3]) for index, name in enumerate(NAMES)
     ]
     names += [(b"text.jpg", "text.jpg", None), (b"caf\xe9.png", "caf\\xe9.png", "blue")]
-    return [(f"in/{shown}", label) for _, shown, label in sorted(names)]
+    return [(f"in/{printed}", label) for _, printed, label in sorted(names)]
 
 
 def from_csv(data: bytes) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def test_machine_formats_are_read_back(
     assert b"8 pictures classified, 1 could not be read" in done.stderr
 
 
-def test_the_table_has_one_line_a_file(folder: Path, models: Path, cli: Run) -> None:
+def test_the_table_has_one_line_per_file(folder: Path, models: Path, cli: Run) -> None:
     lines = cli("in", "--model", models / "rgb.onnx").stdout.decode().splitlines()
     assert lines[0].split() == ["label", "probability", "path"]
     assert [line.split()[0] for line in lines[1:]] == [label or "error" for _, label in wanted(folder)]
@@ -113,7 +113,7 @@ def on_a_terminal(cli: Run, *arguments: object) -> list[str]:
         cli(*arguments, stdout=terminal)
         os.close(terminal)
         found = bytearray()
-        with suppress(OSError):  # EIO is its end
+        with suppress(OSError):  # EIO marks its end
             while block := screen.read(1 << 16):
                 found += block
     assert found.endswith(b"\r\n")
@@ -121,7 +121,7 @@ def on_a_terminal(cli: Run, *arguments: object) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
-def test_a_name_is_no_command_on_a_terminal(
+def test_control_characters_in_names_are_escaped_on_a_terminal(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path], form: str
 ) -> None:
     names = ["a\x1b[2J.png", "b\nline.png", "c\x9b2J.png", "d\x07.png"]
@@ -137,7 +137,7 @@ def test_a_name_is_no_command_on_a_terminal(
 
 
 @pytest.mark.parametrize("form", ["table", "jsonl"])
-def test_what_a_model_says_is_no_command_on_a_terminal(
+def test_control_characters_in_a_model_are_escaped_on_a_terminal(
     tmp_path: Path, models: Path, with_metadata: Callable[..., bytes], cli: Run, form: str
 ) -> None:
     document = json.loads(open_model(models / "grey.onnx").spec.to_json())
@@ -159,7 +159,7 @@ def test_the_same_input_gives_the_same_bytes(folder: Path, models: Path, cli: Ru
     assert b"wrote rows.jsonl" in done.stderr
 
 
-def test_paths_are_answered_in_the_order_they_are_named(
+def test_rows_have_the_order_of_the_arguments(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     for name, colour in COLOURS.items():
@@ -181,7 +181,7 @@ def test_the_threshold_makes_rows_unknown(tmp_path: Path, models: Path, cli: Run
     assert row["probability"] == row["top"][0]["probability"] == pytest.approx(0.711, abs=1e-3)
 
 
-def test_without_model_the_newest_export_is_taken_and_named(
+def test_without_model_the_newest_export_is_used_and_named(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path], refused: Callable[..., str]
 ) -> None:
     picture(tmp_path / "a.png", COLOURS["red"])
@@ -194,7 +194,7 @@ def test_without_model_the_newest_export_is_taken_and_named(
     assert first.startswith("model: runs/20260101-digits/model.onnx (fp32) on CPUExecutionProvider (")
 
 
-def test_the_script_that_pip_installs_is_the_module(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
+def test_the_installed_script_equals_the_module(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
     script = Path(sys.executable).parent / "cnn-infer"
     if not script.exists():
         pytest.skip("cnn-infer is not installed as a script")

@@ -1,4 +1,4 @@
-"""What becomes of the rows when their reader leaves, the disk is full, or somebody presses Ctrl-C."""
+"""The rows when their reader exits, the disk is full, or Ctrl-C is pressed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def many(tmp_path: Path, picture: Callable[..., Path]) -> Path:
-    """Some thousand pictures, all links to one."""
+    """3,000 pictures, all links to one file."""
     first = picture(tmp_path / "in" / "0.png", "red", (400, 400))
     for index in range(1, 3000):
         os.link(first, first.with_name(f"{index}.png"))
@@ -32,7 +32,7 @@ def many(tmp_path: Path, picture: Callable[..., Path]) -> Path:
 def test_ctrl_c_is_one_line_and_130(
     many: Path, models: Path, tmp_path: Path, environment: dict[str, str], output: tuple[str, ...]
 ) -> None:
-    (tmp_path / "rows.csv").write_text("of yesterday")
+    (tmp_path / "rows.csv").write_text("old rows")
     names = [many] * 10  # half a minute of work
     process = subprocess.Popen(
         [sys.executable, "-m", "cnn_infer", *names, "--model", models / "rgb.onnx", "--format", "csv", *output],
@@ -47,18 +47,18 @@ def test_ctrl_c_is_one_line_and_130(
         while process.poll() is None and not (tmp_path / "rows.csv").read_text().startswith("path,"):
             time.sleep(0.01)
     else:
-        process.stdout.read(1)  # the first rows are there
+        process.stdout.read(1)  # the first rows are written
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors.decode()
     assert errors.decode().splitlines()[-1] == "cnn-infer: interrupted"
     assert b"Traceback" not in errors
     if not output:
-        assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+        assert (tmp_path / "rows.csv").read_text() == "old rows"
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_reader_that_leaves_is_no_error_to_speak_of(
+def test_a_reader_that_exits_is_no_error_message(
     many: Path, models: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     for count in (1, 3000):  # the pipe breaks at the end, and in the middle
@@ -96,7 +96,7 @@ def test_a_full_disk_behind_standard_output(
 
 
 def small_disk(tmp_path: Path) -> Callable[[], None] | None:
-    """Mount a disk of 16 KB at tmp_path/disk where that is permitted; else a limit on the size of files."""
+    """Mount a disk of 16 KB at tmp_path/disk if permitted; otherwise return a function that limits file sizes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     options = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
@@ -110,7 +110,7 @@ def small_disk(tmp_path: Path) -> Callable[[], None] | None:
     return limit
 
 
-def test_a_full_disk_keeps_whole_rows_and_room_lets_it_go_on(
+def test_a_full_disk_keeps_whole_rows_and_the_run_can_be_resumed(
     tmp_path: Path, models: Path, refused: Refused, cli: Run, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")
@@ -120,7 +120,7 @@ def test_a_full_disk_keeps_whole_rows_and_room_lets_it_go_on(
         options = ("--model", models / "rgb.onnx", "--format", "jsonl", "--output", "disk/rows.jsonl")
         line = refused(*["a.png"] * 300, *options, preexec_fn=limit)  # 60 KB of rows
         assert line.startswith("cnn-infer: No space left on device" if limit is None else "cnn-infer: File too large")
-        assert "make room, then --resume goes on" in line
+        assert "free space, then continue with --resume" in line
         assert {path.name for path in disk.iterdir()} == {"rows.jsonl", "rows.jsonl.manifest.json"}
         if limit is None:
             subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
@@ -134,7 +134,7 @@ def test_a_full_disk_keeps_whole_rows_and_room_lets_it_go_on(
             subprocess.run(["umount", disk], check=True)
 
 
-def test_what_is_no_file_is_written_to_not_replaced(
+def test_a_pipe_is_written_to_and_not_replaced(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")
@@ -148,7 +148,7 @@ def test_what_is_no_file_is_written_to_not_replaced(
     assert read[0].splitlines()[1].startswith(b"a.png,red,0,")
 
 
-def test_a_report_is_written_also_where_rows_go_to_a_device(
+def test_the_report_is_written_if_rows_go_to_a_device(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")

@@ -1,4 +1,4 @@
-"""--threads auto: measures, chooses what is faster, says so, and changes no row."""
+"""``--threads auto`` measures, chooses the fastest, prints the choice, and changes no row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_infer import Classifier
-from cnn_infer.command.tuning import FEW, plan
+from cnn_infer.command.tuning import MIN_PICTURES, plan
 from cnn_infer.system import machine
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -24,9 +24,9 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def many(tmp_path: Path, picture: Callable[..., Path]) -> Path:
-    """More pictures than are needed to measure, some of them none."""
+    """More pictures than a measurement needs, some of them unreadable."""
     first = picture(tmp_path / "in" / "0.png", "red")
-    for number in range(1, FEW + 50):
+    for number in range(1, MIN_PICTURES + 50):
         if number % 60 == 7:
             first.with_name(f"{number}.png").write_bytes(b"no picture")
         else:
@@ -35,9 +35,9 @@ def many(tmp_path: Path, picture: Callable[..., Path]) -> Path:
 
 
 class Waiting(Classifier):
-    """A picture takes a millisecond, and very long where threads get in each other's way."""
+    """A picture takes 1 ms; with ``contended`` it takes much longer when several threads work at once."""
 
-    jostling = False
+    contended = False
     batch_costs: Callable[[int], float] = staticmethod(lambda size: 1e-5 * size)
     busy = 0
     lock = threading.Lock()
@@ -47,7 +47,7 @@ class Waiting(Classifier):
             return picture
         with self.lock:
             self.busy += 1
-            wait = self.busy**5 if self.jostling else 1
+            wait = self.busy**5 if self.contended else 1
         time.sleep(1e-3 * wait)
         with self.lock:
             self.busy -= 1
@@ -63,11 +63,13 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
 
 
-@pytest.mark.parametrize(("jostling", "threads"), [(False, 2), (True, 1)])
-def test_as_many_threads_as_help(two_processors: None, rgb: Classifier, jostling: bool, threads: int) -> None:
+@pytest.mark.parametrize(("contended", "threads"), [(False, 2), (True, 1)])
+def test_the_largest_number_of_threads_that_is_fastest(
+    two_processors: None, rgb: Classifier, contended: bool, threads: int
+) -> None:
     classifier = Waiting(rgb.model)
-    classifier.jostling = jostling
-    found = plan(classifier, ["a.png"] * FEW)
+    classifier.contended = contended
+    found = plan(classifier, ["a.png"] * MIN_PICTURES)
     assert found.threads == threads
     assert "threads 2, 1: " in found.why
 
@@ -77,26 +79,27 @@ def test_as_many_threads_as_help(two_processors: None, rgb: Classifier, jostling
     [(lambda size: 1e-3 * size**2, 1, 1), (lambda size: 1e-3, 16, 256), (lambda size: 0.1 * size, 1, 1)],
     ids=["one is best", "many are best", "slow"],
 )
-def test_batches_grow_as_far_as_they_help(
+def test_the_smallest_batch_size_that_is_fastest(
     two_processors: None, rgb: Classifier, costs: Callable[[int], float], least: int, most: int
 ) -> None:
     classifier = Waiting(rgb.model)
     classifier.batch_costs = costs
-    found = plan(classifier, ["a.png"] * FEW)
+    found = plan(classifier, ["a.png"] * MIN_PICTURES)
     assert least <= found.batch_size <= most
     assert found.why.startswith("measured in ")
-    fixed = plan(classifier, ["a.png"] * FEW, batch_size=7)
+    assert "batch size 1" in found.why
+    fixed = plan(classifier, ["a.png"] * MIN_PICTURES, batch_size=7)
     assert fixed.batch_size == 7
-    assert "batches of" not in fixed.why
+    assert "batch size" not in fixed.why
 
 
 def test_few_pictures_are_not_measured(rgb: Classifier) -> None:
-    found = plan(rgb, ["absent.png"] * (FEW - 1))
+    found = plan(rgb, ["absent.png"] * (MIN_PICTURES - 1))
     assert (found.threads, found.batch_size) == (machine.usable_cpus(), 32)
-    assert found.why == f"not measured: fewer than {FEW} pictures"
+    assert found.why == f"not measured: fewer than {MIN_PICTURES} pictures"
 
 
-def test_rows_are_those_of_one_thread_and_the_choice_is_said(
+def test_rows_equal_those_of_one_thread_and_the_choice_is_printed(
     tmp_path: Path, many: Path, models: Path, cli: Run
 ) -> None:
     arguments = ("in", "--model", models / "rgb.onnx", "--format", "csv")
@@ -104,17 +107,18 @@ def test_rows_are_those_of_one_thread_and_the_choice_is_said(
     done = cli(*arguments, "--threads", "auto", "--report", "r.json")
     assert done.stdout == alone
     report = json.loads((tmp_path / "r.json").read_text())
+    cpus = machine.usable_cpus()
     line = next(line for line in done.stderr.decode().splitlines() if line.startswith("threads: "))
     assert line == (
-        f"threads: {report['threads']} on {machine.usable_cpus()} processors, one session, "
-        f"batches of {report['batch_size']} ({report['tuned']})"
+        f"threads: {report['threads']} on {cpus} {'processor' if cpus == 1 else 'processors'}, one session, "
+        f"batch size {report['batch_size']} ({report['tuned']})"
     )
     assert report["tuned"].startswith("measured in 0.")
     cli(*arguments, "--report", "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["tuned"] is None
 
 
-def test_a_run_goes_on_with_another_choice(
+def test_a_run_is_resumed_with_another_choice(
     tmp_path: Path, many: Path, models: Path, environment: dict[str, str], cli: Run
 ) -> None:
     arguments = ("in", "--model", models / "rgb.onnx", "--format", "csv", "--output", "rows.csv")
@@ -139,5 +143,5 @@ def test_one_processor_is_one_thread(tmp_path: Path, many: Path, models: Path, e
     done = subprocess.run(
         [*command, "--threads", "auto"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert "threads: 1 on 1 processors" in done.stderr
-    assert " on 1 threads; " in done.stderr
+    assert "threads: 1 on 1 processor, " in done.stderr
+    assert " on 1 thread; " in done.stderr

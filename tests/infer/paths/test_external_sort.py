@@ -1,4 +1,4 @@
-"""Sorting beyond memory: the order of sorted(), and a full disk that is said."""
+"""External sorting: the order of sorted(), and the error for a full disk."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAMES = st.lists(st.binary(max_size=6).map(lambda name: name.replace(b"/", b""))
 
 @settings(max_examples=60, deadline=None)
 @given(names=NAMES, run=st.integers(1, 70), block=st.integers(1, 30))
-def test_the_order_is_that_of_sorted(names: list[bytes], run: int, block: int) -> None:
+def test_the_order_equals_sorted(names: list[bytes], run: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(external_sort, "RUN", run)
         patch.setattr(external_sort, "_BLOCK", block)
         assert list(external_sort.in_sorted_order(iter(names), b"/")) == sorted(names)
 
 
-def test_a_folder_of_many_is_walked_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_folder_is_walked_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         (tmp_path / f"{number}").mkdir()
         for name in (f"{number}.jpg", f"{number}.-.jpg", f"{number}/{number}.png", f"{number}/é.png"):
@@ -35,7 +35,7 @@ def test_a_folder_of_many_is_walked_in_the_same_order(tmp_path: Path, monkeypatc
     assert list(find_pictures([tmp_path])) == wanted
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number}.jpg").touch()
     code = (
@@ -47,5 +47,5 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
         "except InputError as error: print(error)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    said = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
-    assert said.startswith(f"a temporary file in {tmp_path} cannot be written: File too large (make room, ")
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
+    assert printed.startswith(f"cannot write a temporary file in {tmp_path}: File too large (free space, ")

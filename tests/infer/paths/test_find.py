@@ -1,4 +1,4 @@
-"""Which files of a folder are taken, and in which order."""
+"""Which files are found, and in which order."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_folders_are_walked_in_sorted_order(tmp_path: Path) -> None:
     ]
 
 
-def test_hidden_and_other_files_are_not_taken(tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "notes.txt", "jpg", "d.jpg.part", "e.onnx")
     assert found(tmp_path) == ["a.jpg"]
 
 
-def test_what_is_named_is_taken_in_the_order_given(tmp_path: Path) -> None:
+def test_named_files_are_taken_in_the_given_order(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", ".b.jpg", "folder/a.jpg")
     paths = [str(tmp_path / name) for name in ("notes.txt", "folder", ".b.jpg", "notes.txt")]
     assert list(find_pictures(paths)) == [paths[0], str(tmp_path / "folder" / "a.jpg"), paths[2], paths[3]]
@@ -66,7 +66,7 @@ def test_a_named_link_to_a_folder_is_walked(tmp_path: Path) -> None:
     assert found(tmp_path / "link") == ["b.jpg"]
 
 
-def test_loops_of_links_end(tmp_path: Path) -> None:
+def test_circular_links_end(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/b/2.jpg")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
     (tmp_path / "a" / "self").symlink_to(".")
@@ -75,7 +75,7 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path, follow: bool) -> None:
+def test_broken_links_count_as_files(tmp_path: Path, follow: bool) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "gone.jpg").symlink_to("absent.jpg")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
@@ -83,7 +83,7 @@ def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path, f
     assert found(tmp_path, follow_symlinks=follow) == ["a.jpg", "gone.jpg", "loop.jpg"]
 
 
-def test_folders_may_be_deep(tmp_path: Path) -> None:
+def test_deep_folders(tmp_path: Path) -> None:
     depth = 1200  # deeper than Python recurses
     try:
         here = os.open(tmp_path, os.O_RDONLY)
@@ -95,10 +95,10 @@ def test_folders_may_be_deep(tmp_path: Path) -> None:
         os.close(here)
         assert found(tmp_path) == ["d/" * depth + "a.jpg"]
     finally:
-        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest's own way of tidying up recurses
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest's own cleanup recurses
 
 
-def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file or folder: .*/absent"):
         list(find_pictures([tmp_path / "absent"]))
     with pytest.raises(InputError, match="no such file or folder"):
@@ -108,9 +108,7 @@ def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
         list(find_pictures([tmp_path / "pipe"]))
 
 
-def test_folders_that_cannot_be_listed_are_refused_at_once_or_get_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_is_an_error_and_in_a_list_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "in/a.jpg", "b.jpg")
     folder, file = str(tmp_path / "in"), str(tmp_path / "b.jpg")
 

@@ -1,4 +1,4 @@
-"""One bad file of each kind among ten thousand, anywhere: every other row is right and in its place."""
+"""One unreadable file of each kind among 10,000: all other rows are correct and in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(form: str) -> bytes:
 
 
 def bad_files() -> dict[str, Callable[[Path], object]]:
-    """What puts a bad file at a path, by the beginning of the reason that its row must give."""
+    """Functions that write an unreadable file, by the start of the error in its row."""
     jpeg, png = noise("JPEG"), bytearray(noise("PNG"))
     png[60] ^= 255
 
@@ -49,7 +49,7 @@ def bad_files() -> dict[str, Callable[[Path], object]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_every_other_row_is_right(tmp_path: Path, models: Path, cli: Run, seed: int) -> None:
+def test_all_other_rows_are_correct(tmp_path: Path, models: Path, cli: Run, seed: int) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name, colour in COLOURS.items():
@@ -74,8 +74,8 @@ def test_every_other_row_is_right(tmp_path: Path, models: Path, cli: Run, seed: 
     for row, (_, reason) in zip(rows, wanted, strict=True):
         assert (row["error"] or "").startswith(reason)
         assert (row["error"] is None) is not bool(reason)
-    said = done.stderr.decode().splitlines()
-    assert f"{COUNT - len(kinds):,} pictures classified, {len(kinds)} could not be read" in said
-    assert said[-1] == f"cnn-infer: {len(kinds)} of {COUNT} pictures could not be read (--strict)"
+    printed = done.stderr.decode().splitlines()
+    assert f"{COUNT - len(kinds):,} pictures classified, {len(kinds)} could not be read" in printed
+    assert printed[-1] == f"cnn-infer: {len(kinds)} of {COUNT} pictures could not be read (--strict)"
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["images"], report["errors"]) == (COUNT, len(kinds))

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whatever happens while they are written."""
+"""Atomic file writes: after an error or a kill, the old file is unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def half_written(path: Path) -> None:
         raise RuntimeError("planted")
 
 
-def test_what_stood_there_stays_until_all_is_written(tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError, match="planted"):
@@ -35,7 +35,7 @@ def test_what_stood_there_stays_until_all_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_a_kill_leaves_the_old_file_whole(tmp_path: Path) -> None:
+def test_a_kill_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old")
     code = (
         "import os; from cnn_infer.system.atomic import replacing\n"
@@ -64,7 +64,7 @@ def test_new_files_have_the_permissions_of_the_process(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xbc"
 
 
-def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+def test_an_error_names_the_requested_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_text(tmp_path / "absent" / "rows.csv", "")
     assert caught.value.filename == str(tmp_path / "absent" / "rows.csv")

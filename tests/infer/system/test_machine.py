@@ -1,4 +1,4 @@
-"""What this process may use: its affinity, and the quota of its control group, a real one where one can be made."""
+"""Usable processors: CPU affinity, and the quota of a control group, a real one if permitted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_affinity() -> None:
 
 @pytest.fixture
 def group() -> Iterator[tuple[Path, Callable[[int], None]]]:
-    """A control group of version 1 or 2 with another in it, and what sets the outer one's quota, in microseconds."""
+    """A control group (v1 or v2) with a child, and a function that sets its quota in microseconds per 100 ms."""
     name = f"cnn-infer-test-{os.getpid()}"
     for root, file, text in (
         ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "{}"),
@@ -50,13 +50,11 @@ def group() -> Iterator[tuple[Path, Callable[[int], None]]]:
             (outer / "inner").rmdir()
             outer.rmdir()
         return
-    pytest.skip("no control group can be made here")
+    pytest.skip("cannot create a control group on this machine")
 
 
 @pytest.mark.parametrize("inside", [".", "inner"])
-def test_the_quota_of_a_control_group_and_of_those_above(
-    group: tuple[Path, Callable[[int], None]], inside: str
-) -> None:
+def test_the_quota_of_a_control_group_and_its_parents(group: tuple[Path, Callable[[int], None]], inside: str) -> None:
     folder, set_quota = group
     enter = ("sh", "-c", f'echo $$ > {folder / inside}/cgroup.procs && exec "$@"', "sh")
     everything = len(os.sched_getaffinity(0))

@@ -1,11 +1,11 @@
 """The command ``cnn-train``, also as ``python -m cnn_train``: nothing is loaded before Ctrl-C has its one line."""
 
-from cnn_infer.system.interrupt import leave_at_once
+from cnn_infer.system.interrupt import exit_on_interrupt
 
 
 def main() -> None:
     """Entry point of the command."""
-    leave_at_once("cnn-train")
+    exit_on_interrupt("cnn-train")
     from cnn_train.cli import main as run
 
     run()

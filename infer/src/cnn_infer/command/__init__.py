@@ -1,1 +1,1 @@
-"""What only the command ``cnn-infer`` needs."""
+"""The command ``cnn-infer``."""

@@ -1,4 +1,7 @@
-"""What ``cnn-infer PATH...`` does: a row for each picture, to standard output or into a file that survives anything."""
+"""``cnn-infer PATH...``: classify pictures, write a row for each, and report.
+
+Rows go to a stream (standard output, a pipe, a device) or to a file that an interrupted run can continue.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
@@ -20,26 +23,26 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
-from cnn_infer.system.interrupt import noticed
+from cnn_infer.system.interrupt import deferred_interrupt
 
-ROW_OPTIONS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
-"""The settings that rows depend on: a run goes on only with the same."""
+ROW_SETTINGS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
+"""The settings that change rows or report: a run can only be resumed with the same values."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How rows are made.
+    """How pictures are classified and rows are written.
 
     Attributes:
         form: ``table``, ``jsonl`` or ``csv``.
-        labels: Whether folders that are named as classes are the truth.
-        batch_size: Pictures to a run of the model; None for the usual number, or what ``auto`` chooses.
-        threads: Threads; None for every processor, ``auto`` to measure how many.
-        follow_symlinks: Walk into symbolic links to folders.
-        top: Classes to name for each picture.
-        threshold: Below this probability the answer is ``unknown``.
-        max_pixels: Larger pictures are refused.
-        max_bytes: Larger files are refused.
+        labels: Whether folders with the names of classes give the true classes.
+        batch_size: Pictures per run of the model; None for the default, or with ``auto`` for the measured size.
+        threads: Worker threads; None for one per processor, ``auto`` to measure the number.
+        follow_symlinks: Whether folders behind symbolic links are searched.
+        top: Classes per row, most probable first.
+        threshold: Lowest accepted probability, 0 to 1; below it the label is ``unknown``.
+        max_pixels: Largest picture, in pixels; a larger one gives a row with an error.
+        max_bytes: Largest picture file, in bytes; a larger one gives a row with an error.
     """
 
     form: str
@@ -53,27 +56,45 @@ class Settings:
     max_bytes: int
 
 
-def to_stream(classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, stream: IO[bytes]) -> Report:
-    """Write the rows to standard output, a pipe or a device; the report.
+def to_stream(
+    classifier: Classifier,
+    paths: Sequence[str | Listed],
+    settings: Settings,
+    stream: IO[bytes],
+    report_file: Path | None,
+) -> Report:
+    """Classify pictures and write the rows to standard output, a pipe or a device.
 
-    On a terminal every row is one line in which names cannot be commands; elsewhere names stay what they are.
+    On a terminal, control characters in rows are escaped.
+
+    Args:
+        classifier: The model.
+        paths: Files, folders, patterns and lists of paths.
+        settings: See :class:`Settings`.
+        stream: Where the rows go.
+        report_file: Where the report goes as JSON; None for no file.
+
+    Returns:
+        The report.
 
     Raises:
-        InputError: a path does not exist, or there is no picture at all.
+        InputError: a path does not exist, or there is no picture.
+        OSError: the stream or the report cannot be written.
     """
     evaluation = _evaluation(classifier, paths, settings)
-    header, text = formatter(settings.form, classifier.spec.classes)
     on_terminal = stream.isatty()
-    # rows that scroll by on the same terminal are progress enough, and a bar would be drawn into them
+    header, text = formatter(settings.form, classifier.spec.classes, on_terminal=on_terminal)
+    # rows on the terminal show the progress themselves, and a bar would mix with them
     bar = nullcontext(lambda _: None) if on_terminal else console.progress("classifying")
     with bar as advance, closing(evaluation.rows(paths)) as rows:
         for row in rows:
-            line = f"{console.shown(text(row)[:-1])}\n" if on_terminal else text(row)
-            stream.write((header + line).encode())
+            stream.write((header + text(row)).encode())
             header = ""
             advance(1)
         stream.flush()
-    return evaluation.report()
+    report = evaluation.report()
+    _write_report(report, report_file)
+    return report
 
 
 def to_file(
@@ -81,24 +102,37 @@ def to_file(
     paths: Sequence[str | Listed],
     settings: Settings,
     output: Path,
+    report_file: Path | None,
     *,
     resume: bool,
-    report_file: Path | None = None,
 ) -> Report:
-    """Write the rows to a file, or go on with one that was interrupted; the report, also into a file.
+    """Classify pictures and write the rows to a file that an interrupted run can continue.
+
+    Args:
+        classifier: The model.
+        paths: Files, folders, patterns and lists of paths.
+        settings: See :class:`Settings`.
+        output: The file for the rows.
+        report_file: Where the report goes as JSON; None for no file.
+        resume: Whether to continue an interrupted run.
+
+    Returns:
+        The report on all rows, including those of the interrupted run.
 
     Raises:
-        InputError: a path does not exist, there is no picture at all, or nothing (or something else) to resume.
-        KeyboardInterrupt: after Ctrl-C, when the rows of the batches at hand are written.
+        InputError: a path does not exist, there is no picture, there is no run to resume, or the model, a setting or
+            the set of files changed since it was interrupted.
+        KeyboardInterrupt: on Ctrl-C, after the current row is written.
+        OSError: a file cannot be written.
     """
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
         "the model": classifier.model.digest,
-        "an option": json.dumps([getattr(settings, name) for name in ROW_OPTIONS]),
+        "an option": json.dumps([getattr(settings, name) for name in ROW_SETTINGS]),
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes)
-    with noticed() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
+    with deferred_interrupt() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
         evaluation = _evaluation(classifier, paths, settings, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
@@ -109,26 +143,38 @@ def to_file(
                     file.save(evaluation.counted)
                     break
         if interrupted():
-            console.say(f"{file.rows:,} rows are in {printable(output)}: the same command with --resume goes on")
+            written = console.quantity(file.rows, "row")
+            console.message(f"{written} written to {printable(output)}: run the same command with --resume to continue")
             raise KeyboardInterrupt
         report = evaluation.report()
-        if report_file is not None:  # before the run counts as finished, or a kill in between would cost the report
-            write_text(report_file, report.to_json() + "\n")
+        _write_report(report, report_file)  # before finish(): after a kill in between, --resume can still write it
         file.finish()
     return report
 
 
+def _write_report(report: Report, file: Path | None) -> None:
+    if file is not None:
+        write_text(file, report.to_json() + "\n")
+
+
 def _evaluation(
-    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, counted: object = None
+    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, counted: Any = None
 ) -> Evaluation:
+    """Prepare a run; with ``--threads auto``, measure and print the number of threads and the batch size.
+
+    Args:
+        classifier: The model.
+        paths: Files, folders, patterns and lists of paths.
+        settings: See :class:`Settings`.
+        counted: The counts of the interrupted run that this one continues; None for a new run.
+    """
     threads, batch_size, tuned = settings.threads, settings.batch_size, None
     if threads == "auto":
         pictures = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
         plan = tuning.plan(classifier, pictures, batch_size=batch_size)
         threads, batch_size, tuned = plan.threads, plan.batch_size, plan.why
-        console.say(
-            f"threads: {threads} on {machine.usable_cpus()} processors, one session, batches of {batch_size} ({tuned})"
-        )
+        processors = console.quantity(machine.usable_cpus(), "processor")
+        console.message(f"threads: {threads} on {processors}, one session, batch size {batch_size} ({tuned})")
     return Evaluation(
         classifier,
         labels=settings.labels,

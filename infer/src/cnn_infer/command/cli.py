@@ -1,4 +1,4 @@
-"""The command ``cnn-infer``: pictures and folders through an exported model."""
+"""The command ``cnn-infer``: its options, and which part of the package does the work."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import gc
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
-from click.core import ParameterSource
 
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command.classify import Settings, to_file, to_stream
 from cnn_infer.command.destinations import check_destinations, check_not_read
+from cnn_infer.command.options import Threads, check_options, is_pipe_or_device
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import DEVICES, newest_export
@@ -23,53 +23,63 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.system import machine
-from cnn_infer.system.atomic import write_text
 
 EXAMPLES = """\b
 Examples:
-  cnn-infer holiday.jpg
-  cnn-infer photos/ --format csv --output rows.csv --report report.json
-  find /mnt -name '*.jpg' -print0 | cnn-infer - -0 --format jsonl
-  cnn-infer test/ --model model.onnx          (test/CLASS/*.jpg: accuracy, F1, confusion matrix)
-  cnn-infer --verify --model model.onnx       (does it compute here what it computed there?)
+  Classify one picture:
+    cnn-infer holiday.jpg
+  Classify a folder; write rows and report to files:
+    cnn-infer photos/ --format csv --output rows.csv --report report.json
+  Classify the files that another program lists:
+    find /mnt -name '*.jpg' -print0 | cnn-infer - -0 --format jsonl
+  Accuracy, F1 and confusion matrix on pictures in test/CLASS/:
+    cnn-infer test/ --model model.onnx
+  Check that the model gives the same results on this machine as on the one that exported it:
+    cnn-infer --verify --model model.onnx
 """
 
-
-OF_ROWS = {"batch_size", "threads", "top", "threshold", "output", "report_file", "resume", "max_pixels", "max_bytes"}
-OF_ROWS |= {"strict", "labels", "follow_symlinks"}
-"""Options that say how rows are made."""
-
 COUNT = click.IntRange(1, 1 << 20)
-
-
-class _Threads(click.IntRange):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
-
-
 RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 
 
 @click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=str, readable=False))
-@click.option("--model", metavar="FILE", help="The .onnx file. Default: what the newest export under runs/ ships.")
 @click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Never falls back in silence."
+    "--model",
+    metavar="FILE",
+    help="The .onnx file. Default: the model that the newest export under runs/ chose to ship.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="The device that runs the model; an error if it is not available. auto: CUDA if available, else the CPU.",
 )
 @click.option(
     "--batch-size",
     type=COUNT,
-    help=f"Pictures to a run of the model. Default: {BATCH_SIZE}, or what --threads auto chooses.",
+    help=f"Pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
 )
 @click.option(
     "--threads",
-    type=_Threads(1, 1 << 20),
+    type=Threads(1, 1 << 20),
     metavar="N|auto",
-    help="Threads; auto measures how many are fastest. Default: every processor this process may use.",
+    help="Worker threads. auto: measure how many are fastest. Default: one per processor that this process may use.",
 )
-@click.option("--top", type=COUNT, default=5, show_default=True, help="Classes to name for each picture.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.0, help="Below this probability the answer is 'unknown'."
+    "--top",
+    type=COUNT,
+    default=5,
+    show_default=True,
+    help="Classes per picture, most probable first. For --format jsonl and csv.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Lowest accepted probability. Below it the label is 'unknown'.",
 )
 @click.option(
     "--format",
@@ -77,46 +87,61 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     type=click.Choice(["table", "jsonl", "csv"]),
     default="table",
     show_default=True,
-    help="Format of the rows.",
+    help="Format of the rows. --info and --latency take table, or jsonl for JSON.",
 )
-@click.option("--output", type=RESULT_FILE, help="Write the rows to this file.")
+@click.option("--output", type=RESULT_FILE, help="Write the rows to this file. Default: standard output.")
 @click.option(
     "--report",
     "report_file",
     type=RESULT_FILE,
-    help="Write the report here, as JSON.",
+    help="Write a report to this file, as JSON: accuracy, F1, confusion matrix, errors, latency.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an --output that was interrupted.")
-@click.option("-0", "nul", is_flag=True, help="With -: paths on standard input end with NUL, not with a line.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run: append the missing rows to --output.")
+@click.option("-0", "nul", is_flag=True, help="With -: a NUL byte ends each path on standard input, not a line break.")
 @click.option(
-    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Larger pictures are refused."
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Largest picture in pixels, width x height. Larger ones are not decoded and count as errors.",
 )
 @click.option(
-    "--max-bytes", type=click.IntRange(1), default=MAX_BYTES, show_default=True, help="Larger files are refused unread."
+    "--max-bytes",
+    type=click.IntRange(1),
+    default=MAX_BYTES,
+    show_default=True,
+    help="Largest picture file in bytes. Larger ones are not read and count as errors.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 when a picture could not be read.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 if any picture cannot be read.")
 @click.option(
     "--labels",
     type=click.Choice(["auto", "none"]),
     default="auto",
     show_default=True,
-    help="auto: folders named as classes are the truth.",
+    help="auto: a folder with the name of a class gives the true class of its pictures. none: no accuracy.",
 )
-@click.option("--follow-symlinks", is_flag=True, help="Walk into symbolic links to folders.")
+@click.option("--follow-symlinks", is_flag=True, help="Also search folders behind symbolic links.")
 @click.option(
     "--verify",
-    "verifying",
     is_flag=True,
-    help="Replay the golden pictures inside the model; exit with 1 on a difference.",
+    help="Check this machine: run the golden pictures inside the model and compare their probabilities with those of "
+    "the export. Exit with code 1 if they differ.",
 )
-@click.option("--info", is_flag=True, help="Print what the model knows of itself, with --format jsonl all of it.")
+@click.option(
+    "--info",
+    is_flag=True,
+    help="Print a summary of the model: input, classes, training, export. With --format jsonl: the whole "
+    "specification.",
+)
 @click.option(
     "--latency",
     is_flag=True,
-    help="Measure how long a picture takes here, stage by stage, instead of classifying.",
+    help="Measure the time per picture on this machine, by stage, instead of classifying.",
 )
 @click.version_option(package_name="cnn-infer")
+@click.pass_context
 def command(
+    context: click.Context,
     paths: tuple[str, ...],
     model: str | None,
     device: str,
@@ -130,7 +155,7 @@ def command(
     strict: bool,
     labels: str,
     follow_symlinks: bool,
-    verifying: bool,
+    verify: bool,
     info: bool,
     latency: bool,
     resume: bool,
@@ -141,42 +166,35 @@ def command(
     """Classify pictures with a model that cnn-export wrote.
 
     PATH is a picture, a folder, a pattern ('photos/**/*.jpg'), or - for a list of paths on standard input. Folders are
-    walked in sorted order. One row a file, in order: the rows go to standard output (or --output), everything else to
-    standard error.
+    searched in sorted order. Each picture gives one row, in order. Rows go to standard output or to --output; all
+    other messages go to standard error.
 
-    Where folders are named as the model's classes, accuracy and F1 are reported as well. A picture's class is the
-    first such name on the way from the folder PATH down to it (cat/kitchen/1.jpg is a cat), else that of PATH
-    itself; for a picture PATH, its folder's. Without such a name it has no class and counts in no figure.
+    If folders have the names of the model's classes, accuracy and F1 are reported too. The true class of a picture is
+    the first folder below PATH with the name of a class, from the top down (cat/kitchen/1.jpg is a cat), or else PATH
+    itself. If PATH is a picture, it is the folder of the picture. Pictures without a true class do not count in
+    accuracy and F1.
     """
-    if not (paths or verifying or info):
-        raise click.UsageError("name a picture or a folder, or pass --verify or --info")
-    if latency and not paths:
-        raise click.UsageError("--latency is measured on pictures: name some")
-    if nul and "-" not in paths:
-        raise click.UsageError("-0 says how paths on standard input end: pass - as well")
-    if latency or not paths:
-        _check_no_rows_are_wanted("--latency" if latency else "--info" if info else "--verify")
+    check_options(context)
     model = model or str(newest_export())
     targets = check_destinations(output, report_file)
-    if resume and output is None:
-        raise click.UsageError("--resume goes on with the file of --output: name it")
     classifier = Classifier(
         model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
     )
-    gc.freeze()  # what has been loaded by now stays, and need not be looked through
+    gc.freeze()  # imported modules stay for good: collections need not visit their objects
     gc.enable()
     precision = classifier.spec.details.get("precision", "fp32")
-    console.say(f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})")
+    console.message(
+        f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})"
+    )
     if info:
-        from cnn_infer.command import info as info_of
+        from cnn_infer.command.info import as_json, for_people
 
-        text = info_of.for_people(classifier) if form == "table" else info_of.as_json(classifier)
-        _print(text)
-    if verifying:
+        _print(for_people(classifier) if form == "table" else as_json(classifier))
+    if verify:
         _verify(classifier)
     if not paths:
         return
-    given = [_listed(nul) if path == "-" else path for path in paths]
+    given = [_paths_from_standard_input(nul) if path == "-" else path for path in paths]
     listing = [sys.stdin.fileno()] if "-" in paths else []
     check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
     if latency:
@@ -185,27 +203,17 @@ def command(
     limits = (top, threshold, max_pixels, max_bytes)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits)
     if output is None:
-        report = to_stream(classifier, given, settings, sys.stdout.buffer)
-    elif output.exists() and not output.is_file():  # a pipe, a device
+        report = to_stream(classifier, given, settings, sys.stdout.buffer, report_file)
+    elif is_pipe_or_device(output):
         with output.open("wb") as stream:
-            report = to_stream(classifier, given, settings, stream)
+            report = to_stream(classifier, given, settings, stream, report_file)
     else:
-        report = to_file(classifier, given, settings, output, resume=resume, report_file=report_file)
-    if report_file is not None and (output is None or not output.is_file()):
-        write_text(report_file, report.to_json() + "\n")
-    console.say(*summary(report, output, report_file))
+        report = to_file(classifier, given, settings, output, report_file, resume=resume)
+    console.message(*summary(report, output, report_file))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
         raise CheckError("none of the pictures could be read")
-
-
-def _check_no_rows_are_wanted(instead: str) -> None:
-    context = click.get_current_context()
-    for option in context.command.params:
-        name = str(option.name)
-        if name in OF_ROWS and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise InputError(f"{option.opts[0]} is of no use: {instead} makes no rows")
 
 
 def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
@@ -216,46 +224,52 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
 
 
 def _print(text: str) -> None:
-    """In UTF-8 as the rows are, also where standard output has letters for few languages."""
-    if sys.stdout.isatty():  # names in it cannot be commands
-        text = "\n".join(map(console.shown, text.split("\n")))
+    """Print to standard output, always in UTF-8, as the rows are; on a terminal without control characters."""
+    if sys.stdout.isatty():
+        text = "\n".join(map(console.escaped, text.split("\n")))
     click.echo(text.encode())
 
 
-def _listed(nul: bool) -> Listed:
+def _paths_from_standard_input(nul: bool) -> Listed:
     if sys.stdin is None:
         raise InputError("standard input is closed: - reads a list of paths from it")
     try:
         return Listed(sys.stdin.buffer, b"\0" if nul else b"\n")
     except ValueError as error:
-        raise InputError(f"standard input is no list of paths: {error}") from error
+        raise InputError(f"standard input is not a list of paths: {error}") from error
 
 
 def _verify(classifier: Classifier) -> None:
+    """Print how the golden pictures compare on this machine.
+
+    Raises:
+        CheckError: a golden picture differs.
+    """
     from cnn_infer.golden import verify
 
-    proof = classifier.spec.details.get("parity")
-    exported = proof.get("instruction_set") if isinstance(proof, dict) else None
-    here = machine.instruction_set()
-    if isinstance(exported, str) and exported != here:
-        console.say(f"  exported on {exported}, this machine has {here}: another arithmetic")
+    parity = classifier.spec.details.get("parity")
+    exported = parity.get("instruction_set") if isinstance(parity, dict) else None
+    own = machine.instruction_set()
+    if isinstance(exported, str) and exported != own:
+        console.message(f"  exported on a machine with {exported}; this machine has {own}, results may differ")
     replays = verify(classifier)
     worst = max(replay.difference for replay in replays)
     failed = [replay for replay in replays if not replay.passed]
     for number, replay in enumerate(replays):
         state = "ok" if replay.passed else "DIFFERS"
         names = f"{replay.expected} -> {replay.found}"
-        console.say(f"  golden picture {number}: {names}, difference {replay.difference:.2g}  {state}")
+        console.message(f"  golden picture {number}: {names}, difference {replay.difference:.2g}  {state}")
     if failed:
         advice = ""
-        if classifier.spec.details.get("precision") == "int8" and here in ("avx2", "generic"):
-            advice = ": int8 sums may overflow here, export with --for avx2"
+        if classifier.spec.details.get("precision") == "int8" and own in ("avx2", "generic"):
+            advice = ": int8 sums may overflow on this processor, export with --for avx2"
         raise CheckError(
             f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g}){advice}"
         )
-    console.say(f"verified: {len(replays)} golden pictures agree on this machine (worst difference {worst:.2g})")
+    agree = "1 golden picture agrees" if len(replays) == 1 else f"{len(replays)} golden pictures agree"
+    console.message(f"verified: {agree} on this machine (worst difference {worst:.2g})")
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command and exit with its code."""
     console.main(command)

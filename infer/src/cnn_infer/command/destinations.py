@@ -1,4 +1,4 @@
-"""Where results may be written: over nothing that is read."""
+"""Checks of the files for results: they must not overwrite a picture, a model or a list of paths."""
 
 from __future__ import annotations
 
@@ -14,37 +14,46 @@ from cnn_infer.pixels.convert import EXTENSIONS
 
 
 def check_destinations(output: Path | None, report_file: Path | None) -> list[Path]:
-    """The files that results go to.
+    """Return the files for results, after checks that need no other file.
+
+    Args:
+        output: The file for the rows; None for standard output.
+        report_file: The file for the report; None for no report.
 
     Raises:
-        InputError: a folder is missing, a name is that of a picture or a model, or both are one file.
+        InputError: a folder is missing, a name ends like that of a picture or a model, or both are the same file.
     """
     targets = [target for target in (output, report_file) if target is not None]
     for target in targets:
         if not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {printable(target.absolute().parent)}")
-        # where a link leads counts as well: it may be a picture in a folder
+        # the target of a symbolic link counts too: it may be a picture in a folder
         suffixes = {Path(name).suffix.lower() for name in (target, os.path.realpath(target))}
         if suffixes & {*EXTENSIONS, ".onnx"}:
-            raise InputError(f"{printable(target)} is a picture or a model: name another file for the results")
+            raise InputError(
+                f"{printable(target)} has the name of a picture or a model: choose another file for the results"
+            )
     if output is not None and report_file is not None:
         rows, report = os.path.realpath(output), os.path.realpath(report_file)
         if report == rows:
             raise InputError("--output and --report name the same file")
         if report == rows + SUFFIX:
-            raise InputError(f"{printable(report_file)} is where --output keeps what --resume needs: name another file")
+            raise InputError(
+                f"{printable(report_file)} is the manifest of --output, which --resume needs: "
+                "choose another file for the report"
+            )
     return targets
 
 
 def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> None:
-    """Refuse to write over a file that is read, whatever the names and links by which it is known.
+    """Refuse to overwrite a file that is read. Hard and symbolic links to the same file are recognised.
 
     Args:
-        targets: Files to write; those that do not exist yet are no matter.
-        sources: Paths and file descriptors; what does not exist is passed over.
+        targets: Files to write; those that do not exist are skipped.
+        sources: Paths and file descriptors of the files to read; those that do not exist are skipped.
 
     Raises:
-        InputError: a target is one of the sources.
+        InputError: a target is also a source.
     """
     written = {(status.st_dev, status.st_ino): target for target in targets if (status := _file_status(target))}
     if not written:
@@ -53,10 +62,11 @@ def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> Non
         status = _file_status(source)
         if status and (status.st_dev, status.st_ino) in written:
             name = printable(written[status.st_dev, status.st_ino])
-            raise InputError(f"{name} is read: name another file for the results")
+            raise InputError(f"{name} is also an input: choose another file for the results")
 
 
 def _file_status(source: str | int | Path) -> os.stat_result | None:
+    """Return the status of a regular file; None for anything else."""
     try:
         status = os.stat(source)
     except (OSError, ValueError):  # ValueError: a NUL byte in the name

@@ -1,8 +1,8 @@
-"""A file of rows that grows by whole rows, and a manifest beside it by which an interrupted run goes on.
+"""A file of rows and, beside it, a manifest with which an interrupted run can be resumed.
 
-The manifest says of how many rows and bytes the file consists, what they were made with, and what was counted on the
-way. It is written after the rows it speaks of, in one piece, so whatever happens at any moment, the file's first bytes
-are what it says; what comes after them is cut off by the run that goes on.
+The manifest holds the number of rows and bytes in the file, what the rows were made with, and the counts so far. It is
+replaced as a whole, after its rows are on disk. At any moment the file therefore starts with the rows of the manifest.
+Bytes after them belong to unfinished rows: a resumed run cuts them off.
 """
 
 from __future__ import annotations
@@ -22,44 +22,59 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import replacing
 
 SUFFIX = ".manifest.json"
+"""The manifest's name is that of the rows and this suffix."""
+
 FORMAT = 1
+"""Version of the manifest."""
+
 SAVE_SECONDS = 0.5
+"""Seconds between two versions of the manifest, at least."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins: after how many rows, and with what counted so far (None at the very beginning)."""
+    """Where a run starts.
+
+    Attributes:
+        rows: Rows that are already in the file.
+        counted: The counts of these rows, as JSON; None for a new file.
+    """
 
     rows: int
     counted: Any
 
 
 def digest_of(paths: Iterable[str]) -> str:
-    """SHA-256, hexadecimal, of the files' names, sizes and times of last change, in their order."""
-    import hashlib  # only files need it, and OpenSSL comes with it
+    """Return the SHA-256, hexadecimal, of the names, sizes and modification times of the files, in this order."""
+    import hashlib  # imported late: it loads OpenSSL
 
     digest = hashlib.sha256()
     for path in paths:
         try:
             status = os.stat(path)
             facts = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # it gets a row that says so
+        except OSError:  # the file cannot be read: its row has the error
             facts = "none"
         digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\n")
     return digest.hexdigest()
 
 
 class GrowingFile:
-    """Rows of a run, in a file.
+    """The file of a run's rows. Use it as a context manager.
 
     Args:
         path: The file.
-        made_with: What must be the same for a run that goes on: the model, the options, the files. JSON.
-        resume: Go on where the manifest says, instead of beginning anew.
+        made_with: What a resumed run must have in common with the interrupted one: digests of the model, the settings
+            and the files, by the words that an error message uses for them.
+        resume: Whether to continue the file of an interrupted run.
+
+    Attributes:
+        start: The rows and counts that the file has already.
+        rows: Rows in the file.
 
     Raises:
-        InputError: there is nothing to resume, or something is not the same as it was; or there is something to resume
-            that was not asked for.
+        InputError: with ``resume``: there is no manifest, it is damaged, or ``made_with`` changed. Without ``resume``:
+            the file is that of an interrupted run.
     """
 
     def __init__(self, path: Path, made_with: Mapping[str, str], *, resume: bool) -> None:
@@ -71,8 +86,8 @@ class GrowingFile:
         else:
             if self._manifest.exists():
                 raise InputError(
-                    f"{printable(self._path)} is unfinished: pass --resume to go on with it, "
-                    f"or delete {printable(self._manifest)} to begin anew"
+                    f"{printable(self._path)} is unfinished: pass --resume to continue it, "
+                    f"or delete {printable(self._manifest)} to start again"
                 )
             self.start, size = Start(0, None), None
         self.rows = self.start.rows
@@ -80,7 +95,7 @@ class GrowingFile:
         self._saved = time.monotonic()
 
     def _opened(self, size: int) -> IO[bytes]:
-        stream = open(self._path, "r+b")  # noqa: SIM115 - as long as the run
+        stream = open(self._path, "r+b")  # noqa: SIM115 - open until __exit__
         stream.truncate(size)
         stream.seek(size)
         return stream
@@ -91,23 +106,23 @@ class GrowingFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Whatever happened: what is in the file stays there, and the manifest says how much of it is good."""
-        with suppress(OSError):  # a full disk: rows that did not fit are made again
+        """Close the file. After an error, file and manifest stay for ``--resume``."""
+        with suppress(OSError):  # the disk is full: a resumed run writes the missing rows again
             if self._stream is not None:
                 self._stream.close()
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = f"{self._path} (make room, then --resume goes on)"
+            error.filename = f"{self._path} (free space, then continue with --resume)"
 
     def row(self, text: str, counted: Callable[[], Any]) -> None:
-        """Append a row. Before the first one comes, what stood in the file stays.
+        """Append a row. An earlier file at the path is only replaced when the first row is written.
 
         Args:
-            text: With its line end; the first one with what stands above the rows.
-            counted: Gives what was counted up to this row, as JSON has it; called now and then.
+            text: The row with its line end; the first row also with the header.
+            counted: Returns the counts up to this row, as JSON. Called when the manifest is saved.
         """
         if self._stream is None:
             with replacing(self._path):
-                pass  # an earlier file gives way to an empty one
+                pass  # an empty file replaces an earlier one
             self._stream = self._opened(0)
             self.save(lambda: None)
         self._stream.write(text.encode())
@@ -116,11 +131,15 @@ class GrowingFile:
             self.save(counted)
 
     def save(self, counted: Callable[[], Any]) -> None:
-        """Bring all rows to the disk, then say so in the manifest."""
+        """Write all rows to disk, then save the manifest.
+
+        Args:
+            counted: Returns the counts up to the last row, as JSON.
+        """
         if self._stream is None:
             return
         self._stream.flush()
-        os.fsync(self._stream.fileno())  # the manifest is, and must not outlive its rows where the power goes
+        os.fsync(self._stream.fileno())  # before the manifest, which must not claim rows that a power failure loses
         document = {
             "format": FORMAT,
             "rows": self.rows,
@@ -133,8 +152,8 @@ class GrowingFile:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """All rows are there: bring them to the disk; the manifest has nothing more to say."""
-        assert self._stream is not None  # without a picture there is an error
+        """Write all rows to disk and delete the manifest: the run is complete."""
+        assert self._stream is not None  # a run without a picture raises before
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._manifest.unlink(missing_ok=True)
@@ -147,16 +166,18 @@ class GrowingFile:
             if found["format"] != FORMAT or type(rows) is not int or type(size) is not int:
                 raise ValueError("another version")
         except FileNotFoundError as error:
-            raise InputError(f"nothing to resume: {name} is finished or was never begun: leave out --resume") from error
+            raise InputError(
+                f"nothing to resume: {name} is finished or was never started: leave out --resume"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
-                f"{printable(self._manifest)} is damaged ({error}): begin anew without --resume"
+                f"{printable(self._manifest)} is damaged ({error}): start again without --resume"
             ) from error
         for key, value in self._made_with.items():
             if made_with.get(key) != value:
                 raise InputError(
-                    f"{key} changed since {name} was begun: restore what was, or begin anew without --resume"
+                    f"{key} changed since {name} was started: undo the change, or start again without --resume"
                 )
         if not self._path.is_file() or self._path.stat().st_size < size:
-            raise InputError(f"{name} has fewer bytes than its manifest says: begin anew without --resume")
+            raise InputError(f"{name} has fewer bytes than its manifest says: start again without --resume")
         return Start(rows, found.get("counted")), size

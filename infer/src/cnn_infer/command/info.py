@@ -1,4 +1,7 @@
-"""What a model says of itself, for people and for machines. What its file leaves out is left out here."""
+"""``cnn-infer --info``: a summary of a model for people, and its whole specification as JSON.
+
+The details of a specification are optional: the summary leaves out what is missing or has another type.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.console import shown
+from cnn_infer.console import escaped
 
 
 def as_json(classifier: Classifier) -> str:
-    """The whole specification, with the file's name and size, as one line of JSON."""
+    """Return the whole specification, with the file's name and size in bytes, as one line of JSON."""
     spec = json.loads(classifier.spec.to_json())
     return json.dumps({"file": classifier.model.name, "bytes": classifier.model.bytes, **spec}, ensure_ascii=False)
 
 
 def for_people(classifier: Classifier) -> str:
-    """Lines with the model's input, classes and training, and the certificate of its export."""
-    return "\n".join(f"{name:<11} {shown(text)}" for name, text in _lines(classifier))
+    """Return lines on the model's input, classes, training and export."""
+    return "\n".join(f"{name:<11} {escaped(text)}" for name, text in _lines(classifier))
 
 
 def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
@@ -37,18 +40,18 @@ def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
     if test.number("images"):
         figures = f"accuracy {test.number('accuracy'):.2%}, macro F1 {test.number('macro_f1'):.4f}"
         yield "tested on", f"{test.number('images'):,.0f} pictures: {figures} (PyTorch)"
-    proof = details.under("parity")
-    parity = proof.under("torch_against_onnx")
+    certificate = details.under("parity")
+    parity = certificate.under("torch_against_onnx")
     if parity.number("images"):
         yield (
             "parity",
-            f"PyTorch against ONNX fp32 on {parity.number('images'):,.0f} test pictures: probabilities differ by at "
+            f"PyTorch and ONNX fp32 on {parity.number('images'):,.0f} test pictures: probabilities differ by at "
             f"most {parity.under('probabilities').number('max'):.2g}, {parity.number('flips'):.0f} flips",
         )
-    yield from _int8(proof.under("fp32_against_int8"))
-    if proof.text("machine"):
-        yield "exported", f"{proof.text('exported')} on {proof.text('machine')}"
-        versions = proof.under("versions").values
+    yield from _int8(certificate.under("fp32_against_int8"))
+    if certificate.text("machine"):
+        yield "exported", f"{certificate.text('exported')} on {certificate.text('machine')}"
+        versions = certificate.under("versions").values
         yield "with", ", ".join(f"{name} {version}" for name, version in versions.items())
     if data.under("fingerprints").text("test"):
         yield "test set", f"SHA-256 {data.under('fingerprints').text('test')}"
@@ -62,7 +65,7 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
     yield "int8", f"{made}, calibrated on {proof.number('calibration_pictures'):,.0f} training pictures"
     yield (
         "",
-        f"fp32 against int8 on {test.number('images'):,.0f} test pictures: {test.number('accuracy_fp32'):.2%} and "
+        f"fp32 and int8 on {test.number('images'):,.0f} test pictures: {test.number('accuracy_fp32'):.2%} and "
         f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, "
         f"McNemar p {test.number('mcnemar_p'):.2f}",
     )
@@ -78,7 +81,7 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
 
 
 class _Entries:
-    """A part of the specification's details, which may have any shape: what is not as expected counts as missing."""
+    """A JSON object from the specification's details. A value of an unexpected type counts as missing."""
 
     def __init__(self, values: Any) -> None:
         self.values: dict[str, Any] = dict(values) if isinstance(values, dict) else {}
@@ -98,5 +101,5 @@ class _Entries:
         found = self.values.get(name)
         try:
             return float(found) if isinstance(found, (int, float)) else 0.0
-        except OverflowError:  # a whole number of hundreds of digits
+        except OverflowError:  # an integer of hundreds of digits
             return 0.0

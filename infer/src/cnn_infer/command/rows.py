@@ -1,4 +1,4 @@
-"""Rows of a folder run as text: a table for people, JSON lines and CSV for machines."""
+"""Rows as text: a table for people, JSON lines and CSV for programs."""
 
 from __future__ import annotations
 
@@ -7,61 +7,64 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from cnn_infer.console import shown
+from cnn_infer.console import escaped
 from cnn_infer.evaluation import Row
 
 FIELDS = ("path", "label", "index", "probability", "top", "error")
-"""The fields of a row, in this order, in every machine format."""
+"""The fields of a row in JSON lines and CSV, in this order."""
 
-_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every row
-_quoted = cache(_as_json)
-_DIGITS = 6  # of a probability: what differs below that differs between machines
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create an encoder per row
+_as_cached_json = cache(_as_json)
+_DIGITS = 6  # of a probability; later digits differ between machines
 
 
-def formatter(name: str, classes: Sequence[str]) -> tuple[str, Callable[[Row], str]]:
-    """The header text and the function from a row to its text, both with their line ends.
+def formatter(form: str, classes: Sequence[str], *, on_terminal: bool = False) -> tuple[str, Callable[[Row], str]]:
+    """Return the header and the function that turns a row into text, both with their line ends.
 
     Args:
-        name: ``table``, ``jsonl`` or ``csv``.
+        form: ``table``, ``jsonl`` or ``csv``.
         classes: The model's classes; they set the width of the table's first column.
+        on_terminal: Write each row as one line without control characters, also in ``jsonl`` and ``csv``. A table
+            is always written so.
     """
-    if name == "jsonl":
-        return "", lambda row: _as_json(_fields(row)) + "\n"
-    if name == "csv":
-        return _csv_line(FIELDS), _csv_row
-    width = min(32, max(len("unknown"), *(len(label) for label in classes)))
-    return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
+    if form == "table":
+        width = min(32, max(len("unknown"), *(len(label) for label in classes)))
+        return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
+    header, text = ("", _json_line) if form == "jsonl" else (_csv_line(FIELDS), _csv_row)
+    return header, (lambda row: escaped(text(row)[:-1]) + "\n") if on_terminal else text
 
 
-def _fields(row: Row) -> dict[str, object]:
+def _json_line(row: Row) -> str:
     found = row.prediction
     if found is None:
         values: tuple[object, ...] = (row.path, None, None, None, None, row.error)
     else:
         top = [{"label": label, "probability": round(value, _DIGITS)} for label, value in found.top]
         values = (row.path, found.label, found.index, round(found.probability, _DIGITS), top, None)
-    return dict(zip(FIELDS, values, strict=True))
+    return _as_json(dict(zip(FIELDS, values, strict=True))) + "\n"
 
 
 def _csv_row(row: Row) -> str:
     found = row.prediction
     if found is None:
         return _csv_line((row.path, None, None, None, None, row.error))
-    # CSV has no lists: ``top`` is JSON. Written here, since it is most of a row and json takes twice as long
-    top = [f'{{"label": {_quoted(label)}, "probability": {round(value, _DIGITS)}}}' for label, value in found.top]
+    # CSV has no lists, so top is JSON. It is most of the row, and the json module would take twice as long
+    top = [
+        f'{{"label": {_as_cached_json(label)}, "probability": {round(value, _DIGITS)}}}' for label, value in found.top
+    ]
     return _csv_line(
         (row.path, found.label, found.index, round(found.probability, _DIGITS), f"[{', '.join(top)}]", None)
     )
 
 
-class _Said:
-    """A stream for ``csv.writer`` whose ``writerow`` gives the line back."""
+class _ReturnLine:
+    """A stream for ``csv.writer``: ``writerow`` returns what ``write`` returns, the line."""
 
     def write(self, text: str) -> str:
         return text
 
 
-_CSV = csv.writer(_Said(), lineterminator="\r\n")  # so that it quotes both, also within names
+_CSV = csv.writer(_ReturnLine(), lineterminator="\r\n")  # with both characters, names that contain one are quoted
 
 
 def _csv_line(values: Sequence[object]) -> str:
@@ -70,7 +73,7 @@ def _csv_line(values: Sequence[object]) -> str:
 
 
 def _table_line(row: Row, width: int) -> str:
-    path = shown(row.path)
+    path = escaped(row.path)
     if row.prediction is None:
-        return f"{'error':<{width}}  {'':>11}  {path}: {shown(row.error or '')}\n"
-    return f"{shown(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"
+        return f"{'error':<{width}}  {'':>11}  {path}: {escaped(row.error or '')}\n"
+    return f"{escaped(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"

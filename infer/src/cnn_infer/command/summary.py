@@ -1,30 +1,32 @@
-"""What a run found, for a person: the lines below its rows."""
+"""The summary that the command prints to standard error after the rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from cnn_infer.console import quantity
 from cnn_infer.evaluation import Report
 
 MOST_PRINTED_CLASSES = 20
+"""With more classes, the confusion matrix is not printed."""
 
 
 def summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
-    """Lines that say what a run found and which files it wrote; names are as they are."""
+    """Return the lines of the summary: counts, speed, accuracy, and the files written. Names are not escaped."""
     model, total = report.latency_ms["model"], report.latency_ms["total"]
     good = report.images - report.errors
-    lines = [f"{good:,} pictures classified, {report.errors:,} could not be read"]
+    lines = [f"{quantity(good, 'picture')} classified, {report.errors:,} could not be read"]
     if good:
         lines.append(
-            f"{report.images_per_second:,.0f} pictures/s on {report.threads} threads; "
-            f"a picture takes {total['p50']:.2f} ms (p99 {total['p99']:.2f}), "
-            f"the model {model['p50']:.3f} ms of it (p99 {model['p99']:.3f})"
+            f"{report.images_per_second:,.0f} pictures/s on {quantity(report.threads, 'thread')}; "
+            f"median latency {total['p50']:.2f} ms per picture (p99 {total['p99']:.2f}), "
+            f"of which the model takes {model['p50']:.3f} ms (p99 {model['p99']:.3f})"
         )
     if report.accuracy is not None and report.per_class is not None:
         width = max(len("class"), *(len(name) for name in report.per_class))
         lines += [
             f"accuracy {report.accuracy:.2%}, macro F1 {report.macro_f1:.4f}, weighted F1 {report.weighted_f1:.4f} "
-            f"on {report.labelled:,} labelled pictures (coverage {report.coverage:.2%})",
+            f"on {quantity(report.labelled, 'labelled picture')} (coverage {report.coverage:.2%})",
             f"  {'class':<{width}}  precision  recall      f1  support",
         ]
         lines += [
@@ -35,15 +37,15 @@ def summary(report: Report, output: Path | None, report_file: Path | None) -> li
         lines += _confusion_lines(report)
         if report.unknown_folders:
             names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
-            lines.append(f"folders that are no class of this model, not counted: {names}")
+            lines.append(f"folders without the name of a class, not counted: {names}")
         if report.missing_classes:
-            lines.append(f"classes without a picture here: {', '.join(report.missing_classes)}")
+            lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
     lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
     return lines
 
 
 def _confusion_lines(report: Report) -> list[str]:
-    """The confusion matrix where it fits a screen; the report file always has it."""
+    """Return the confusion matrix, if it has at most :data:`MOST_PRINTED_CLASSES` rows. The report file has any."""
     if report.confusion is None or report.per_class is None or len(report.confusion) > MOST_PRINTED_CLASSES:
         return []
     width = max(5, len(str(max(map(max, report.confusion)))) + 1)
@@ -52,6 +54,6 @@ def _confusion_lines(report: Report) -> list[str]:
     head = "".join(f"{number:>{width}}" for number in range(len(names)))
     rows = zip(names, report.confusion, strict=True)
     return [
-        f"  {'true':<{first}}  {head}  predicted, by number in the order of the rows",
+        f"  {'true':<{first}}  {head}  predicted class, numbered as the rows",
         *(f"  {name:<{first}}  {''.join(f'{count:>{width}}' for count in row)}" for name, row in rows),
     ]

@@ -1,9 +1,9 @@
-"""How many threads and how large batches: measured on the first pictures of a run, in a few tenths of a second.
+"""``--threads auto``: measure the fastest number of threads and batch size on the first pictures of a run.
 
-One session serves all threads, and each run of it stays on the thread that calls it: on a processor, runs side by side
-answer more pictures a second than one run on several threads, int8 above all. What is left to choose depends on the
-pictures (of tiny ones Python's own work is the larger part, and that has one thread at a time) and on the network.
-Nothing here changes an answer.
+All threads share one single-threaded session: on a CPU, several batches side by side are faster than one batch on
+several threads, above all in int8. The best number of threads depends on the pictures: Python code runs in one thread
+at a time, and for small pictures it takes most of the time. The best batch size depends on the network. The measurement
+takes a few tenths of a second. Predictions do not depend on either.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from cnn_infer.system import machine
 if TYPE_CHECKING:
     from cnn_infer.pixels.convert import Picture
 
-FEW = 256
-"""A run of fewer pictures is over before a choice has paid."""
+MIN_PICTURES = 256
+"""With fewer pictures nothing is measured: the run would be shorter than the measurement."""
 
-SLICE = 0.025
-"""Seconds that one measurement takes, about."""
+MEASUREMENT_SECONDS = 0.025
+"""About how long one measurement takes."""
 
-MARGIN = 1.1
-"""Choices whose times differ by less are equal."""
+TOLERANCE = 1.1
+"""A choice counts as fastest if its time is at most this factor above the shortest time."""
 
 _BATCH_SIZES = (1, 4, 16, 64, 256)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run should use.
+    """The chosen number of threads and batch size.
 
     Attributes:
-        threads: Threads; each decodes and classifies a batch of its own.
-        batch_size: Pictures to a run of the model.
-        why: What was measured, in one line for a person.
+        threads: Worker threads; each decodes and classifies its own batches.
+        batch_size: Pictures per run of the model.
+        why: The measured times, as one line of text.
     """
 
     threads: int
@@ -50,43 +50,44 @@ class Plan:
 
 
 def plan(classifier: Classifier, pictures: Iterable[str], *, batch_size: int | None = None) -> Plan:
-    """Measure on the first pictures, and choose the fewest to a batch and the most threads that are as fast as any.
-
-    Threads are at most as many as the processors this process may use (:func:`cnn_infer.system.machine.usable_cpus`).
+    """Measure on the first pictures; choose the smallest batch size and the largest number of threads that are fastest.
 
     Args:
         classifier: The model.
-        pictures: The files of the run; those that cannot be read count as they do in the run.
-        batch_size: Pictures to a run of the model, where that is not to be chosen.
+        pictures: The files of the run, including unreadable ones; only the first :data:`MIN_PICTURES` are used.
+        batch_size: Pictures per run of the model; None to choose it too.
+
+    Returns:
+        The choice; at most :func:`cnn_infer.system.machine.usable_cpus` threads.
     """
     cpus = machine.usable_cpus()
-    first = list(islice(pictures, FEW))
-    if len(first) < FEW:
-        return Plan(cpus, batch_size or BATCH_SIZE, f"not measured: fewer than {FEW} pictures")
+    first = list(islice(pictures, MIN_PICTURES))
+    if len(first) < MIN_PICTURES:
+        return Plan(cpus, batch_size or BATCH_SIZE, f"not measured: fewer than {MIN_PICTURES} pictures")
     start = time.perf_counter()
-    said = []
+    measured = []
     if batch_size is None:
         times = _by_batch_size(classifier)
-        batch_size = _first_good(times)
-        said.append(f"the model in batches of {_listed(times)} us a picture")
+        batch_size = _first_fast(times)
+        measured.append(f"batch size {_as_text(times)} us per picture for the model")
     sample = _sample(classifier, first)
-    if len(sample) == 1:  # it takes longer than a slice; the decoders of large pictures do not wait for one another
+    if len(sample) == 1:  # one slow picture fills a measurement: its decoder and model run without Python's lock
         threads = cpus
-        said.append("pictures are slow")
+        measured.append("threads not measured: pictures take too long")
     else:
         times = _by_threads(classifier, sample, batch_size, cpus)
-        threads = _first_good(times)
-        said.append(f"threads {_listed(times)} us a picture")
-    return Plan(threads, batch_size, f"measured in {time.perf_counter() - start:.2f} s: {'; '.join(said)}")
+        threads = _first_fast(times)
+        measured.append(f"threads {_as_text(times)} us per picture")
+    return Plan(threads, batch_size, f"measured in {time.perf_counter() - start:.2f} s: {'; '.join(measured)}")
 
 
 def _by_batch_size(classifier: Classifier) -> dict[int, float]:
-    """Seconds a picture of the model's size takes, by batch size, as far as a batch fits into a slice."""
+    """Return the model's seconds per picture, by batch size, for batches that take at most a measurement."""
     blank = np.zeros(classifier.spec.shape, np.uint8)
     each = _seconds(classifier, [blank], 1, 1)
     times: dict[int, float] = {}
     for size in _BATCH_SIZES:
-        batches = int(SLICE / (size * each))
+        batches = int(MEASUREMENT_SECONDS / (size * each))
         if times and not batches:
             break
         each = times[size] = _seconds(classifier, [blank] * (size * max(1, batches)), size, 1)
@@ -94,7 +95,7 @@ def _by_batch_size(classifier: Classifier) -> dict[int, float]:
 
 
 def _by_threads(classifier: Classifier, sample: Sequence[str], batch_size: int, cpus: int) -> dict[int, float]:
-    """Seconds a picture takes, by threads: all processors, half as many, ... one."""
+    """Return the seconds per picture, by threads: ``cpus``, half as many, and so on down to 1."""
     batch_size = min(batch_size, len(sample))
     times: dict[int, float] = {}
     threads = cpus
@@ -106,9 +107,9 @@ def _by_threads(classifier: Classifier, sample: Sequence[str], batch_size: int, 
 
 
 def _sample(classifier: Classifier, pictures: Sequence[str]) -> list[str]:
-    """The first pictures, so many as one thread answers in a slice, but at least one."""
+    """Return the first pictures: as many as one thread classifies in a measurement, at least one."""
     sample = []
-    until = time.perf_counter() + SLICE
+    until = time.perf_counter() + MEASUREMENT_SECONDS
     for picture in pictures:
         sample.append(picture)
         for _ in classifier.answers([picture], batch_size=1):
@@ -119,7 +120,7 @@ def _sample(classifier: Classifier, pictures: Sequence[str]) -> list[str]:
 
 
 def _seconds(classifier: Classifier, pictures: Sequence[Picture], batch_size: int, threads: int) -> float:
-    """Seconds a picture, of the faster of two goes: the first one may be the first of its kind."""
+    """Return the seconds per picture, the shorter of two measurements: the first may include a warm-up."""
     spent = []
     for _ in range(2):
         start = time.perf_counter()
@@ -129,11 +130,12 @@ def _seconds(classifier: Classifier, pictures: Sequence[Picture], batch_size: in
     return min(spent) / len(pictures)
 
 
-def _first_good(times: dict[int, float]) -> int:
+def _first_fast(times: dict[int, float]) -> int:
+    """Return the first choice that counts as fastest."""
     best = min(times.values())
-    return next(choice for choice, seconds in times.items() if seconds <= MARGIN * best)
+    return next(choice for choice, seconds in times.items() if seconds <= TOLERANCE * best)
 
 
-def _listed(times: dict[int, float]) -> str:
+def _as_text(times: dict[int, float]) -> str:
     choices = ", ".join(map(str, times))
     return f"{choices}: {', '.join(f'{1e6 * seconds:.0f}' for seconds in times.values())}"

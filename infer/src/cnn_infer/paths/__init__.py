@@ -1,1 +1,1 @@
-"""Which picture files, in which order."""
+"""Finding picture files: folders, patterns, lists of paths, and their order."""

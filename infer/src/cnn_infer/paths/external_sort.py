@@ -1,6 +1,7 @@
-"""Sorting more than memory should hold: sorted runs on the disk, merged while they are read.
+"""External sorting: sorted runs in a temporary file, merged while they are read.
 
-(Knuth, The Art of Computer Programming, volume 3, section 5.4, "External Sorting".)
+It bounds the memory for folders of millions of files. Knuth, The Art of Computer Programming, volume 3, section 5.4,
+"External Sorting".
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from typing import IO
 from cnn_infer.paths.scratch import append, temporary_file
 
 RUN = 5_000
-"""Items that are held in memory at once. Fewer never touch the disk."""
+"""Items in memory at once. Fewer items are sorted without a temporary file."""
 
-_BLOCK = 4096
+_BLOCK = 4096  # bytes
 
 
 def in_sorted_order(items: Iterable[bytes], separator: bytes) -> Iterator[bytes]:
-    """The items, sorted as bytes. All are read before this returns.
+    """Return the items in sorted order, compared as bytes. All items are read before this returns.
 
     Args:
-        items: Any number.
-        separator: One byte that is in none of them.
+        items: Any number of items.
+        separator: One byte that no item contains.
 
     Raises:
-        InputError: there is no room for what memory does not hold.
+        InputError: the temporary file cannot be written, for example because the disk is full.
     """
     remaining = iter(items)
     run = sorted(islice(remaining, RUN))
@@ -42,6 +43,7 @@ def in_sorted_order(items: Iterable[bytes], separator: bytes) -> Iterator[bytes]
 
 
 def _read(file: IO[bytes], start: int, end: int, separator: bytes) -> Iterator[bytes]:
+    """Yield the items of one run, which is in the file from ``start`` to ``end``."""
     rest = b""
     while start < end:
         file.seek(start)

@@ -1,4 +1,4 @@
-"""Finding the pictures among files and folders."""
+"""Finding picture files by path, folder and pattern."""
 
 from __future__ import annotations
 
@@ -15,33 +15,42 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import parent_name, printable
 from cnn_infer.pixels.convert import EXTENSIONS
 
-_FOLDER = b"\0"  # in no name, and before all that is in names, so that it does not change their order
+_FOLDER = b"\0"  # marks a folder; no name contains this byte, and it sorts before all others
 
 
 class Found(NamedTuple):
-    """A picture file, and the path that was given: the file itself, or a folder above it."""
+    """A picture file.
+
+    Attributes:
+        path: Its path.
+        given: The path under which it was found: the file itself, or a folder above it.
+    """
 
     path: str
     given: str
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[str]:
-    """The picture files under ``paths``, in the order given, folders walked in sorted order.
+    """Return the picture files under ``paths``, in the order of ``paths`` and, in folders, in sorted order.
 
-    A file that is named is taken whatever its name; in a folder, files count by extension
-    (:data:`cnn_infer.pixels.convert.EXTENSIONS`) and hidden ones do not. Symbolic links to folders are followed
-    only on request; a link that leads back to a folder above itself is then passed over. A folder further down, or in
-    a list, that cannot be listed stands for its pictures, so that it gets a row that says so.
+    A file in ``paths`` is taken whatever its name. In folders, files are taken by extension
+    (:data:`cnn_infer.pixels.convert.EXTENSIONS`), and hidden files and folders are skipped. A subfolder, or a folder
+    in a list of paths, that cannot be listed is returned in place of its pictures: its row then shows the error.
+
+    Args:
+        paths: Files, folders, patterns (``photos/**/*.jpg``) and lists of paths.
+        follow_symlinks: Whether symbolic links to folders are followed. A link to a folder above itself is skipped.
 
     Raises:
-        InputError: a path does not exist, is neither a file nor a folder, or is a folder that cannot be listed. All
-            are looked at before the first picture comes.
+        InputError: a path does not exist, is neither a file nor a folder, is a folder that cannot be listed, or is a
+            pattern that matches nothing. All paths but those in lists are checked before the first picture is
+            returned.
     """
     return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks))
 
 
 def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[Found]:
-    """As :func:`find_pictures`, with the path that each was found under. What is listed is not looked at before."""
+    """Return picture files like :func:`find_pictures`, each with the path under which it was found."""
     given = [path if isinstance(path, Listed) else _matching(os.fspath(path)) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
         if not os.path.lexists(name):
@@ -58,10 +67,13 @@ def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symli
 
 
 def _matching(path: str) -> list[str]:
-    """The path itself where it exists or is no pattern; else what matches it: pictures and, without **, folders."""
+    """Return the path itself if it exists or is no pattern; otherwise the pictures and folders that match.
+
+    Folders that match a pattern with ``**`` are left out, because the pattern matches the pictures in them as well.
+    """
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path]
-    names = glob.glob(path, recursive=True)  # noqa: PTH207 - names that are not UTF-8 stay as they are
+    names = glob.glob(path, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
     found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in path)]
     if not found:
         raise InputError(f"no picture and no folder matches {printable(path)}")
@@ -80,10 +92,11 @@ def _check_can_be_listed(folder: str) -> None:
 
 
 def _walk(folder: str, follow: bool) -> Iterator[str]:
+    """Yield the pictures of a folder and its subfolders; a folder that cannot be listed is yielded itself."""
     try:
-        open_folders = [(folder, _identity(folder), _entries(folder, follow))]  # from the top down to where the walk is
+        open_folders = [(folder, _identity(folder), _entries(folder, follow))]  # from the top down
     except OSError:
-        yield folder  # named in a list, or it was there when all paths were looked at
+        yield folder  # from a list of paths, or removed since the check
         return
     while open_folders:
         above, _, entries = open_folders[-1]
@@ -104,12 +117,12 @@ def _walk(folder: str, follow: bool) -> Iterator[str]:
 
 
 def _entries(folder: str, follow: bool) -> Iterator[bytes]:
-    """Names of pictures, and of folders with :data:`_FOLDER` behind them, sorted by name."""
+    """Return the names of pictures and folders in sorted order; folder names end with :data:`_FOLDER`."""
     with os.scandir(folder) as listing:
-        return in_sorted_order(_named(listing, follow), separator=b"/")
+        return in_sorted_order(_names(listing, follow), separator=b"/")
 
 
-def _named(listing: Iterable[os.DirEntry[str]], follow: bool) -> Iterator[bytes]:
+def _names(listing: Iterable[os.DirEntry[str]], follow: bool) -> Iterator[bytes]:
     for entry in listing:
         if entry.name.startswith("."):
             continue
@@ -127,12 +140,12 @@ def _identity(folder: str) -> tuple[int, int]:
 def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow)
-    except OSError:  # a link to itself
+    except OSError:  # a symbolic link to itself
         return False
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Also a link that leads nowhere: it gets a row that says so."""
+    """Whether this is a file or a broken symbolic link, whose row shows the error."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
@@ -140,16 +153,16 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def folders_holding(name: str, root: str | os.PathLike[str]) -> list[Path]:
-    """The folders right under ``root`` that hold a file ``name``; the one whose file was written last is the last."""
+    """Return the subfolders of ``root`` that contain a file ``name``, ordered by the file's modification time."""
     found = sorted(Path(root).glob(f"*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
     return [path.parent for path in found]
 
 
 def folders_of(found: Found) -> list[str]:
-    """The names of the folders that may say what a picture shows, the one that counts first.
+    """Return the names of folders that may name a picture's class; the first that names a class decides.
 
-    Of a picture in a folder that was given: those below it from the top down, as in training, where
-    ``cat/kitchen/1.jpg`` is a cat; then the given folder itself. Of a file that was given: the folder it lies in.
+    For a picture in a given folder: the folders below it from the top down, as in training, where
+    ``cat/kitchen/1.jpg`` is a cat, and then the given folder itself. For a given file: its folder.
     """
     if found.path == found.given:
         return [parent_name(found.path)]

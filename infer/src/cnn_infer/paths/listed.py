@@ -1,4 +1,4 @@
-"""Paths that another program lists: one a line, or separated by NUL where names may hold line breaks."""
+"""Lists of paths from another program: one path per line, or separated by NUL bytes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import IO
 from cnn_infer.paths.scratch import append, temporary_file
 
 LONGEST = 1 << 16
-"""Bytes of one path; more without a separator is no list of paths."""
+"""Longest path, in bytes. Longer input without a separator is not a list of paths."""
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 16  # bytes
 
 
 class Listed:
-    """The paths of a stream, to be gone through as often as is needed. They wait on the disk, not in memory.
+    """The paths in a stream. It can be iterated repeatedly; a temporary file holds the list, not memory.
 
-    Empty entries are left out. A path that does not exist counts: it gets a row that says so.
+    Empty entries are left out. A path that does not exist is kept: its row shows the error.
 
     Args:
-        stream: Read to its end at once.
+        stream: A binary stream; it is read to its end.
         separator: One byte.
 
     Raises:
-        ValueError: an entry is longer than :data:`LONGEST` bytes.
-        InputError: there is no room for the list.
+        ValueError: a path is longer than :data:`LONGEST` bytes.
+        InputError: the temporary file cannot be written, for example because the disk is full.
     """
 
     def __init__(self, stream: IO[bytes], separator: bytes = b"\n") -> None:

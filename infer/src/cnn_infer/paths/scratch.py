@@ -1,4 +1,4 @@
-"""Temporary files, for what memory should not hold."""
+"""Temporary files for data that may be too large for memory."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from cnn_infer.errors import InputError
 
 
 def temporary_file() -> IO[bytes]:
-    """A file without a name, which goes when it is closed.
+    """Return a new temporary file, open for reading and writing. It has no name and is deleted when closed.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: no folder for temporary files can be written.
     """
-    import tempfile  # takes a while to load, and most runs need none
+    import tempfile  # imported late: few runs need it
 
     try:
         return tempfile.TemporaryFile(prefix="cnn-infer-")
     except OSError as error:
-        raise _no_room(error) from error
+        raise _write_error(error) from error
 
 
 def append(file: IO[bytes], data: bytes) -> None:
-    """Write to the end of the file.
+    """Write ``data`` at the current position, which is the end while a file is being filled, and flush.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: the disk is full, or the file cannot be written for another reason.
     """
     try:
         file.write(data)
         file.flush()
     except OSError as error:
-        raise _no_room(error) from error
+        raise _write_error(error) from error
 
 
-def _no_room(error: OSError) -> InputError:
+def _write_error(error: OSError) -> InputError:
     import tempfile
 
-    place = f" in {tempfile.tempdir}" if tempfile.tempdir else ""  # where none can be used, the error names them all
+    place = f" in {tempfile.tempdir}" if tempfile.tempdir else ""  # without one, the error names all folders tried
     return InputError(
-        f"a temporary file{place} cannot be written: {error.strerror} (make room, or let TMPDIR name another folder)"
+        f"cannot write a temporary file{place}: {error.strerror} (free space, or set TMPDIR to another folder)"
     )

@@ -1,1 +1,1 @@
-"""What the operating system provides."""
+"""Operating system: atomic file writes, Ctrl-C, and a description of the machine."""

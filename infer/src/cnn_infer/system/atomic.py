@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, whatever happens while they are written."""
+"""Atomic file writes: after a crash, the old or the new content is complete."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import IO
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` only once it is written and on disk.
+    """Open a binary file that replaces ``path`` at the end of the block.
 
-    It is written in the same folder, flushed to the disk and renamed. Where the block raises (a full
-    disk, Ctrl-C), the file that stood at ``path`` stays as it was and nothing is left behind. A symbolic
-    link stays one, to the new file. What is no file, like a pipe or ``/dev/null``, is written to as it is.
+    The data goes to a temporary file in the same folder, is flushed to disk, and then renamed. If the block raises
+    (a full disk, Ctrl-C), the old file at ``path`` stays unchanged and the temporary file is deleted. A symbolic link
+    at ``path`` is kept: its target is replaced. A pipe or a device is written to directly.
+
+    Yields:
+        The file, open for writing.
 
     Raises:
         OSError: the folder is missing, the disk is full, or writing is not permitted.
@@ -25,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with open(target, "wb") as stream:
             yield stream
         return
-    # named before it is made, so that Ctrl-C at any moment leaves nothing
+    # the name is known before the file exists, so that Ctrl-C at any moment can delete it
     partial = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
     try:
         with open(partial, "xb") as stream:
@@ -36,16 +39,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(target)  # nobody asked for the other, and "No space left on device" has none
+            error.filename = str(target)  # the user knows this name; "No space left on device" comes without one
         raise
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put ``data`` at ``path``, whole or not at all."""
+    """Replace the file ``path`` with ``data``. Raises as :func:`replacing`."""
     with replacing(path) as stream:
         stream.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Put ``text`` at ``path`` as UTF-8, whole or not at all."""
+    """Replace the file ``path`` with ``text`` in UTF-8. Raises as :func:`replacing`."""
     write_bytes(path, text.encode())

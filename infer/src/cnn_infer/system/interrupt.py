@@ -1,7 +1,8 @@
-"""Ctrl-C while a command loads its modules: one line, exit code 130.
+"""What Ctrl-C does: it ends a command in one line with exit code 130, also while the command imports its modules.
 
-Loading takes a command a third of a second, or several where PyTorch is among it, and there is nobody yet who would
-turn the exception into a line; some modules even turn it into another. So until all is loaded the process just ends.
+Imports take a third of a second, or several seconds with PyTorch. During that time no code is in place that turns
+KeyboardInterrupt into one line, and some modules replace it with another exception. Until all modules are imported,
+Ctrl-C therefore ends the process directly.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
-TYPE_CHECKING = False  # as typing has it, which would have to be loaded first
+TYPE_CHECKING = False  # importing typing first would take longer than this whole module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 
 
-class _Leave:
+class _ExitHandler:
+    """A signal handler that prints one line and ends the process."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -28,52 +31,61 @@ class _Leave:
         os._exit(INTERRUPTED)
 
 
-def leave_at_once(name: str) -> None:
-    """From now on Ctrl-C ends the process of the command ``name``, unless its starter wanted Ctrl-C ignored."""
+def exit_on_interrupt(name: str) -> None:
+    """Let Ctrl-C end the process in one line, from now on.
+
+    Where Ctrl-C is ignored (a shell's background job), it stays ignored.
+
+    Args:
+        name: The command's name, for the line.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _Leave(name))
+        signal.signal(signal.SIGINT, _ExitHandler(name))
 
 
-def raise_again() -> None:
-    """From now on Ctrl-C is Python's KeyboardInterrupt again."""
-    if isinstance(signal.getsignal(signal.SIGINT), _Leave):
+def raise_on_interrupt() -> None:
+    """Undo :func:`exit_on_interrupt`: Ctrl-C raises KeyboardInterrupt again."""
+    if isinstance(signal.getsignal(signal.SIGINT), _ExitHandler):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
-def noticed() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is only noticed, so that what was begun can be ended; a second one interrupts at once.
+def while_loading(name: str) -> Iterator[None]:
+    """Let Ctrl-C end the process in one line inside the block; see :func:`exit_on_interrupt`."""
+    exit_on_interrupt(name)
+    try:
+        yield
+    finally:
+        raise_on_interrupt()
 
-    Yields a function that says whether there was one. Outside the main thread Ctrl-C stays as it is.
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Inside the block, record the first Ctrl-C instead of raising; a second one raises KeyboardInterrupt.
+
+    Outside the main thread, and where Ctrl-C has another handler, nothing changes.
+
+    Yields:
+        A function that returns whether Ctrl-C was pressed.
     """
-    seen = False
+    interrupted = False
 
-    def note(*_: object) -> None:
-        nonlocal seen
-        seen = True
+    def record(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
         yield lambda: False
         return
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, record)
     try:
-        yield lambda: seen
+        yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _in_main_thread() -> bool:
-    import threading  # not before it is needed: what is loaded here is loaded by every command
+    import threading  # imported late: every command imports this module first
 
     return threading.current_thread() is threading.main_thread()
-
-
-@contextmanager
-def while_loading(name: str) -> Iterator[None]:
-    """:func:`leave_at_once`, and afterwards :func:`raise_again`."""
-    leave_at_once(name)
-    try:
-        yield
-    finally:
-        raise_again()

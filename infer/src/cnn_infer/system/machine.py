@@ -1,4 +1,4 @@
-"""What this machine is and what this process may use of it."""
+"""This machine: processor, instruction set, and how many processors this process may use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from pathlib import Path
 
 
 def usable_cpus() -> int:
-    """Processors this process may use: its affinity, and the quota of its control group (cgroup v2 and v1)."""
+    """Return how many processors this process may use, at least 1.
+
+    Limits are the CPU affinity and the quota of the control group (cgroup v1 and v2).
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(available, int(quota)) if quota else available)
 
 
 def _cgroup_quota() -> float | None:
-    """The smallest quota of this process's control group and of those above it, in processors; None without one."""
+    """Return the smallest quota of this process's control group and its parents, in processors; None without one."""
     quotas = [quota for folder in _cgroups() if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
 
 
 def _cgroups() -> Iterator[Path]:
-    """Folders of the control groups of this process, from the innermost outwards."""
+    """Yield the folders of this process's control groups, each followed by its parents."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -32,12 +35,13 @@ def _cgroups() -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers == "" or "cpu" in controllers.split(","):
             root = Path("/sys/fs/cgroup", "cpu" if controllers else "")
-            # in a container the path may be the host's, which is not there: then the root is the container's group
+            # in a container this may be a path on the host that does not exist; the root is the container's own group
             inner = root / path.lstrip("/")
             yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
 def _quota_of(group: Path) -> float | None:
+    """Return the quota of one control group, in processors; None without one."""
     try:
         limit, period = (group / "cpu.max").read_text().split()  # version 2
     except (OSError, ValueError):
@@ -51,7 +55,7 @@ def _quota_of(group: Path) -> float | None:
 
 @cache
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo; empty where there is none (macOS, Windows)."""
+    """Return the entries of the first processor in /proc/cpuinfo; empty on macOS and Windows."""
     try:
         block = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     except OSError:
@@ -62,7 +66,7 @@ def _cpuinfo() -> dict[str, str]:
 
 @cache
 def cpu_name() -> str:
-    """The processor as its maker names it, as far as the system tells."""
+    """Return the name of the processor, with family and model on Linux; if unknown, the architecture."""
     if platform.system() == "Darwin":
         import subprocess
 
@@ -78,15 +82,17 @@ def cpu_name() -> str:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """Instruction-set flags as Linux names them; empty where the system does not tell."""
+    """Return the instruction-set flags of the processor, with Linux's names; empty on macOS and Windows."""
     info = _cpuinfo()
     return frozenset((info.get("flags") or info.get("Features") or "").split())
 
 
 @cache
 def instruction_set() -> str:
-    """The widest integer arithmetic here: ``avx512_vnni``, ``avx_vnni``, ``avx2``, ``neon_dotprod``, ``neon``
-    or ``generic``. An int8 model's arithmetic is exact where this has dot products, and may saturate in avx2.
+    """Return the best instruction set for int8 on this machine.
+
+    It is ``avx512_vnni``, ``avx_vnni``, ``avx2``, ``neon_dotprod``, ``neon`` or ``generic``. Sums of int8 products are
+    exact with the dot-product instructions (``vnni``, ``dotprod``) and may saturate with ``avx2``.
     """
     flags = cpu_flags()
     for name in ("avx512_vnni", "avx_vnni", "avx2"):
@@ -98,5 +104,5 @@ def instruction_set() -> str:
 
 
 def description() -> str:
-    """One line for reports: processor, processors usable, instruction set, system."""
+    """Return one line for reports: processor, usable processors, instruction set, operating system."""
     return f"{cpu_name()}, {usable_cpus()} cores, {instruction_set()}, {platform.system()} {platform.machine()}"
