@@ -1,4 +1,4 @@
-"""The scripts behind the int8 tables run on a real export, and what they say is what the export says."""
+"""The scripts behind the int8 tables run on a real export, and their figures equal those of the export."""
 
 import json
 import subprocess
@@ -14,13 +14,13 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds one exported run, under the name that presets.py would give it."""
+    """A folder with one exported run, under the name that presets.py expects."""
     path = tmp_path_factory.mktemp("presets")
     export(train("digits", out=path / "digits-nano-0", model="nano", epochs=4), quantize=True, search_seconds=0)
     return path
 
 
-def said(script: str, *arguments: object, code: int = 0) -> str:
+def output_of(script: str, *arguments: object, code: int = 0) -> str:
     command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
@@ -31,9 +31,9 @@ def int8_file(folder: Path) -> Path:
     return next((folder / "digits-nano-0").glob("model.int8*.onnx"))
 
 
-def test_the_table_of_presets_is_what_the_exports_say(folder: Path, tmp_path: Path) -> None:
+def test_the_table_of_presets_has_the_figures_of_the_export(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "presets.json"
-    table = said("presets.py", "digits", "--models", "nano", "--folder", folder, "--output", output)
+    table = output_of("presets.py", "digits", "--models", "nano", "--folder", folder, "--output", output)
     (row,) = json.loads(output.read_text())["rows"]
     int8 = json.loads((folder / "digits-nano-0" / "export.json").read_text())["int8"]
     assert row["accuracy_int8"] == int8["test"]["accuracy_int8"]
@@ -41,20 +41,20 @@ def test_the_table_of_presets_is_what_the_exports_say(folder: Path, tmp_path: Pa
     assert f"{row['accuracy_int8']:.2%} int8" in table
 
 
-def test_every_node_has_its_time(folder: Path) -> None:
-    lines = said("nodes.py", int8_file(folder), "--batch", 4).splitlines()
+def test_every_node_is_timed(folder: Path) -> None:
+    lines = output_of("nodes.py", int8_file(folder), "--batch", 4).splitlines()
     convolutions = [line.split() for line in lines if " QLinearConv " in line]
     assert len(convolutions) == 5
-    # 8x8 pixels: the second convolution has 8 values in and 32 out
+    # 8x8 pixels; the second convolution has 8 input and 32 output channels
     assert float(convolutions[1][2]) == round(64 * 8 * 9 * 32 / 1e6, 2)
     times = [float(line.split()[0]) for line in lines[2:-1]]
     assert float(lines[-1].split()[0]) == pytest.approx(sum(times), abs=0.2)
 
 
-def test_the_same_runtime_gives_the_same_probabilities(folder: Path, tmp_path: Path) -> None:
+def test_another_process_gives_the_same_probabilities(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "runtimes.json"
     run = folder / "digits-nano-0"
-    said("runtimes.py", run, "--python", sys.executable, "--output", output)
+    output_of("runtimes.py", run, "--python", sys.executable, "--output", output)
     rows = json.loads(output.read_text())["rows"]
     assert {row["model"] for row in rows} == {f"{run.name}/{path.name}" for path in run.glob("model*.onnx")}
     assert all(row["passed"] and row["other_classes"] == 0 and row["pictures"] == 179 for row in rows)

@@ -9,24 +9,24 @@ if TYPE_CHECKING:
     from cnn_export.errors import ExportError as ExportError, GraphError as GraphError, ParityError as ParityError
     from cnn_export.explain import Stage as Stage
     from cnn_export.exporting import Export as Export, export as export
+    from cnn_export.int8.candidates import Candidate as Candidate
     from cnn_export.int8.report import Int8 as Int8
-    from cnn_export.int8.search import Candidate as Candidate
-    from cnn_export.int8.verdict import Difference as Difference, Latency as Latency, Verdict as Verdict
+    from cnn_export.int8.verdict import Difference as Difference, Timing as Timing, Verdict as Verdict
     from cnn_export.parity import Parity as Parity
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Candidate": "int8.search",
+    "Candidate": "int8.candidates",
     "Difference": "int8.verdict",
     "Export": "exporting",
     "ExportError": "errors",
     "GraphError": "errors",
     "Int8": "int8.report",
-    "Latency": "int8.verdict",
     "Parity": "parity",
     "ParityError": "errors",
     "Stage": "explain",
+    "Timing": "int8.verdict",
     "Verdict": "int8.verdict",
     "export": "exporting",
 }

@@ -1,4 +1,4 @@
-"""A float node between quantised ones is found in the graph that runs, and named."""
+"""A node in fp32 between quantized nodes is found in the optimised graph, and named."""
 
 import onnx
 import pytest
@@ -15,14 +15,14 @@ def int8(run: Run) -> onnx.ModelProto:
     return onnx.load(run.path / result.int8.file)
 
 
-def test_what_we_export_has_none(int8: onnx.ModelProto) -> None:
+def test_an_exported_model_has_none(int8: onnx.ModelProto) -> None:
     running = optimised(int8.SerializeToString())
     assert sum(node.op_type == "QLinearConv" for node in running.graph.node) >= 4
     assert strays(running) == []
 
 
 def test_a_planted_slow_node_is_named(int8: onnx.ModelProto) -> None:
-    """Between the second convolution's rounding and the third convolution stands a node that int8 does not know."""
+    """An operator without an int8 kernel between the second and the third convolution."""
     graph = int8.graph
     reader = [node for node in graph.node if node.op_type == "Conv"][2]
     graph.node.insert(
@@ -37,7 +37,7 @@ def test_a_planted_slow_node_is_named(int8: onnx.ModelProto) -> None:
     assert strays(optimised(int8.SerializeToString()), names) == []
 
 
-def test_a_stray_is_said_and_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stray_is_in_the_report_and_the_summary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnn_export.cli import _int8_lines
     from cnn_export.graph.runtime_graph import Stray
     from cnn_export.int8 import search
@@ -49,7 +49,7 @@ def test_a_stray_is_said_and_reported(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert any("slow (Elu)" in line for line in _int8_lines(result.int8))
 
 
-def test_what_cannot_be_loaded_is_one_line(int8: onnx.ModelProto) -> None:
+def test_a_model_that_onnxruntime_rejects_is_an_error(int8: onnx.ModelProto) -> None:
     int8.graph.node[3].op_type = "NoSuchOperator"
-    with pytest.raises(GraphError, match="cannot load what was exported"):
+    with pytest.raises(GraphError, match="cannot load the exported model"):
         optimised(int8.SerializeToString())

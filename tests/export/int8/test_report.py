@@ -1,22 +1,29 @@
-"""The int8 verdict: its figures are right, and a worse or slower model does not ship."""
+"""The int8 verdict and report: figures are right, and a less accurate or slower model does not ship."""
 
 import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
-from cnn_export import Difference, Latency, export, exporting
+from cnn_export import Difference, Timing, cli, export, exporting
 from cnn_export.int8 import search
 from cnn_export.int8.quantize import calibration_set
-from cnn_export.int8.verdict import compare, decide
+from cnn_export.int8.verdict import compare, decide, measure
 from cnn_infer import Classifier, Spec, newest_export
 from cnn_train import Run
 from scipy.stats import chi2
 from sklearn.metrics import accuracy_score, f1_score
 
+Speed = Callable[[float], AbstractContextManager[None]]
+
 
 def difference(lost: int, won: int, images: int) -> Difference:
-    """What :func:`compare` gives for models that differ in these pictures."""
+    """The result of :func:`compare` for models that differ in so many pictures."""
     labels = np.zeros(images, np.int64)
     right, wrong = (np.tile(np.array(row, np.float32), (images, 1)) for row in ((0.9, 0.1), (0.1, 0.9)))
     first, second = right.copy(), right.copy()
@@ -25,9 +32,9 @@ def difference(lost: int, won: int, images: int) -> Difference:
     return compare(first, second, labels)
 
 
-FASTER = [Latency(1, 2.0, 1.0, 2.0, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
-SLOWER = [Latency(1, 1.0, 1.1, 0.91, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
-HARDLY_FASTER = [Latency(1, 1.0, 0.96, 1.04, 50), Latency(32, 2.0, 1.0, 2.0, 50)]
+FASTER = [Timing(1, 2.0, 1.0, 2.0, 50), Timing(32, 2.0, 1.0, 2.0, 50)]
+SLOWER = [Timing(1, 1.0, 1.1, 0.91, 50), Timing(32, 2.0, 1.0, 2.0, 50)]
+HARDLY_FASTER = [Timing(1, 1.0, 0.96, 1.04, 50), Timing(32, 2.0, 1.0, 2.0, 50)]
 
 
 def test_figures_equal_scikit_learn() -> None:
@@ -67,31 +74,31 @@ def test_the_drop_on_validation_decides(lost: int, won: int, images: int, ships:
     assert ("one net picture" in verdict.reason) is (images == 100)
 
 
-def test_no_drop_means_none() -> None:
+def test_a_limit_of_zero_allows_no_loss() -> None:
     assert decide(difference(0, 0, 100), FASTER, 0).ships
     assert not decide(difference(1, 0, 100), FASTER, 0).ships
 
 
 @pytest.mark.parametrize("latency", [SLOWER, HARDLY_FASTER])
-def test_what_is_not_faster_does_not_ship(latency: list[Latency]) -> None:
+def test_int8_that_is_not_faster_does_not_ship(latency: list[Timing]) -> None:
     verdict = decide(difference(0, 0, 5000), latency)
     assert not verdict.ships
     assert "not faster" in verdict.reason
 
 
-def test_as_many_right_but_others_does_not_ship() -> None:
+def test_equal_accuracy_on_other_pictures_does_not_ship() -> None:
     assert decide(difference(250, 250, 10_000), FASTER).ships
     verdict = decide(difference(251, 250, 10_000), FASTER)
     assert not verdict.good_enough
-    assert "501 of 10,000 validation pictures another class; 5% allowed" in verdict.reason
+    assert "another class for 501 of 10,000 validation pictures; 5% allowed" in verdict.reason
 
 
-def test_a_network_that_has_learned_nothing_shows_nothing() -> None:
+def test_a_network_that_predicts_one_class_is_rejected() -> None:
     same = np.tile(np.array((0.9, 0.1), np.float32), (200, 1))
     labels = np.arange(200) % 2
     verdict = decide(compare(same, same, labels), FASTER)
     assert not verdict.good_enough
-    assert "all 200 validation pictures one class" in verdict.reason
+    assert "the same class for all 200 validation pictures" in verdict.reason
     assert decide(compare(same, same, np.zeros(200, np.int64)), FASTER).ships
 
 
@@ -138,22 +145,103 @@ def test_report_equals_what_the_file_computes(run: Run) -> None:
     assert report["fp32"]["bytes"] == (run.path / "model.onnx").stat().st_size
 
 
-@pytest.mark.parametrize("latency", [FASTER, SLOWER])
-def test_the_verdict_decides_the_name_and_what_infer_takes(
-    run: Run, monkeypatch: pytest.MonkeyPatch, latency: list[Latency]
+@pytest.mark.parametrize("speedup", [2.0, 0.91])
+def test_the_verdict_decides_the_file_name_and_the_model_that_infer_uses(
+    run: Run, int8_speed: Speed, speedup: float
 ) -> None:
-    monkeypatch.setattr(search, "measure", lambda *_: latency)
-    result = export(run, quantize=True, max_drop=100, search_seconds=0)
+    with int8_speed(speedup):
+        result = export(run, quantize=True, max_drop=100, search_seconds=0)
     accepted, rejected = run.path / "model.int8.onnx", run.path / "model.int8.rejected.onnx"
-    ships = latency is FASTER
+    ships = speedup > 1
     assert (accepted.exists(), rejected.exists()) == (ships, not ships)
     assert newest_export(run.path.parent).name == ("model.int8.onnx" if ships else "model.onnx")
     assert Classifier(newest_export(run.path.parent)).spec.details["precision"] == ("int8" if ships else "fp32")
     assert result.ship.exists()
 
 
-def test_an_export_without_int8_leaves_no_int8_of_another_export(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "measure", lambda *_: FASTER)
+def test_int8_that_is_not_faster_is_reported_with_the_reason(
+    run: Run, int8_speed: Speed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the command: the summary and the report say why the search ended, and not that it ran out of time."""
+    monkeypatch.setattr(sys, "argv", ["cnn-export", str(run.path), "--quantize", "--search-seconds", "1000"])
+    with int8_speed(0.95), pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    speed = "0.95x at batch 1, 0.95x at batch 32"
+    reason = (
+        f"int8 is not faster on this machine: {speed} (per channel); {speed} (per tensor); "
+        "the search ended after 2 candidates"
+    )
+    summary = capsys.readouterr().out
+    assert reason in summary
+    assert "2 candidates, " in summary
+    assert "out of time" not in summary
+    int8 = json.loads((run.path / "export.json").read_text())["int8"]
+    assert int8["ended_early"] == reason
+    assert int8["planned"] == len(int8["candidates"]) == 2
+    assert not int8["verdict"]["ships"]
+
+
+def test_latencies_are_medians_of_alternating_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that only the calls advance: 3 ms for fp32 and 2 ms for int8, and 90 ms for one call of each."""
+    now, calls = 0.0, []
+
+    def model(name: str, seconds: float) -> SimpleNamespace:
+        def call(_: list[str], inputs: dict[str, np.ndarray]) -> None:
+            nonlocal now
+            calls.append((name, len(inputs["image"])))
+            now += 0.09 if len(calls) in (61, 62) else seconds
+
+        return SimpleNamespace(session=SimpleNamespace(run=call))
+
+    monkeypatch.setattr("cnn_export.int8.verdict.time", SimpleNamespace(perf_counter=lambda: now))
+    found = measure(model("fp32", 0.003), model("int8", 0.002), np.zeros((3, 8, 8, 1), np.uint8))
+    assert [entry.batch_size for entry in found] == [1, 32]
+    for entry in found:
+        assert (entry.fp32_ms, entry.int8_ms, entry.speedup) == pytest.approx((3, 2, 1.5))
+        assert entry.rounds >= 20
+    assert [name for name, _ in calls] == ["fp32", "int8"] * (len(calls) // 2)
+    assert {size for _, size in calls} == {1, 32}
+
+
+@pytest.fixture
+def no_root_handlers() -> Iterator[logging.Logger]:
+    """The root logger as it is outside of pytest, without any handler."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    yield root
+    root.handlers = handlers
+
+
+def test_quantization_adds_no_handler_that_prints_every_message_twice(
+    run: Run, no_root_handlers: logging.Logger
+) -> None:
+    before = no_root_handlers.level
+    export(run, quantize=True, search_seconds=0)
+    assert (no_root_handlers.handlers, no_root_handlers.filters, no_root_handlers.level) == ([], [], before)
+
+
+def test_only_the_quantizers_own_warnings_are_hidden(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = search.normalised
+
+    def logged(pictures: np.ndarray, spec: Spec) -> object:
+        batches = original(pictures, spec)
+
+        def source() -> Iterator[dict[str, np.ndarray]]:
+            logging.warning("a message of the application")
+            yield from batches()
+
+        return source
+
+    monkeypatch.setattr(search, "normalised", logged)
+    export(run, quantize=True, search_seconds=0)
+    found = [record.getMessage() for record in caplog.records if record.name == "root"]
+    assert found == ["a message of the application"] * 3  # two passes of the calibration, one of the quantizer
+
+
+def test_an_export_without_int8_removes_the_int8_files_of_earlier_exports(run: Run) -> None:
     export(run, quantize=True, max_drop=100, search_seconds=0)
     assert (run.path / "model.int8.onnx").exists()
     result = export(run)

@@ -1,15 +1,22 @@
-"""The search judges every candidate, repeats itself, keeps to its time, and chooses what it says."""
+"""The search evaluates every candidate, is deterministic, keeps to its time limit, and chooses as documented.
 
+Latencies are given by the tests, and the int8 models are made for the target ``generic``, which every processor
+computes exactly. So no result depends on this machine.
+"""
+
+import itertools
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from cnn_export import Candidate, Difference, Latency, Verdict, export
+from cnn_export import Candidate, Difference, Timing, Verdict, export
 from cnn_export.exporting import open_run_source, read_dataset
 from cnn_export.graph.float_graph import float_graph, keep_contract, with_metadata
 from cnn_export.int8 import search
-from cnn_export.int8.search import Search, choose, divergence, in_integers
+from cnn_export.int8.candidates import choose, divergence, fully_int8
+from cnn_export.int8.search import Search
 from cnn_export.int8.targets import target_of
 from cnn_infer.model import SPEC_KEY
 from cnn_train import Run
@@ -17,22 +24,40 @@ from onnx import ModelProto, numpy_helper
 from scipy.stats import entropy
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latencies of a moment: these tests are not about speed."""
-    monkeypatch.setattr("cnn_export.int8.verdict.MIN_SECONDS", 0.02)
+class Latencies:
+    """Gives one speed-up after the other, instead of measuring; counts the measurements."""
+
+    def __init__(self, speedups: Iterable[float]) -> None:
+        self._speedups = iter(speedups)
+        self.count = 0
+
+    def __call__(self, *_: object) -> list[Timing]:
+        self.count += 1
+        speedup = next(self._speedups)
+        return [Timing(1, 1.0, 1 / speedup, speedup, 50), Timing(32, 2.0, 1 / speedup, 2 * speedup, 50)]
 
 
-def search_of(run: Run, graph: ModelProto | None = None, max_drop: float | None = None) -> Search:
+def fast() -> Latencies:
+    return Latencies(itertools.repeat(2.0))
+
+
+def search_of(
+    run: Run,
+    graph: ModelProto | None = None,
+    max_drop: float | None = None,
+    latencies: Latencies | None = None,
+    tune: Callable[[ModelProto], ModelProto] | None = None,
+) -> Search:
     graph = float_graph(run.network(), run.spec) if graph is None else graph
     dataset = read_dataset(run, open_run_source(run, None))
     fp32 = with_metadata(keep_contract(graph, run.spec), run.spec, {SPEC_KEY: run.spec.to_json()})
-    return Search(graph, fp32, dataset.train.images, dataset.val, run.spec, target_of("vnni"), max_drop)
+    target, latencies = target_of("generic"), latencies or fast()
+    return Search(graph, fp32, dataset.train.images, dataset.val, run.spec, target, max_drop, tune, latencies)
 
 
 def candidate(name: str, speed: float, divergence: float, *, lost: int = 0, ships: bool = True) -> Candidate:
     zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False)
-    latency = [Latency(1, 1.0, 1 / speed, speed, 50), Latency(32, 2.0, 1 / speed, 2 * speed, 50)]
+    latency = [Timing(1, 1.0, 1 / speed, speed, 50), Timing(32, 2.0, 1 / speed, 2 * speed, 50)]
     verdict = Verdict(ships, ships or not lost, "", 0.1)
     return Candidate(name, (), (), 1, "", divergence, zeros, latency, verdict)
 
@@ -44,7 +69,7 @@ def test_divergence_equals_scipy() -> None:
     assert divergence(first, second) == math.inf
 
 
-def test_the_nearest_of_the_fastest_is_chosen() -> None:
+def test_the_least_divergence_among_the_fastest_is_chosen() -> None:
     candidates = [
         candidate("slow and exact", 1.5, 0.0001),
         candidate("fast", 3.0, 0.002),
@@ -55,7 +80,7 @@ def test_the_nearest_of_the_fastest_is_chosen() -> None:
     assert candidates[choose([*candidates[:1], *candidates[3:]])].name == "slow and exact"
 
 
-def test_where_none_ships_the_best_of_them_is_shown() -> None:
+def test_where_none_ships_the_best_candidate_is_reported() -> None:
     slow = candidate("good but slow", 0.9, 0.001, ships=False)
     worse = candidate("bad and fast", 3.0, 0.1, lost=90, ships=False)
     assert choose([worse, slow]) == 1
@@ -64,20 +89,71 @@ def test_where_none_ships_the_best_of_them_is_shown() -> None:
 
 def test_two_searches_try_the_same_files_in_the_same_order(run: Run) -> None:
     first, second = (search_of(run).run(seconds=1000) for _ in range(2))
-    assert [one.name for one in first.candidates] == [str(recipe) for recipe in in_integers()]
+    assert [one.name for one in first.candidates] == [str(recipe) for recipe in fully_int8()]
     assert len(first.candidates) == first.planned == 16
     assert [one.sha256 for one in first.candidates] == [one.sha256 for one in second.candidates]
-    assert len({one.sha256 for one in first.candidates}) > 8  # they are not one and the same
+    assert len({one.sha256 for one in first.candidates}) > 8
     assert not any(one.strays for one in first.candidates)
+    assert first.ended_early == ""
 
 
-def test_no_time_is_one_candidate_and_says_so(run: Run) -> None:
+def test_without_time_one_candidate_is_evaluated_and_all_are_counted(run: Run) -> None:
     found = search_of(run).run(seconds=0)
-    assert (len(found.candidates), found.planned, found.winner) == (1, 16, 0)
+    assert (len(found.candidates), found.planned, found.winner, found.ended_early) == (1, 16, 0, "")
+
+
+def test_where_int8_is_not_faster_the_search_ends_after_one_candidate_of_each_structure(run: Run) -> None:
+    latencies = Latencies([0.95, 0.94, 0.96, 0.97, 0.98, 0.99])
+    found = search_of(run, latencies=latencies, tune=pytest.fail).run(seconds=1000)
+    assert [one.name for one in found.candidates] == ["minmax, per channel", "minmax, per tensor"]
+    assert (found.planned, latencies.count) == (2, 6)  # each was measured three times; the median counts
+    assert found.ended_early == (
+        "int8 is not faster on this machine: 0.95x at batch 1, 1.90x at batch 32 (per channel); "
+        "0.98x at batch 1, 1.96x at batch 32 (per tensor); the search ended after 2 candidates"
+    )
+    assert not any(one.verdict.ships for one in found.candidates)
+
+
+@pytest.mark.parametrize("noisy", [[0.8, 2.0, 2.0], [2.0, 0.8, 2.0, 2.0], [2.0] * 8 + [0.8, 2.0, 2.0]])
+def test_one_noisy_measurement_does_not_end_the_search(run: Run, noisy: list[float]) -> None:
+    found = search_of(run, latencies=Latencies([*noisy, *itertools.repeat(2.0, 60)])).run(seconds=1000)
+    assert len(found.candidates) == found.planned == 16
+    assert all(one.speedup == 2 for one in found.candidates)
+    assert found.ended_early == ""
+
+
+def test_a_structure_that_is_not_faster_is_skipped(run: Run) -> None:
+    per_channel = Latencies([*itertools.repeat(2.0, 8), *itertools.repeat(0.95)])
+    found = search_of(run, latencies=per_channel).run(seconds=1000)
+    names = [str(recipe) for recipe in fully_int8()]
+    assert [one.name for one in found.candidates] == names[:9]
+    assert (found.planned, found.ended_early) == (9, "")
+    per_tensor = Latencies([0.95, 0.95, 0.95, *itertools.repeat(2.0)])
+    found = search_of(run, latencies=per_tensor).run(seconds=1000)
+    assert [one.name for one in found.candidates] == [names[0], *names[8:]]
+    assert (found.planned, found.ended_early) == (9, "")
+    assert "per tensor" in found.candidates[found.winner].name
+
+
+def test_out_of_time_after_a_structure_that_is_not_faster(run: Run) -> None:
+    """Eight candidates per tensor are still planned, so the search did run out of time."""
+    found = search_of(run, latencies=Latencies(itertools.repeat(0.95)), tune=pytest.fail).run(seconds=0)
+    assert (len(found.candidates), found.planned) == (1, 9)
+    assert found.ended_early.endswith("(per channel); the search ended after 1 candidate")
+
+
+def test_fine_tuning_and_fp32_layers_build_on_a_structure_that_is_faster(run: Run) -> None:
+    """Although the skipped one, per channel, is nearer to fp32."""
+    latencies = Latencies([0.95, 0.95, 0.95, *itertools.repeat(2.0)])
+    graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
+    found = search_of(run, graph, max_drop=0, latencies=latencies, tune=lambda model: model).run(seconds=1000)
+    assert found.candidates[9].name.endswith("fine-tuned")
+    assert all("per tensor" in one.name for one in found.candidates[9:])
+    assert any(one.floats for one in found.candidates)
 
 
 def scaled_channel(model: ModelProto, factor: float) -> ModelProto:
-    """The same function in float, with one channel between two convolutions so loud that int8 hears no other."""
+    """The same function in float, with one channel so much larger that int8 rounds all other channels to 0."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][1:3]
     for name, change in ((first.input[1], factor), (first.input[2], factor), (second.input[1], 1 / factor)):
@@ -88,14 +164,24 @@ def scaled_channel(model: ModelProto, factor: float) -> ModelProto:
     return model
 
 
-def test_layers_that_int8_cannot_hold_go_back_to_float(run: Run) -> None:
+@pytest.mark.parametrize("speedups", [[2.0], [0.9, 2.0, 2.0]])
+def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: list[float]) -> None:
+    """Also where one measurement in three is too slow."""
     graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
-    found = search_of(run, graph, max_drop=0).run(seconds=1000)
+    found = search_of(run, graph, max_drop=0, latencies=Latencies(itertools.cycle(speedups))).run(seconds=1000)
     assert not any(one.verdict.good_enough for one in found.candidates if not one.floats)
     winner = found.candidates[found.winner]
     assert winner.verdict.good_enough
     assert winner.floats
-    assert not winner.strays  # what was left in float on purpose is not counted as an accident
+    assert not winner.strays  # nodes kept in fp32 on purpose are not reported
+
+
+def test_no_more_layers_are_kept_in_fp32_once_the_model_is_not_faster(run: Run) -> None:
+    graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
+    latencies = Latencies([*itertools.repeat(2.0, 16), *itertools.repeat(1.0)])
+    found = search_of(run, graph, max_drop=0, latencies=latencies).run(seconds=1000)
+    assert len(found.candidates) == found.planned == 17
+    assert latencies.count == 16 + 3
 
 
 @pytest.mark.parametrize("plant", ["nan", "flips"])
@@ -125,8 +211,8 @@ def test_a_planted_fault_does_not_ship(run: Run, monkeypatch: pytest.MonkeyPatch
     assert (run.path / "model.int8.rejected.onnx").exists()
 
 
-def test_two_trainings_come_to_the_same_verdict(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speed apart, which is measured: a wrong choice of ranges would lose pictures in one of them."""
+def test_int8_is_accurate_for_two_trainings(run: Run) -> None:
+    """A wrong choice of calibration ranges would lose pictures in one of them."""
     from cnn_train import train
 
     other = train(run.config.data, out=run.path.parent / "other", model="nano", size=16, epochs=20, seed=1)

@@ -1,4 +1,4 @@
-"""Models for other processors, and other versions of the operators: asserted on what was written."""
+"""Models for other processors and other opsets: assertions about the files, which hold on every machine."""
 
 from pathlib import Path
 
@@ -7,19 +7,26 @@ import onnx
 import onnxruntime
 import pytest
 from cnn_export import ExportError, export
-from cnn_export.int8.targets import RUNS_ON, TARGETS
+from cnn_export.int8.targets import RUNS_ON, TARGETS, target_of
+from cnn_export.provenance import open_run_source, read_test_split
 from cnn_infer import Classifier, verify
 from cnn_infer.system import machine as this_machine
 from cnn_train import Run
 from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 
 def exported(run: Run, **options: object) -> onnx.ModelProto:
     result = export(run, quantize=True, search_seconds=0, max_drop=100, **options)
     assert result.int8 is not None
-    assert all(replay.passed for replay in verify(Classifier(run.path / result.int8.file, device="cpu")))
-    assert result.int8.test.drop_points <= 5
     return onnx.load(run.path / result.int8.file)
+
+
+def accuracy(run: Run, model: onnx.ModelProto) -> float:
+    """On the test split, in the evaluator of ONNX: exact on every machine, also where int8 sums would saturate."""
+    test = read_test_split(run, open_run_source(run, None))
+    (logits,) = ReferenceEvaluator(model).run(["logits"], {"image": np.ascontiguousarray(test.images)})
+    return float((logits.argmax(axis=1) == test.labels).mean())
 
 
 def weights(model: onnx.ModelProto) -> np.ndarray:
@@ -45,16 +52,24 @@ def test_a_target_decides_the_numbers_in_the_file(run: Run, target: str, most: i
     model = exported(run, target=target)
     assert np.abs(weights(model)).max() == most
     assert activations(model) == {kind}
+    assert accuracy(run, model) >= accuracy(run, onnx.load(run.path / "model.onnx")) - 0.05
 
 
-def test_every_instruction_set_has_its_target() -> None:
-    assert RUNS_ON[this_machine.instruction_set()] in TARGETS
+@pytest.mark.parametrize("instruction_set", RUNS_ON)
+def test_the_default_target_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, instruction_set: str) -> None:
+    monkeypatch.setattr("cnn_export.int8.targets.machine.instruction_set", lambda: instruction_set)
+    assert target_of() == TARGETS[RUNS_ON[instruction_set]]
+
+
+def test_every_instruction_set_has_a_target() -> None:
+    assert this_machine.instruction_set() in RUNS_ON
     assert set(RUNS_ON.values()) == set(TARGETS)
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(18, 9), (21, 10), (23, 11)])
-def test_an_opset_is_what_it_was_asked_to_be(run: Run, opset: int, ir_version: int) -> None:
-    int8 = exported(run, opset=opset)
+def test_the_file_has_the_requested_opset(run: Run, opset: int, ir_version: int) -> None:
+    int8 = exported(run, opset=opset, target="generic")
+    assert all(replay.passed for replay in verify(Classifier(run.path / "model.int8.onnx", device="cpu")))
     for model in (int8, onnx.load(run.path / "model.onnx")):
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
         assert model.ir_version == ir_version

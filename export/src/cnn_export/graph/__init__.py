@@ -1,1 +1,1 @@
-"""The float ONNX graph, and passes over graphs."""
+"""The ONNX graph: export from PyTorch, rewrites, and what ONNX Runtime makes of it."""

@@ -1,4 +1,4 @@
-"""From a PyTorch network to one ONNX file that keeps the model contract."""
+"""Export from PyTorch: the float graph, the graph that keeps the model contract, and the file."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ from cnn_export.graph.passes import fold_batch_norm, leading_moves, replace_glob
 OPSET = 20
 LEAST_OPSET = 18
 IR_VERSION = 9
-"""What runtimes of 2024 load; opsets beyond 20 need a later one. The exporter writes 10, which they refuse."""
+"""ONNX Runtime versions of 2024 load it; PyTorch's exporter writes 10, which they reject. Opsets after 20 need more."""
 
 NORMALISED = "normalised"
-"""Input of the float graph: (pixel - zero_point) * scale, float32 (batch, channels, height, width)."""
+"""Name of the float graph's input: (pixel - zero_point) * scale, float32 (batch, channels, height, width)."""
 
 
 def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProto:
-    """The network alone: :data:`NORMALISED` in, ``logits`` (divided by the temperature) out.
+    """Return the network as a graph from :data:`NORMALISED` to ``logits``, divided by the temperature.
 
-    Batch norm is folded into the convolutions and global means are GlobalAveragePool, so that this is also
-    the graph that quantisation starts from.
+    Batch norm is folded into the convolutions, and global means are GlobalAveragePool, so the graph can be quantized.
+
+    Args:
+        network: The trained network.
+        spec: Specification of the model: input size and temperature.
+        opset: Version of the ONNX operators.
 
     Raises:
-        GraphError: the network cannot be exported, or the exporter wrote another opset than it was asked for.
+        GraphError: PyTorch cannot export the network, or wrote another opset.
     """
     example = torch.zeros(2, spec.channels, spec.height, spec.width)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of operators of other libraries
+    logger.setLevel(logging.ERROR)  # hides warnings about operators of libraries that are not installed
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -65,7 +69,9 @@ def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProt
     model: ModelProto = program.model_proto
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != opset:
-        raise GraphError(f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: take that one")
+        raise GraphError(
+            f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: pass --opset {opsets.get('')}"
+        )
     fold_batch_norm(model)
     replace_global_means(model)
     scale_logits(model, LOGITS, 1 / spec.temperature)
@@ -74,10 +80,14 @@ def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProt
 
 
 def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
-    """A copy of ``model`` with the contract's input and outputs around it.
+    """Return a copy of ``model`` with the input and outputs of the model contract.
 
-    ``model`` is a float graph, or what quantisation made of one. Raw bytes come in; the normalisation is a
-    DequantizeLinear, which in a quantised graph *is* the first convolution's input scale.
+    The input is raw pixels. The normalisation is a DequantizeLinear; in a quantized graph it is the input scale of the
+    first convolution.
+
+    Args:
+        model: Float graph, or its quantized form.
+        spec: Specification of the model: normalisation, input shape and classes.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -90,7 +100,7 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     for node in moves:
         _move_bytes(node, planes, stem, zero_point.name)
     pixels = f"{stem}_bytes" if moves else planes
-    # a quantised graph begins with its own quantisation of the stem: the bytes need none
+    # a quantized graph first quantizes its input, which raw pixels do not need
     for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == stem]:
         for node in graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] == quantize.output[0]:
@@ -110,7 +120,7 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]))
     del graph.value_info[:]
     graph.name = "edgecnn"
-    # the exporter notes where each node came from, with the paths of this machine
+    # the exporter stores the source of each node, with file paths of this machine
     for noted in (graph, *graph.node):
         del noted.metadata_props[:]
     result.ir_version = max(IR_VERSION, helper.find_min_ir_version_for(result.opset_import))
@@ -121,7 +131,7 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
 
 
 def _move_bytes(node: NodeProto, planes: str, stem: str, zero_point: str) -> None:
-    """Let a node that moved normalised values move raw bytes instead; zero, its padding, becomes the zero point."""
+    """Change a node that moves normalised values to move raw pixels; it then pads with the zero point instead of 0."""
     if node.op_type == "Pad":
         node.input[:] = [*node.input[:2], zero_point, *node.input[3:]]
     for index, name in enumerate(node.input):
@@ -133,7 +143,13 @@ def _move_bytes(node: NodeProto, planes: str, stem: str, zero_point: str) -> Non
 
 
 def with_metadata(model: ModelProto, spec: Spec, entries: Mapping[str, str]) -> bytes:
-    """The file: ``model`` with its metadata, for us and for other readers."""
+    """Return the content of the model file, with metadata for ``cnn_infer`` and for other readers.
+
+    Args:
+        model: The graph; its metadata is replaced.
+        spec: Specification of the model.
+        entries: Metadata for ``cnn_infer``.
+    """
     names = dict(enumerate(spec.classes))
     helper.set_model_props(
         model,

@@ -1,4 +1,7 @@
-"""Rewrites of an ONNX graph. Each says what it needs, changes the model in place and returns how much it changed."""
+"""Rewrites of ONNX graphs, and the lookups that they use.
+
+A rewrite changes the model in place and returns the number of its changes.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from cnn_export.errors import GraphError
 
 MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Transpose"})
-"""Operators that move values without computing on them."""
+"""Operators that move values without computing with them."""
 
 
 def constants_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
-    """The values that stand in the graph itself, by name."""
+    """Return the constants of a graph (initializers and Constant nodes) by tensor name."""
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -24,12 +27,12 @@ def constants_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
 
 
 def makers_of(model: ModelProto) -> dict[str, NodeProto]:
-    """The node that makes a tensor, by the tensor's name."""
+    """Return the node that computes each tensor, by tensor name."""
     return {name: node for node in model.graph.node for name in node.output}
 
 
 def consumers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
-    """The nodes that read a tensor, by the tensor's name."""
+    """Return the nodes that read each tensor, by tensor name."""
     found: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -38,7 +41,7 @@ def consumers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
 
 
 def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
-    """A node's attribute, or ``default`` where it has none of that name."""
+    """Return the attribute ``name`` of a node, or ``default`` if the node does not have it."""
     for attribute in node.attribute:
         if attribute.name == name:
             return helper.get_attribute_value(attribute)
@@ -46,9 +49,9 @@ def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def fold_batch_norm(model: ModelProto) -> int:
-    """Fold every BatchNormalization that follows a Conv alone into that convolution's weights.
+    """Fold each BatchNormalization into the convolution before it.
 
-    Needs: constant parameters. After it: no BatchNormalization right behind a Conv that feeds nothing else.
+    Only where the parameters are constant and the BatchNormalization is the only reader of the convolution.
     """
     constants = constants_of(model)
     consumers = consumers_of(model)
@@ -75,9 +78,9 @@ def fold_batch_norm(model: ModelProto) -> int:
 
 
 def replace_global_means(model: ModelProto) -> int:
-    """Write means over height and width as GlobalAveragePool, which the quantiser knows.
+    """Replace each ReduceMean over height and width by GlobalAveragePool, which ONNX Runtime can quantize.
 
-    Needs: ReduceMean with constant axes. After it: none over the last two of four dimensions.
+    Only where the axes are constant.
     """
     constants = constants_of(model)
     changed = 0
@@ -99,10 +102,13 @@ def replace_global_means(model: ModelProto) -> int:
 
 
 def scale_logits(model: ModelProto, output: str, factor: float) -> int:
-    """Multiply ``output`` by a factor: in the weights of the Gemm that makes it, else by a node of its own.
+    """Multiply the tensor ``output`` by a factor.
+
+    The factor is folded into the weights if a Gemm with constant weights computes the tensor. Otherwise a Mul node is
+    added.
 
     Raises:
-        GraphError: nothing makes ``output``.
+        GraphError: No node computes ``output``.
     """
     constants = constants_of(model)
     maker = makers_of(model).get(output)
@@ -122,7 +128,7 @@ def scale_logits(model: ModelProto, output: str, factor: float) -> int:
 
 
 def drop_bias_zero_points(model: ModelProto) -> int:
-    """Take the zero point, always zero, off the DequantizeLinear of int32 biases: other runtimes refuse it."""
+    """Remove the zero point of int32 biases, which is always 0: some runtimes reject a DequantizeLinear with it."""
     constants = constants_of(model)
     changed = 0
     for node in model.graph.node:
@@ -135,10 +141,11 @@ def drop_bias_zero_points(model: ModelProto) -> int:
 
 
 def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
-    """The nodes behind ``start`` that only move values about, and the one tensor in which they end.
+    """Find the nodes after ``start`` that only move values; they can run on raw pixels before the normalisation.
 
-    Such nodes may run on raw bytes before they are dequantised. Where they end in several tensors, or pad with
-    anything but zero, there are none, and the tensor is ``start``.
+    Returns:
+        The nodes, and the tensor with their result. If they have several results, no nodes and ``start``. A Pad
+        with a value other than 0 is not such a node.
     """
     constants = constants_of(model)
     moved, nodes = {start}, []
@@ -156,7 +163,7 @@ def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
 
 
 def strip_unused(model: ModelProto) -> int:
-    """Remove initializers that no node reads and opset domains that no node is of."""
+    """Remove the initializers that no node reads and the opset domains that no node belongs to."""
     used = {name for node in model.graph.node for name in node.input}
     used |= {output.name for output in model.graph.output}
     unread = [tensor for tensor in model.graph.initializer if tensor.name not in used]

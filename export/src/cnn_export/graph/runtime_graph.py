@@ -1,4 +1,4 @@
-"""The graph that ONNX Runtime really runs, after its own optimisation: what in it is still float?"""
+"""The graph that ONNX Runtime runs after its own optimisation, and the nodes in it that are still fp32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxruntime
+from cnn_infer.runtime import load_runtime
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cnn_export.errors import GraphError
@@ -18,19 +18,19 @@ INTEGERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, Te
 
 BY_PAIR = frozenset({"DequantizeLinear", "QuantizeLinear"})
 FOLLOWERS = BY_PAIR | {"ReorderInput", "ReorderOutput", "Transpose", "Relu", "Clip", "MaxPool", "GlobalAveragePool"}
-"""What stays float beside a float layer, as converting would cost more than it brings."""
+"""Operators that may stay in fp32 next to an fp32 layer, because converting their input would cost more."""
 
 _Neighbours = Callable[[NodeProto], list[NodeProto]]
 
 
 @dataclass(frozen=True)
 class Stray:
-    """A float node with quantised ones before and behind it.
+    """A node in fp32 between quantized nodes.
 
     Attributes:
-        name: Of the node, in the graph that runs.
-        operator: Such as ``Sigmoid``.
-        reason: Why it is float, for people.
+        name: Name of the node in the optimised graph.
+        operator: Its operator, such as ``Sigmoid``.
+        reason: Why it is in fp32, for the user.
     """
 
     name: str
@@ -42,31 +42,36 @@ class Stray:
 
 
 def optimised(data: bytes) -> ModelProto:
-    """What a session makes of a model on this machine, with fused and rewritten nodes.
+    """Return the graph that ONNX Runtime runs on this machine, with fused and rewritten nodes.
+
+    Args:
+        data: Content of a model file.
 
     Raises:
         GraphError: ONNX Runtime cannot load the model.
+        DeviceError: ONNX Runtime is not installed.
     """
-    options = onnxruntime.SessionOptions()
+    runtime = load_runtime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory(prefix="cnn-export-") as folder:
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
         try:
-            onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
-            raise GraphError(f"ONNX Runtime cannot load what was exported: {reason}") from error
+            raise GraphError(f"ONNX Runtime cannot load the exported model: {reason}") from error
         return onnx.load(options.optimized_model_filepath)
 
 
 def strays(running: ModelProto, floats: Iterable[str] = ()) -> list[Stray]:
-    """The float nodes between quantised ones.
+    """Return the fp32 nodes between quantized nodes.
 
     Args:
-        running: From :func:`optimised`.
-        floats: Names of nodes that are float on purpose, and of the tensors that they make: fused nodes are called
-            after either. What converts to and from them is float on purpose as well.
+        running: Result of :func:`optimised`.
+        floats: Names of the nodes that are kept in fp32 on purpose, and of their output tensors, because ONNX Runtime
+            names fused nodes after either. They and the conversions next to them are not returned.
     """
     graph = running.graph
     kinds = _kinds(running)
@@ -75,29 +80,32 @@ def strays(running: ModelProto, floats: Iterable[str] = ()) -> list[Stray]:
     def before(node: NodeProto) -> list[NodeProto]:
         return [makers[name] for name in node.input if name in makers]
 
-    def behind(node: NodeProto) -> list[NodeProto]:
+    def after(node: NodeProto) -> list[NodeProto]:
         return [user for name in node.output for user in users.get(name, [])]
 
-    quantised = [node for node in graph.node if _computes_in_integers(node, kinds)]
-    between = _reached(quantised, before) & _reached(quantised, behind)
-    meant = _meant(graph.node, set(floats), lambda node: before(node) + behind(node))
+    quantized = [node for node in graph.node if _computes_in_integers(node, kinds)]
+    between = _reached(quantized, before) & _reached(quantized, after)
+    intended = _intended(graph.node, set(floats), lambda node: before(node) + after(node))
     found = []
     for node in graph.node:
-        if id(node) not in between or any(node is one for one in quantised):
+        if id(node) not in between or any(node is one for one in quantized):
             continue
-        if not _touches_floats(node, kinds) or id(node) in meant:
+        if not _touches_floats(node, kinds) or id(node) in intended:
             continue
         reason = (
             "a conversion that ONNX Runtime did not merge into its neighbours"
             if node.op_type in BY_PAIR
-            else "ONNX Runtime did not make an int8 node of it"
+            else "ONNX Runtime did not replace it by an int8 node"
         )
         found.append(Stray(node.name or node.output[0], node.op_type, reason))
     return found
 
 
 def _kinds(running: ModelProto) -> dict[str, int]:
-    """Element types by tensor: as stored where they are, else by operator (those of ONNX Runtime's own domain)."""
+    """Return the element type of each tensor.
+
+    Operators of ONNX Runtime's own domain have no stored types; theirs follow from the operator.
+    """
     kinds = {info.name: info.type.tensor_type.elem_type for info in (*running.graph.input, *running.graph.value_info)}
     kinds |= {tensor.name: tensor.data_type for tensor in running.graph.initializer}
     for node in running.graph.node:
@@ -127,8 +135,8 @@ def _touches_floats(node: NodeProto, kinds: dict[str, int]) -> bool:
     return any(kinds.get(name, TensorProto.FLOAT) == TensorProto.FLOAT for name in (*node.input[:1], *node.output))
 
 
-def _meant(nodes: Iterable[NodeProto], wanted: set[str], neighbours: _Neighbours) -> set[int]:
-    """The nodes that are to be float, and what follows or converts for them, also several in a row."""
+def _intended(nodes: Iterable[NodeProto], wanted: set[str], neighbours: _Neighbours) -> set[int]:
+    """Return the ids of the nodes kept in fp32, and of the chains of :data:`FOLLOWERS` next to them."""
     named = [node for node in nodes if any(_is_called(node, name) for name in wanted)]
     followers = _reached(named, lambda node: [one for one in neighbours(node) if one.op_type in FOLLOWERS])
     return {id(node) for node in named} | followers

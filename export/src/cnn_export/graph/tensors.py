@@ -1,4 +1,4 @@
-"""Everything that a graph computes on its way from input to output."""
+"""The intermediate tensors of a graph."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 
 class Tensors:
-    """Gives every float32 tensor that the nodes of a graph make.
+    """Computes every float32 tensor of a graph, in ONNX Runtime on the CPU.
+
+    Attributes:
+        names: Names of the tensors.
 
     Args:
-        model: A graph with one input; it stays as it is.
+        model: A graph with one input; it is not changed.
+
+    Raises:
+        DeviceError: ONNX Runtime is not installed.
     """
 
     def __init__(self, model: ModelProto) -> None:
+        runtime = load_runtime()
         known = onnx.shape_inference.infer_shapes(model)
         graph = known.graph
         outputs = {output.name: output for output in graph.output}
         infos = {info.name: info for info in graph.value_info} | outputs
-        made = [name for node in graph.node if node.op_type != "Constant" for name in node.output]
+        computed = [name for node in graph.node if node.op_type != "Constant" for name in node.output]
         self.names = [
-            name for name in made if name in infos and infos[name].type.tensor_type.elem_type == TensorProto.FLOAT
+            name for name in computed if name in infos and infos[name].type.tensor_type.elem_type == TensorProto.FLOAT
         ]
         graph.output.extend(infos[name] for name in self.names if name not in outputs)
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = machine.usable_cpus()  # its own default does not know of a container's quota
-        self._session = onnxruntime.InferenceSession(
-            known.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        options.intra_op_num_threads = machine.usable_cpus()  # its own default ignores a container's quota
+        self._session = runtime.InferenceSession(known.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """By name, for one batch of the input."""
+        """Return the tensors by name, for one batch of the input."""
         return dict(zip(self.names, self._session.run(self.names, dict(inputs)), strict=True))

@@ -1,1 +1,1 @@
-"""The int8 model: made, judged, chosen."""
+"""The int8 model: quantization, the search for the best recipe, and the verdict."""

@@ -1,4 +1,4 @@
-"""Bias correction: rounded weights shift what a layer gives on average; its bias takes the shift back."""
+"""Bias correction: rounded weights shift the mean output of a layer, and a corrected bias removes that shift."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from cnn_export.int8.ranges import Statistics
 
 
 def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping[str, Statistics]) -> int:
-    """Change the int32 biases of ``quantized`` in place; how many layers that were.
+    """Correct the int32 biases of ``quantized`` in place.
 
-    The expected shift of an output channel is the sum over input channels of the weights' errors times the mean of
-    that input (Nagel et al., 2019, arXiv:1906.04721, section 4.2, with means that were measured).
+    The expected shift of an output channel is the sum over all input channels of the weight error times the mean of
+    the input channel (Nagel et al., 2019, arXiv:1906.04721, section 4.2, with measured means).
 
     Args:
-        quantized: Made by :func:`cnn_export.int8.quantize.quantize` of ``model``; its nodes keep their names.
+        quantized: Result of :func:`cnn_export.int8.quantize.quantize` for ``model``; nodes have the same names.
         model: Float graph.
-        statistics: Of its tensors.
+        statistics: Statistics of its tensors.
+
+    Returns:
+        The number of corrected layers.
     """
     floats, integers = constants_of(model), constants_of(quantized)
     dequantized = {node.output[0]: node.input for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
@@ -34,19 +37,19 @@ def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping
         weight, bias = (dequantized.get(name) for name in node.input[1:3])
         if weight is None or bias is None or bias[0] not in initializers:
             continue
-        wanted = floats[layer.input[1]].astype(np.float64)
+        exact = floats[layer.input[1]].astype(np.float64)
         scale = integers[weight[1]].astype(np.float64)
         transposed = layer.op_type == "Gemm" and not attribute_of(layer, "transB", 0)
         axis = 1 if transposed else 0
-        shape = [-1 if place == axis else 1 for place in range(wanted.ndim)]
-        error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - wanted
+        shape = [-1 if index == axis else 1 for index in range(exact.ndim)]
+        error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - exact
         error = (error.T if transposed else error).reshape(error.shape[axis], -1)
         means = statistics[layer.input[0]].means
         groups = attribute_of(layer, "group", 1)
-        # filters see the channels of their own group, each under as many weights as the kernel has places
+        # a filter reads the channels of its own group, and has one weight per channel and kernel position
         own = np.repeat(means.reshape(groups, -1), len(error) // groups, axis=0)
-        seen = np.repeat(own, error.shape[1] // own.shape[1], axis=1)
-        shift = (error * seen).sum(axis=1) / integers[bias[1]].astype(np.float64)
+        inputs = np.repeat(own, error.shape[1] // own.shape[1], axis=1)
+        shift = (error * inputs).sum(axis=1) / integers[bias[1]].astype(np.float64)
         values = integers[bias[0]].astype(np.int64) - np.rint(shift).astype(np.int64)
         limits = np.iinfo(np.int32)
         stored = numpy_helper.from_array(values.clip(limits.min, limits.max).astype(np.int32), bias[0])

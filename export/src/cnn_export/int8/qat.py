@@ -1,4 +1,4 @@
-"""A short quantisation-aware fine-tune: the weights learn to live with the rounding that is already decided."""
+"""Quantization-aware fine-tuning: weights and biases adapt to the rounding, while the scales stay fixed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from cnn_export.int8.simulation import Simulation
 STEPS = 300
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-5
-"""Of Adam, falling to zero in a straight line."""
+"""Initial learning rate of Adam; it falls linearly to 0."""
 
 
 def fine_tune(
     quantized: ModelProto, model: ModelProto, network: nn.Module, train: Split, spec: Spec, config: Config
 ) -> ModelProto:
-    """A copy of ``quantized`` whose weights and biases were trained under its own rounding; scales stay.
+    """Return a copy of ``quantized`` with fine-tuned weights and biases.
 
-    The float network is the teacher: what is wanted are its probabilities, on augmented training pictures (knowledge
-    distillation: Hinton et al., 2015, arXiv:1503.02531).
+    The float network is the teacher: the int8 network learns its probabilities on augmented training pictures
+    (knowledge distillation: Hinton et al., 2015, arXiv:1503.02531).
 
     Args:
-        quantized: From :func:`cnn_export.int8.quantize.quantize`.
-        model: The float graph that it was made of.
-        network: The same as a PyTorch module, with logits at temperature 1.
-        train: Training pictures.
-        spec: Normalisation and temperature.
-        config: Of the run: its augmentation and its seed.
+        quantized: Result of :func:`cnn_export.int8.quantize.quantize` for ``model``.
+        model: Float graph.
+        network: The same network as a PyTorch module, with logits at temperature 1.
+        train: Training split.
+        spec: Specification of the model: normalisation and temperature.
+        config: Configuration of the run: augmentation and random seed.
 
     Raises:
-        GraphError: the network has an operator that cannot be trained here, or the loss is not a number.
+        GraphError: The network has an operator that :class:`Simulation` does not support, or the loss is not a number.
     """
     result = ModelProto()
     result.CopyFrom(quantized)
@@ -55,10 +55,12 @@ def fine_tune(
             chosen = np.sort(random.choice(len(train.labels), size, replace=False))
             with torch.no_grad():
                 pictures = augment(to_input(train.images[chosen], spec, torch.device("cpu")), config.augment, generator)
-                wanted = (teacher(pictures) / spec.temperature).softmax(1)
-            loss = functional.cross_entropy(student(pictures), wanted)
+                targets = (teacher(pictures) / spec.temperature).softmax(1)
+            loss = functional.cross_entropy(student(pictures), targets)
             if not torch.isfinite(loss):
-                raise GraphError(f"the loss of the int8 fine-tune is {loss.item()} at step {step + 1}: leave out --qat")
+                raise GraphError(
+                    f"the loss of the int8 fine-tuning is {loss.item()} at step {step + 1}: leave out --qat"
+                )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -1,6 +1,6 @@
-"""What calibration pictures make of every tensor, and from where to where its int8 values shall reach.
+"""Statistics of each tensor on the calibration pictures, and the calibration ranges that follow from them.
 
-Four ways to choose a range from the same histogram. Which is best differs from network to network, so export tries.
+Four methods choose a range from the same histogram. Which one is best depends on the network, so the search tries all.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from cnn_export.graph.tensors import Tensors
 
 BINS = 2048
 SAMPLES = 1 << 18
-"""Values of one tensor that a batch adds to its histogram at most, evenly picked; the extremes are always exact."""
+"""Largest number of values of a tensor that one batch adds to its histogram. Minimum and maximum use all values."""
+
+SEED = 0
+"""Random seed of the sampled values."""
 
 PERCENTILE = 99.99
 LEVELS = 256
 SHRUNK = np.linspace(1.0, 0.2, 81)
-"""Shares of the whole range that are tried for the least error or divergence."""
+"""Candidate ranges, as shares of the whole range, among which the least error or divergence is searched."""
 
 Batches = Callable[[], Iterator[dict[str, NDArray[np.float32]]]]
-"""Gives the inputs of the float graph from the start, each time it is called."""
+"""Returns the inputs of the float graph, from the first batch on, each time it is called."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one float tensor over all calibration pictures.
+    """Statistics of one float tensor over all calibration pictures.
 
     Attributes:
-        low: Least value, or 0 if that is less.
-        high: Largest value, or 0 if that is more.
-        counts: int64 (BINS,), from ``low`` to ``high``, without exact zeros: int8 has them exactly, whatever the range.
-        means: float64 (channels,), along the second axis.
+        low: Smallest value, at most 0.
+        high: Largest value, at least 0.
+        counts: Histogram from ``low`` to ``high``, int64 (BINS,). Exact zeros are not counted, because int8 represents
+            them exactly with every range.
+        means: Mean of each channel (second axis), float64 (channels,).
     """
 
     low: float
@@ -47,7 +51,7 @@ class Statistics:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """The middle of every bin, float64 (BINS,)."""
+        """The centre of each bin, float64 (BINS,)."""
         edges = np.linspace(self.low, self.high, BINS + 1)
         return (edges[:-1] + edges[1:]) / 2
 
@@ -55,18 +59,21 @@ class Statistics:
 def collect(
     model: ModelProto, batches: Batches, advance: Callable[[int], None] = lambda _: None
 ) -> dict[str, Statistics]:
-    """Run a float graph over all batches, twice: for the extremes and means, then for the histograms.
+    """Collect the statistics of all tensors of a float graph.
+
+    The graph runs over all batches twice: first for extremes and means, then for the histograms.
 
     Args:
         model: Float graph.
         batches: Its inputs.
-        advance: Called with the number of pictures after each batch, twice for each picture.
+        advance: Called after each batch with its number of pictures, so twice for each picture.
 
     Returns:
-        By name, of the input and of everything that a node computes as float32.
+        Statistics by tensor name, for the input and for each float32 tensor that a node computes.
 
     Raises:
-        GraphError: a value is infinite or not a number, so there is no range.
+        GraphError: A value is infinite or not a number, so the tensor has no range.
+        DeviceError: ONNX Runtime is not installed.
     """
     tensors = Tensors(model)
     names = [model.graph.input[0].name, *tensors.names]
@@ -83,23 +90,42 @@ def collect(
                 raise GraphError(f"{name} is infinite or not a number for a calibration picture: int8 cannot hold it")
         advance(len(next(iter(inputs.values()))))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
+    random = np.random.default_rng(SEED)
     for inputs in batches():
         for name, values in {**inputs, **tensors.run(inputs)}.items():
             if high[name] > low[name]:
-                picked = values.ravel()[:: -(-values.size // SAMPLES)]
-                places = (picked[picked != 0] - low[name]) * (BINS / (high[name] - low[name]))
-                counts[name] += np.bincount(np.minimum(places.astype(np.int64), BINS - 1), minlength=BINS)
+                sample = _sample(values, random)
+                bins = (sample[sample != 0] - low[name]) * (BINS / (high[name] - low[name]))
+                counts[name] += np.bincount(np.minimum(bins.astype(np.int64), BINS - 1), minlength=BINS)
         advance(len(next(iter(inputs.values()))))
     return {name: Statistics(low[name], high[name], counts[name], sums[name] / pictures) for name in names}
 
 
+def _sample(values: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Return at most :data:`SAMPLES` values, one from a random place in each of as many strides of equal length.
+
+    A fixed place in each stride would select the same few columns of every picture where the stride and the width have
+    a common divisor, and borders would count too much or not at all.
+    """
+    flat = values.ravel()
+    stride = -(-flat.size // SAMPLES)
+    if stride <= 1:
+        return flat
+    starts = np.arange(0, flat.size, stride)
+    sample: NDArray[np.float32] = flat[np.minimum(starts + random.integers(stride, size=len(starts)), flat.size - 1)]
+    return sample
+
+
 def minmax(found: Statistics) -> tuple[float, float]:
-    """All that was seen."""
+    """Return the range of all values."""
     return found.low, found.high
 
 
 def percentile(found: Statistics) -> tuple[float, float]:
-    """Without the outermost 0.01% of the values that are not zero, half of it on either side (or all on the one)."""
+    """Return the range without the outermost 0.01% of the nonzero values.
+
+    Half of them are cut on each side, or all on one side if the other side has no values.
+    """
     total = found.counts.sum()
     if not total:
         return minmax(found)
@@ -113,14 +139,15 @@ def percentile(found: Statistics) -> tuple[float, float]:
 
 
 def mse(found: Statistics) -> tuple[float, float]:
-    """The least mean squared error of a value."""
+    """Return the range with the least mean squared rounding error."""
     values, weights = found.centres, found.counts
     return _best(found, lambda low, high: float(weights @ (values - _rounded(values, low, high)) ** 2))
 
 
 def entropy(found: Statistics) -> tuple[float, float]:
-    """The least divergence of the distribution as int8 can show it from the whole one (Migacz, 2017, "8-bit Inference
-    with TensorRT").
+    """Return the range with the least KL divergence between the histogram before and after rounding.
+
+    (Migacz, 2017, "8-bit Inference with TensorRT".)
     """
     values, counts = found.centres, found.counts.astype(np.float64)
 
@@ -130,12 +157,12 @@ def entropy(found: Statistics) -> tuple[float, float]:
             return math.inf
         whole = np.where(inside, counts, 0.0)
         first, last = np.flatnonzero(inside)[[0, -1]]
-        # what lies outside is taken for the outermost value
+        # int8 saturates: values outside of the range become its ends
         whole[first] += counts[:first].sum()
         whole[last] += counts[last + 1 :].sum()
         levels = np.rint((values - low) / _step(low, high)).astype(np.int64).clip(0, LEVELS - 1)
         occupied = inside & (counts > 0)
-        # int8 cannot tell the bins of one level apart: they share what it holds
+        # the bins of one level share its count, because int8 does not tell them apart
         held = np.bincount(levels, np.where(inside, counts, 0.0), LEVELS)
         sharing = np.bincount(levels[occupied], minlength=LEVELS)
         shown = np.where(occupied, held[levels] / np.maximum(sharing[levels], 1), 0.0)
@@ -153,13 +180,14 @@ METHODS: dict[str, Callable[[Statistics], tuple[float, float]]] = {
     "mse": mse,
     "entropy": entropy,
 }
+"""Each method returns the ends of the range, low <= 0 <= high."""
 
 
-def _best(found: Statistics, badness: Callable[[float, float], float]) -> tuple[float, float]:
-    """The range, out of those shrunk about zero, with the least of something; the widest of equal ones."""
+def _best(found: Statistics, cost: Callable[[float, float], float]) -> tuple[float, float]:
+    """Return the range with the least cost among the :data:`SHRUNK` ones, the widest of equal ones."""
     if not found.counts.any():
         return minmax(found)
-    return min(((found.low * part, found.high * part) for part in SHRUNK), key=lambda ends: badness(*ends))
+    return min(((found.low * share, found.high * share) for share in SHRUNK), key=lambda ends: cost(*ends))
 
 
 def _step(low: float, high: float) -> float:

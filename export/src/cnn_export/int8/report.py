@@ -1,4 +1,4 @@
-"""What the search found, on the test split: the part of an export's report that is about int8."""
+"""The int8 part of an export's report: the winner of the search, evaluated on the test split."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from cnn_infer.run_files import INT8_MODEL, REJECTED_MODEL
 from cnn_train import Split
 
 from cnn_export.graph.float_graph import with_metadata
-from cnn_export.int8.search import Candidate, Found
+from cnn_export.int8.candidates import Candidate
+from cnn_export.int8.search import SearchResult
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import Difference, Latency, Verdict, compare
+from cnn_export.int8.verdict import Difference, Timing, Verdict, compare
 from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
 
 
 @dataclass(frozen=True)
 class Int8:
-    """What quantisation cost and brought.
+    """What the quantization costs and what it gains.
 
     Attributes:
-        file: Its name says whether it ships.
-        bytes: Its size.
-        target: The processors that it is for.
-        recipe: The winner of the search, in words.
-        calibration_pictures: That the ranges come from.
-        validation: What the winner loses where it was chosen.
-        test: What it loses on the test split, which nothing was chosen by.
-        test_flips: The pictures whose class changed.
-        latency: How fast it is here.
+        file: File name, which tells whether the model ships.
+        bytes: Size of the file.
+        target: Processors that it is for.
+        recipe: Recipe of the winner, in words.
+        calibration_pictures: Number of calibration pictures.
+        validation: Comparison with fp32 on the validation split, on which the winner was chosen.
+        test: Comparison with fp32 on the test split, on which nothing was chosen.
+        test_flips: Test pictures whose predicted class changed.
+        latency: Speed on this machine, one entry per batch size.
         verdict: Whether it ships, and why.
-        strays: Nodes that ONNX Runtime runs in float between quantised ones, though nobody wanted it.
-        floats: Nodes that the search left in float.
-        candidates: All that were tried, in turn.
-        planned: How many would have been tried without a limit on time.
-        search_seconds: How long the search took.
+        strays: Nodes between quantized ones that ONNX Runtime runs in fp32 although the recipe quantizes them.
+        floats: Nodes that the recipe keeps in fp32.
+        candidates: All candidates, in the order in which they were tried.
+        planned: Number of candidates that the search would have tried without a time limit.
+        search_seconds: Duration of the search.
+        ended_early: Why the search gave up before it tried every recipe; empty if it did not give up.
     """
 
     file: str
@@ -47,26 +49,31 @@ class Int8:
     validation: Difference
     test: Difference
     test_flips: list[dict[str, Any]]
-    latency: list[Latency]
+    latency: list[Timing]
     verdict: Verdict
     strays: tuple[str, ...]
     floats: tuple[str, ...]
     candidates: list[Candidate]
     planned: int
     search_seconds: float
+    ended_early: str
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """What of it travels inside the model."""
+        """The part of the report that is stored inside the model file."""
         keys = ("target", "recipe", "calibration_pictures", "validation", "test", "latency", "verdict", "floats")
         document = asdict(self)
         return {key: document[key] for key in keys}
 
 
 def on_test(
-    found: Found, fp32: bytes, test: Split, spec: Spec, target: Target, calibration_pictures: int
+    found: SearchResult, fp32: bytes, test: Split, spec: Spec, target: Target, calibration_pictures: int
 ) -> tuple[Int8, Outputs]:
-    """Run the winner and fp32 on the test split; the report, with the size still to come, and what int8 gives."""
+    """Evaluate the winner of a search and fp32 on the test split.
+
+    Returns:
+        The report, whose ``bytes`` do not count the golden pictures yet, and the outputs of the int8 model.
+    """
     winner = found.candidates[found.winner]
     quantized = with_metadata(found.model, spec, {SPEC_KEY: spec.to_json()})
     before, after = (run_model(open_model(data, device="cpu"), test.images, what="test") for data in (fp32, quantized))
@@ -86,5 +93,6 @@ def on_test(
         candidates=found.candidates,
         planned=found.planned,
         search_seconds=found.seconds,
+        ended_early=found.ended_early,
     )
     return int8, after

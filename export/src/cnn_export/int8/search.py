@@ -1,13 +1,17 @@
-"""The search for the best int8 form: every way is judged on validation pictures, by what it loses and how fast it is.
+"""The search for the best int8 model. Each candidate is evaluated on validation pictures: accuracy and speed.
 
-First all ways that keep the whole network in int8. Where none of them is good enough, the layers that lose most go
-back to float, one after the other, as long as the rest is still faster than float.
+The search first tries the recipes that quantize the whole network, then fine-tuning if it was requested. If no
+candidate may ship, it keeps the most sensitive layers in fp32, one more at a time, as long as the model is faster than
+fp32.
+
+The speed depends on the structure of the file (weights quantized per channel or per tensor) and hardly on the
+calibration ranges. So the first candidate of a structure decides for the whole structure: if it is not faster than
+fp32, the search skips the other candidates of that structure, and it ends if no structure is left.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,64 +28,37 @@ from cnn_export.graph.float_graph import keep_contract, with_metadata
 from cnn_export.graph.passes import consumers_of
 from cnn_export.graph.runtime_graph import optimised, strays
 from cnn_export.int8.bias import correct_biases
+from cnn_export.int8.candidates import Candidate, choose, closest, divergence, fully_int8
 from cnn_export.int8.quantize import Recipe, normalised, quantize
-from cnn_export.int8.ranges import METHODS, collect
+from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import MIN_SPEEDUP, Difference, Latency, Verdict, compare, decide, measure
+from cnn_export.int8.verdict import Timing, Verdict, compare, decide, is_faster, measure, speed_text
 from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
 
 SECONDS = 120.0
-"""How long a search looks for something better unless told otherwise."""
+"""Default limit on the time of a search."""
 
-SAME_SPEED = 0.05
-"""Speed-ups that differ by less than this share count as equal: so much do two measurements of one file differ."""
+MEASUREMENTS = 3
+"""How often a candidate is measured before it counts as not faster than fp32."""
 
 SENSITIVITY_PICTURES = 512
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """One int8 form, judged.
-
-    Attributes:
-        name: The recipe in words.
-        floats: Nodes that stay float on purpose.
-        strays: Nodes that ONNX Runtime runs in float between quantised ones all the same, and why.
-        bytes: Size of the file, without golden pictures.
-        sha256: Of these bytes: equal runs make equal candidates.
-        divergence: Mean Kullback-Leibler divergence of its validation probabilities from those of fp32, in nats.
-        validation: What it loses.
-        latency: How fast it is here.
-        verdict: Whether it may ship, and why.
-    """
-
-    name: str
-    floats: tuple[str, ...]
-    strays: tuple[str, ...]
-    bytes: int
-    sha256: str
-    divergence: float
-    validation: Difference
-    latency: list[Latency]
-    verdict: Verdict
-
-    @property
-    def speedup(self) -> float:
-        """The least of its speed-ups over fp32."""
-        return min(entry.speedup for entry in self.latency)
+Measure = Callable[[Model, Model, NDArray[np.uint8]], list[Timing]]
+"""Measures the latency of fp32 and int8 on pictures, as :func:`cnn_export.int8.verdict.measure` does."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class SearchResult:
+    """The result of a search.
 
     Attributes:
-        candidates: All that were judged, in the order in which they were tried.
-        winner: Its place among them.
-        model: The winner.
-        planned: How many would have been judged without a limit on time.
-        seconds: How long it took.
+        candidates: All evaluated candidates, in the order in which they were tried.
+        winner: Index of the best one.
+        model: The best one.
+        planned: Number of candidates that the search would have evaluated without a time limit.
+        seconds: Duration of the search.
+        ended_early: Why the search gave up before it tried every recipe, for the user; empty if it did not give up.
     """
 
     candidates: list[Candidate]
@@ -89,20 +66,29 @@ class Found:
     model: ModelProto
     planned: int
     seconds: float
+    ended_early: str
+
+
+@dataclass(frozen=True)
+class _Trial:
+    recipe: Recipe
+    candidate: Candidate
+    model: ModelProto
 
 
 class Search:
-    """Makes candidates of one float graph and judges them.
+    """Makes int8 candidates of one float graph and evaluates them.
 
     Args:
         graph: Float graph.
         fp32: The fp32 file.
-        pictures: Training pictures to calibrate on, uint8 (n, h, w, c).
-        val: What candidates are judged on.
-        spec: Of the model.
-        target: For which processors.
-        max_drop: Percentage points of validation accuracy that may be lost; None for the default.
-        tune: Trains an int8 graph of the float one; None for no fine-tuning.
+        pictures: Training pictures for the calibration, uint8 (n, h, w, c).
+        val: Validation split, on which candidates are evaluated.
+        spec: Specification of the model.
+        target: Processors that the int8 model is for.
+        max_drop: Largest loss of validation accuracy, in percentage points; None for the default.
+        tune: Fine-tunes an int8 graph; None for no fine-tuning.
+        measure_latency: Measures a candidate's speed against fp32.
     """
 
     def __init__(
@@ -115,6 +101,7 @@ class Search:
         target: Target,
         max_drop: float | None,
         tune: Callable[[ModelProto], ModelProto] | None = None,
+        measure_latency: Measure = measure,
     ) -> None:
         self.graph = graph
         self.val = val
@@ -122,48 +109,77 @@ class Search:
         self.target = target
         self.max_drop = max_drop
         self.tune = tune
+        self.measure_latency = measure_latency
         self.batches = normalised(pictures, spec)
         with console.progress("calibrating", 2 * len(pictures)) as advance:
             self.statistics = collect(graph, self.batches, advance)
         self.fp32 = open_model(fp32, device="cpu")
         self.reference = run_model(self.fp32, val.images, what="validation").probabilities
 
-    def run(self, seconds: float = SECONDS) -> Found:
-        """Try all recipes in turn, as many as there is time for, and at least one; fine-tuning comes on top."""
+    def run(self, seconds: float = SECONDS) -> SearchResult:
+        """Search for at most ``seconds``, and return the best candidate.
+
+        At least one candidate is evaluated. Fine-tuning is not limited by ``seconds``.
+        """
         start = time.perf_counter()
-        recipes = list(in_integers())
-        candidates: list[Candidate] = []
-        models: list[ModelProto] = []
+        trials: list[_Trial] = []
+        planned, slow = self._try_fully_int8(trials, start + seconds)
+        fast = [trial for trial in trials if trial.recipe.per_channel not in slow]
+        if fast:
+            nearest = fast[closest([trial.candidate for trial in fast])].recipe
+            planned += self._refine(nearest, trials, start + seconds)
+        candidates = [trial.candidate for trial in trials]
+        winner = choose(candidates)
+        ended_early = "" if fast else _not_faster(trials)
+        spent = time.perf_counter() - start
+        return SearchResult(candidates, winner, trials[winner].model, planned, spent, ended_early)
+
+    def _try_fully_int8(self, trials: list[_Trial], until: float) -> tuple[int, set[bool]]:
+        """Try the recipes without fp32 layers; return how many are worth trying, and the ``per_channel`` values of the
+        structures that are not faster than fp32.
+        """
+        recipes = list(fully_int8())
+        slow: set[bool] = set()
+        known: set[bool] = set()
         with console.progress("searching int8", len(recipes), unit="candidates") as advance:
             for recipe in recipes:
-                if candidates and time.perf_counter() - start > seconds:
-                    break
-                self._try(recipe, candidates, models)
+                if recipe.per_channel not in slow:
+                    if trials and time.perf_counter() > until:
+                        break
+                    trials.append(self._try(recipe))
+                    if recipe.per_channel not in known and not is_faster(trials[-1].candidate.latency):
+                        slow.add(recipe.per_channel)
+                    known.add(recipe.per_channel)
                 advance(1)
-        planned, nearest = len(recipes), recipes[_closest(candidates)]
+        tried = {trial.recipe for trial in trials}
+        return sum(recipe in tried or recipe.per_channel not in slow for recipe in recipes), slow
+
+    def _refine(self, recipe: Recipe, trials: list[_Trial], until: float) -> int:
+        """Try fine-tuning, and layers in fp32 if nothing ships; return how many more candidates are worth trying."""
+        planned = 0
         if self.tune is not None:
             planned += 1
-            self._try(replace(nearest, fine_tuned=True), candidates, models)
-        if not any(candidate.verdict.ships for candidate in candidates):
-            layers = self._sensitive(nearest, start + seconds)
-            for count in range(1, len(layers)):
-                if time.perf_counter() - start > seconds:
-                    planned += len(layers) - count
-                    break
-                planned += 1
-                floats = tuple(name for layer in layers[:count] for name in layer)
-                self._try(replace(nearest, floats=floats), candidates, models)
-                if candidates[-1].verdict.ships or candidates[-1].speedup < MIN_SPEEDUP:
-                    break
-        winner = choose(candidates)
-        return Found(candidates, winner, models[winner], planned, time.perf_counter() - start)
+            trials.append(self._try(replace(recipe, fine_tuned=True)))
+        if any(trial.candidate.verdict.ships for trial in trials):
+            return planned
+        layers = list(_layers(self.graph))
+        order = self._most_sensitive_first(layers, recipe, until)
+        for count in range(1, len(layers)):
+            if time.perf_counter() > until:
+                return planned + len(layers) - count
+            planned += 1
+            floats = tuple(name for index in order[:count] for name in layers[index])
+            trials.append(self._try(replace(recipe, floats=floats)))
+            latest = trials[-1].candidate
+            if latest.verdict.ships or not is_faster(latest.latency):
+                break
+        return planned
 
-    def _try(self, recipe: Recipe, candidates: list[Candidate], models: list[ModelProto]) -> None:
-        model = self._made(recipe)
-        candidates.append(self._judged(recipe, model))
-        models.append(model)
+    def _try(self, recipe: Recipe) -> _Trial:
+        model = self._make(recipe)
+        return _Trial(recipe, self._evaluate(recipe, model), model)
 
-    def _made(self, recipe: Recipe) -> ModelProto:
+    def _make(self, recipe: Recipe) -> ModelProto:
         quantized = quantize(self.graph, self.statistics, self.batches, self.spec, recipe, self.target)
         if recipe.correct_biases:
             correct_biases(quantized, self.graph, self.statistics)
@@ -171,22 +187,22 @@ class Search:
             quantized = self.tune(quantized)
         return keep_contract(quantized, self.spec)
 
-    def _opened(self, model: ModelProto) -> tuple[bytes, Model]:
+    def _open(self, model: ModelProto) -> tuple[bytes, Model]:
         data = with_metadata(model, self.spec, {SPEC_KEY: self.spec.to_json()})
         return data, open_model(data, device="cpu")
 
-    def _judged(self, recipe: Recipe, model: ModelProto) -> Candidate:
-        data, opened = self._opened(model)
+    def _evaluate(self, recipe: Recipe, model: ModelProto) -> Candidate:
+        data, opened = self._open(model)
         probabilities = run_model(opened, self.val.images).probabilities
         validation = compare(self.reference, probabilities, self.val.labels)
-        latency = measure(self.fp32, opened, self.val.images)
+        latency = self._measure(opened)
         verdict = decide(validation, latency, self.max_drop)
         if not np.isfinite(probabilities).all():
             verdict = Verdict(False, False, "a probability is not a number", verdict.allowed_drop_points)
         return Candidate(
             name=str(recipe),
             floats=recipe.floats,
-            strays=tuple(str(stray) for stray in strays(optimised(data), self._called(recipe.floats))),
+            strays=tuple(str(stray) for stray in strays(optimised(data), self._with_outputs(recipe.floats))),
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             divergence=divergence(self.reference, probabilities),
@@ -195,69 +211,53 @@ class Search:
             verdict=verdict,
         )
 
-    def _called(self, floats: tuple[str, ...]) -> set[str]:
-        """The names of nodes, and of what they make."""
-        made = {name for node in self.graph.graph.node if node.name in floats for name in node.output}
-        return made.union(floats)
+    def _measure(self, opened: Model) -> list[Timing]:
+        """Measure the speed of a candidate: once if it is faster than fp32, else the median of several measurements.
 
-    def _sensitive(self, recipe: Recipe, until: float) -> list[tuple[str, ...]]:
-        """Layers, each with the activation behind it, by how much nearer to fp32 the network is with them in float."""
-        # of all classes: the pictures of a folder come class by class
-        some = classes_in_turn(self.val.labels, np.arange(len(self.val.labels)))[:SENSITIVITY_PICTURES]
-        pictures, reference = self.val.images[some], self.reference[some]
-        layers = list(_layers(self.graph))
-        losses = []
-        with console.progress("looking for sensitive layers", len(layers), unit="layers") as advance:
+        One slow moment of the machine must not reject a structure.
+        """
+        measured = [self.measure_latency(self.fp32, opened, self.val.images)]
+        if is_faster(measured[0]):
+            return measured[0]
+        measured += [self.measure_latency(self.fp32, opened, self.val.images) for _ in range(MEASUREMENTS - 1)]
+        by_batch = zip(*measured, strict=True)
+        return [sorted(entries, key=lambda entry: entry.speedup)[MEASUREMENTS // 2] for entries in by_batch]
+
+    def _with_outputs(self, nodes: tuple[str, ...]) -> set[str]:
+        """The names of nodes and of their output tensors."""
+        outputs = {name for node in self.graph.graph.node if node.name in nodes for name in node.output}
+        return outputs.union(nodes)
+
+    def _most_sensitive_first(self, layers: Sequence[tuple[str, ...]], recipe: Recipe, until: float) -> list[int]:
+        """Indices of ``layers``, sorted by the divergence that remains when only that layer is kept in fp32.
+
+        Layers that were not evaluated by ``until`` are left out.
+        """
+        # classes in turn, because the pictures of a folder are sorted by class
+        sample = classes_in_turn(self.val.labels, np.arange(len(self.val.labels)))[:SENSITIVITY_PICTURES]
+        pictures, reference = self.val.images[sample], self.reference[sample]
+        remaining = []
+        with console.progress("finding sensitive layers", len(layers), unit="layers") as advance:
             for layer in layers:
                 if time.perf_counter() > until:
                     break
-                _, opened = self._opened(self._made(replace(recipe, floats=layer)))
-                losses.append(divergence(reference, run_model(opened, pictures).probabilities))
+                _, opened = self._open(self._make(replace(recipe, floats=layer)))
+                remaining.append(divergence(reference, run_model(opened, pictures).probabilities))
                 advance(1)
-        return [layers[int(place)] for place in np.argsort(losses, kind="stable")]
-
-
-def in_integers() -> Iterator[Recipe]:
-    """All recipes without float layers, the most promising first."""
-    for per_channel in (True, False):
-        for correct in (False, True):
-            for ranges in METHODS:
-                yield Recipe(ranges, per_channel, correct)
+        return [int(index) for index in np.argsort(remaining, kind="stable")]
 
 
 def _layers(graph: ModelProto) -> Iterator[tuple[str, ...]]:
-    users = consumers_of(graph)
+    """The node names of each layer: a convolution or matrix product, and the activations that read its output."""
+    consumers = consumers_of(graph)
     for node in graph.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
-            behind = users.get(node.output[0], [])
-            yield (node.name, *(user.name for user in behind if user.op_type in ("Relu", "Clip")))
+            following = consumers.get(node.output[0], [])
+            yield (node.name, *(user.name for user in following if user.op_type in ("Relu", "Clip")))
 
 
-def divergence(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Mean Kullback-Leibler divergence, in nats, of rows of probabilities, float32 (n, classes); infinite for NaN."""
-    if not np.isfinite(found).all():
-        return math.inf
-    p, q = (np.maximum(values.astype(np.float64), 1e-12) for values in (reference, found))
-    return float((p * np.log(p / q)).sum(axis=1).mean())
-
-
-def _closest(candidates: Sequence[Candidate]) -> int:
-    return min(range(len(candidates)), key=lambda place: candidates[place].divergence)
-
-
-def choose(candidates: Sequence[Candidate]) -> int:
-    """The place of the best: of those that may ship and are about as fast as the fastest, the one nearest to fp32.
-
-    How near is taken from the probabilities, not from the number of pictures lost: among many candidates the one that
-    loses fewest does so by chance. Where none may ship, of those within the allowed drop the fastest, else the nearest.
-    """
-    places = range(len(candidates))
-    ship = [place for place in places if candidates[place].verdict.ships]
-    if ship:
-        fastest = max(candidates[place].speedup for place in ship)
-        fast = [place for place in ship if candidates[place].speedup >= (1 - SAME_SPEED) * fastest]
-        return min(fast, key=lambda place: candidates[place].divergence)
-    good = [place for place in places if candidates[place].verdict.good_enough]
-    if good:
-        return max(good, key=lambda place: candidates[place].speedup)
-    return _closest(candidates)
+def _not_faster(trials: Sequence[_Trial]) -> str:
+    """Why a search ended after one candidate of each structure."""
+    speeds = "; ".join(f"{speed_text(trial.candidate.latency)} ({trial.recipe.structure})" for trial in trials)
+    count = f"{len(trials)} candidate{'' if len(trials) == 1 else 's'}"
+    return f"int8 is not faster on this machine: {speeds}; the search ended after {count}"

@@ -1,4 +1,4 @@
-"""The candidates of an int8 search as one picture: what each loses against how much faster it is."""
+"""A scatter plot of the candidates of an int8 search: accuracy loss against speed-up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from pathlib import Path
 from cnn_infer.system.atomic import replacing
 from matplotlib.figure import Figure
 
-from cnn_export.int8.search import Candidate
+from cnn_export.int8.candidates import Candidate
 
 COLOURS = {True: "#4477aa", False: "#bbbbbb"}
 WINNER = "#ee6677"
 
 
 def draw(candidates: Sequence[Candidate], winner: int, path: Path) -> None:
-    """Write a PNG file: drop on validation to the right, speed-up upwards, a line at what may be lost."""
+    """Write the plot as a PNG file, with a vertical line at the largest allowed loss of accuracy.
+
+    Args:
+        candidates: All candidates of the search.
+        winner: Index of the chosen one.
+        path: File to write.
+    """
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     for ships, label in ((True, "may ship"), (False, "may not ship")):
@@ -28,12 +34,12 @@ def draw(candidates: Sequence[Candidate], winner: int, path: Path) -> None:
         [best.validation.drop_points], [best.speedup], marker="*", s=260, color=WINNER, label=f"chosen: {best.name}"
     )
     allowed = best.verdict.allowed_drop_points
-    axes.axvline(allowed, color="black", linestyle=":", linewidth=1, label=f"{allowed:.2f} points may be lost")
+    axes.axvline(allowed, color="black", linestyle=":", linewidth=1, label=f"allowed: {allowed:.2f} points")
     axes.axhline(1, color="black", linewidth=1)
     axes.set(
         xlabel="accuracy lost on validation pictures (percentage points)",
-        ylabel="times as fast as fp32 (the least of both batch sizes)",
-        title=f"int8: {len(candidates)} candidates",
+        ylabel="speed-up over fp32 (the smaller of both batch sizes)",
+        title=f"int8: {len(candidates)} candidate{'' if len(candidates) == 1 else 's'}",
     )
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

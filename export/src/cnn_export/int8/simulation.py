@@ -1,8 +1,8 @@
-"""A quantised graph as a PyTorch module, with weights that can learn: what ONNX Runtime rounds is rounded here alike.
+"""A quantized graph as a PyTorch module with trainable weights. It rounds exactly where ONNX Runtime rounds.
 
-QuantizeLinear divides, rounds halves to even, adds the zero point and saturates (ONNX operators). Gradients
-pass through the rounding as if it were not there, but not beyond the ends of the range (straight-through estimator:
-Bengio et al., 2013, arXiv:1308.3432; Jacob et al., 2018, arXiv:1712.05877).
+QuantizeLinear divides by the scale, rounds halves to even, adds the zero point and saturates (ONNX operators). The
+gradient ignores the rounding, and is zero for values outside of the range (straight-through estimator: Bengio et al.,
+2013, arXiv:1308.3432; Jacob et al., 2018, arXiv:1712.05877).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cnn_export.graph.passes import attribute_of, constants_of, makers_of
 
 
 def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
-    """Round float values to what int8 can say of them, as floats, with a straight-through gradient.
+    """Round float values to the values that int8 represents, with a straight-through gradient.
 
     Args:
-        values: Any shape.
-        scale: What a level is worth; broadcasts.
-        zero_point: The level of 0, as a float; broadcasts.
-        low: Least level.
+        values: float32, any shape.
+        scale: Distance between two levels; broadcasts against ``values``.
+        zero_point: Level that represents 0, as a float; broadcasts against ``values``.
+        low: Smallest level.
         high: Largest level.
     """
     levels = (torch.round(values / scale) + zero_point).clamp(low, high)
@@ -36,16 +36,16 @@ def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, h
 
 
 class Simulation(nn.Module):
-    """Computes what a graph of :func:`cnn_export.int8.quantize.quantize` does, from float weights and biases.
+    """Computes the logits of a quantized graph from float weights and biases, which it rounds in each forward pass.
 
-    ``weights`` and ``biases`` are parameters by the name of their layer, which begin as those of the float graph.
+    ``weights`` and ``biases`` hold one parameter per layer. Their initial values are those of the float graph.
 
     Args:
-        quantized: Its scales and zero points stay as they are.
-        model: The float graph that it was made of; layers have the same names.
+        quantized: Result of :func:`cnn_export.int8.quantize.quantize`; scales and zero points stay fixed.
+        model: Float graph that ``quantized`` was made of; layers have the same names.
 
     Raises:
-        GraphError: an operator is not known here.
+        GraphError: The graph has an operator that is not supported.
     """
 
     def __init__(self, quantized: ModelProto, model: ModelProto) -> None:
@@ -54,38 +54,45 @@ class Simulation(nn.Module):
         unknown = {node.op_type for node in self._graph.node} - _OPERATORS.keys()
         unknown -= {"QuantizeLinear", "DequantizeLinear", "Constant"}
         if unknown:
-            raise GraphError(f"--qat does not know {', '.join(sorted(unknown))}: leave it out for this network")
+            raise GraphError(f"--qat does not support {', '.join(sorted(unknown))}: leave out --qat for this network")
         self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants_of(quantized).items()}
-        learned, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()
-        self._places = {node.name: f"layer{place}" for place, node in enumerate(self._graph.node)}
+        initial, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()
+        self._keys = {node.name: f"layer{index}" for index, node in enumerate(self._graph.node)}
         layers = {node.name: node for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
         for node in self._graph.node:
             layer = layers.get(node.name)
-            if layer is not None and layer.input[1] in learned:
-                place = self._places[node.name]
-                self.weights[place] = nn.Parameter(torch.from_numpy(learned[layer.input[1]].astype(np.float32)))
+            if layer is not None and layer.input[1] in initial:
+                key = self._keys[node.name]
+                self.weights[key] = nn.Parameter(torch.from_numpy(initial[layer.input[1]].astype(np.float32)))
                 if len(layer.input) > 2:
-                    self.biases[place] = nn.Parameter(torch.from_numpy(learned[layer.input[2]].astype(np.float32)))
+                    self.biases[key] = nn.Parameter(torch.from_numpy(initial[layer.input[2]].astype(np.float32)))
         self._makers = makers_of(quantized)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Normalised float (n, c, h, w) to logits, float (n, classes)."""
+        """Return the logits of a batch.
+
+        Args:
+            pictures: Normalised, float32 (n, c, h, w).
+
+        Returns:
+            float32 (n, classes).
+        """
         values: dict[str, Tensor] = {**self._constants, self._graph.input[0].name: pictures}
         for node in self._graph.node:
             if node.op_type == "Constant":
                 continue
             if node.op_type == "QuantizeLinear":
-                # levels stay numbers in float until DequantizeLinear: the pair is one function
+                # DequantizeLinear computes the whole pair
                 values[node.output[0]] = values[node.input[0]]
             elif node.op_type == "DequantizeLinear":
                 values[node.output[0]] = self._dequantized(node, values)
             else:
                 inputs = [values[name] for name in node.input if name]
-                place = self._places[node.name]
-                if place in self.weights:
-                    inputs[1] = self._weight(node, place)
-                    if place in self.biases:
-                        inputs[2] = self._bias(node, place)
+                key = self._keys[node.name]
+                if key in self.weights:
+                    inputs[1] = self._weight(node, key)
+                    if key in self.biases:
+                        inputs[2] = self._bias(node, key)
                 values[node.output[0]] = _OPERATORS[node.op_type](node, *inputs)
         logits: Tensor = values[self._graph.output[0].name]
         return logits
@@ -93,7 +100,7 @@ class Simulation(nn.Module):
     def _dequantized(self, node: NodeProto, values: dict[str, Tensor]) -> Tensor:
         scale, zero = self._constants[node.input[1]], self._zero(node)
         maker = self._makers.get(node.input[0])
-        if maker is None or maker.op_type != "QuantizeLinear":  # a constant: of a weight, the layer has its own
+        if maker is None or maker.op_type != "QuantizeLinear":  # a constant; layers use their own parameters instead
             return _along((values[node.input[0]].float(), scale, zero.float()), node)
         kind = torch.iinfo(zero.dtype)
         return fake_quantize(values[node.input[0]], scale, zero.float(), kind.min, kind.max)
@@ -101,46 +108,46 @@ class Simulation(nn.Module):
     def _zero(self, node: NodeProto) -> Tensor:
         return self._constants[node.input[2]] if len(node.input) > 2 else torch.zeros((), dtype=torch.int32)
 
-    def _weight(self, node: NodeProto, place: str) -> Tensor:
-        """The float weight, rounded as its DequantizeLinear in the graph would give it."""
+    def _weight(self, node: NodeProto, key: str) -> Tensor:
+        """Return the trained weight, rounded to the levels of the graph."""
         source = self._makers.get(node.input[1])
         if source is None or source.op_type != "DequantizeLinear":
-            weight: Tensor = self.weights[place]
+            weight: Tensor = self.weights[key]
             return weight
-        scale = _shaped(self._constants[source.input[1]], self.weights[place].ndim, source)
+        scale = _shaped(self._constants[source.input[1]], self.weights[key].ndim, source)
         low, high = self.limits(source)
-        return fake_quantize(self.weights[place], scale, torch.zeros(()), low, high)
+        return fake_quantize(self.weights[key], scale, torch.zeros(()), low, high)
 
-    def _bias(self, node: NodeProto, place: str) -> Tensor:
+    def _bias(self, node: NodeProto, key: str) -> Tensor:
         source = self._makers.get(node.input[2])
         if source is None or source.op_type != "DequantizeLinear":
-            bias: Tensor = self.biases[place]
+            bias: Tensor = self.biases[key]
             return bias
         limits = torch.iinfo(torch.int32)
         scale = self._constants[source.input[1]]
-        return fake_quantize(self.biases[place], scale, torch.zeros(()), limits.min, limits.max)
+        return fake_quantize(self.biases[key], scale, torch.zeros(()), limits.min, limits.max)
 
     def limits(self, source: NodeProto) -> tuple[int, int]:
-        """Of a weight's levels: 7 bits where the stored ones keep to them."""
+        """Return the smallest and largest level of a weight: those of 7 bits if the stored weights fit into them."""
         stored = self._constants[source.input[0]]
         return (-64, 64) if int(stored.abs().max()) <= 64 else (-127, 127)
 
     @torch.no_grad()
     def store(self) -> int:
-        """Write the learned weights and biases into the graph, as integers; how many layers."""
+        """Write the trained weights and biases into the graph, as integers, and return the number of layers."""
         initializers = {tensor.name: tensor for tensor in self._graph.initializer}
         stored = 0
         for node in self._graph.node:
-            place = self._places[node.name]
-            source = self._makers.get(node.input[1]) if place in self.weights else None
+            key = self._keys[node.name]
+            source = self._makers.get(node.input[1]) if key in self.weights else None
             if source is None or source.op_type != "DequantizeLinear":
                 continue
-            scale = _shaped(self._constants[source.input[1]], self.weights[place].ndim, source)
-            levels = torch.round(self.weights[place] / scale).clamp(*self.limits(source))
+            scale = _shaped(self._constants[source.input[1]], self.weights[key].ndim, source)
+            levels = torch.round(self.weights[key] / scale).clamp(*self.limits(source))
             _write(initializers[source.input[0]], levels.to(torch.int8).numpy())
-            bias = self._makers.get(node.input[2]) if place in self.biases else None
+            bias = self._makers.get(node.input[2]) if key in self.biases else None
             if bias is not None and bias.input[0] in initializers:
-                levels = torch.round(self.biases[place].double() / self._constants[bias.input[1]].double())
+                levels = torch.round(self.biases[key].double() / self._constants[bias.input[1]].double())
                 _write(initializers[bias.input[0]], levels.to(torch.int32).numpy())
             stored += 1
         return stored
@@ -152,9 +159,9 @@ def _write(tensor: Any, values: np.ndarray[Any, Any]) -> None:
 
 
 def _shaped(scale: Tensor, dimensions: int, node: NodeProto) -> Tensor:
-    """A scale for each index of an axis, ready to broadcast."""
+    """Return a scale per index of the node's axis, reshaped to broadcast against a tensor of that many dimensions."""
     axis = attribute_of(node, "axis", 1)
-    return scale.reshape([-1 if place == axis else 1 for place in range(dimensions)]) if scale.ndim else scale
+    return scale.reshape([-1 if index == axis else 1 for index in range(dimensions)]) if scale.ndim else scale
 
 
 def _along(parts: tuple[Tensor, Tensor, Tensor], node: NodeProto) -> Tensor:
@@ -163,7 +170,7 @@ def _along(parts: tuple[Tensor, Tensor, Tensor], node: NodeProto) -> Tensor:
 
 
 def _padding(node: NodeProto) -> list[int]:
-    """ONNX's top, left, bottom, right as PyTorch's left, right, top, bottom."""
+    """Return the padding in PyTorch's order (left, right, top, bottom); ONNX has top, left, bottom, right."""
     top, left, bottom, right = attribute_of(node, "pads", [0, 0, 0, 0])
     return [left, right, top, bottom]
 
@@ -194,7 +201,7 @@ def _clip(_: NodeProto, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _reshape(_: NodeProto, values: Tensor, shape: Tensor) -> Tensor:
-    return values.reshape([size if size else values.shape[place] for place, size in enumerate(shape.tolist())])
+    return values.reshape([size if size else values.shape[index] for index, size in enumerate(shape.tolist())])
 
 
 def _pad(_: NodeProto, values: Tensor, pads: Tensor, *filler: Tensor) -> Tensor:
@@ -231,4 +238,4 @@ _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Slice": _slice,
     "Transpose": lambda node, values: values.permute(attribute_of(node, "perm", None)),
 }
-"""Each takes the node and its inputs."""
+"""Implementation of each operator, called with the node and its inputs."""

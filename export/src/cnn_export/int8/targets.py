@@ -1,4 +1,4 @@
-"""For which processors an int8 model is made: what their instructions multiply without overflow, and fast."""
+"""The kinds of processors that an int8 model can be made for: which integers they multiply exactly and fast."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Target:
 
     Attributes:
         name: ``vnni``, ``avx2``, ``arm`` or ``generic``.
-        reduce_range: Whether weights take 7 bits: where two neighbouring products are summed in 16 bits, full ones
-            of 8 overflow and saturate.
-        signed: Whether activations are int8, not uint8.
+        reduce_range: Whether weights have 7 bits. Processors that add two products in 16 bits overflow and saturate
+            with weights of 8 bits.
+        signed: Whether activations are int8 instead of uint8.
     """
 
     name: str
@@ -41,9 +41,9 @@ RUNS_ON = {
     "neon": "arm",
     "generic": "generic",
 }
-"""The target for each of the instruction sets that :func:`cnn_infer.system.machine.instruction_set` names."""
+"""The target for each instruction set that :func:`cnn_infer.system.machine.instruction_set` returns."""
 
 
 def target_of(name: str | None = None) -> Target:
-    """The named target; None is for this machine."""
+    """Return the target called ``name``, or the one for this machine if ``name`` is None."""
     return TARGETS[RUNS_ON[machine.instruction_set()] if name is None else name]

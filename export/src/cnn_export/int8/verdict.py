@@ -1,4 +1,4 @@
-"""int8 against fp32: how many pictures it costs, what it brings in time, and whether it ships."""
+"""The comparison of int8 with fp32: the accuracy it loses, the time it saves, and whether it ships."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 MAX_DROP = 0.1
-"""Percentage points of validation accuracy that int8 may lose unless told otherwise."""
+"""Default limit on the loss of validation accuracy, in percentage points."""
 
 MAX_FLIPS = 0.05
-"""Share of the validation pictures that int8 may give another class than fp32 does. Two networks can be right equally
-often and have little in common; what is right on some hundredths of the pictures only loses nothing by chance."""
+"""Largest share of the validation pictures for which int8 may predict another class than fp32. Two equally accurate
+models can disagree on many pictures; such an int8 model keeps the accuracy only by chance."""
 
 MIN_SPEEDUP = 1.05
-"""What int8 must reach to be called faster: the best of many candidates measures some percent too fast by chance."""
+"""Smallest speed-up that counts as faster. The best of many candidates is a few percent too fast by chance alone."""
 
 LATENCY_BATCHES = (1, 32)
 MIN_SECONDS = 0.3
@@ -31,22 +31,22 @@ MIN_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Difference:
-    """Two models on the same labelled pictures.
+    """The comparison of int8 with fp32 on the same labelled pictures.
 
     Attributes:
-        images: How many.
+        images: Number of pictures.
         accuracy_fp32: 0 to 1.
         accuracy_int8: 0 to 1.
         macro_f1_fp32: 0 to 1.
         macro_f1_int8: 0 to 1.
-        lost: Pictures that only fp32 gets right.
-        won: Pictures that only int8 gets right.
-        drop_points: fp32's accuracy minus int8's, in percentage points.
+        lost: Number of pictures that only fp32 classifies correctly.
+        won: Number of pictures that only int8 classifies correctly.
+        drop_points: Accuracy of fp32 minus accuracy of int8, in percentage points.
         drop_interval: 95% confidence interval of the paired difference, in percentage points (Agresti and Min,
-            2005, Statistics in Medicine 24:729, with their added half counts).
+            2005, Statistics in Medicine 24:729, which adds half a picture to each count).
         mcnemar_p: Exact two-sided p of McNemar's test (1947, Psychometrika 12:153).
-        flips: Pictures whose class differs.
-        constant: fp32 gives all pictures the same class, though they are not of one.
+        flips: Number of pictures whose predicted class differs.
+        constant: Whether fp32 predicts one class for all pictures although the labels have several.
     """
 
     images: int
@@ -64,8 +64,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Medians in milliseconds a call, one thread each, the two models in turn; ``speedup`` is fp32 / int8."""
+class Timing:
+    """The speed of fp32 and int8 at one batch size, each on one thread.
+
+    Attributes:
+        batch_size: Pictures in a call.
+        fp32_ms: Median time of a call of the fp32 model, in milliseconds.
+        int8_ms: Median time of a call of the int8 model, in milliseconds.
+        speedup: ``fp32_ms / int8_ms``.
+        rounds: Timed calls of each model.
+    """
 
     batch_size: int
     fp32_ms: float
@@ -76,7 +84,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether int8 ships, and why; ``good_enough`` is about the accuracy alone."""
+    """Whether an int8 model ships.
+
+    Attributes:
+        ships: Whether it is accurate enough and faster than fp32.
+        good_enough: Whether it is accurate enough.
+        reason: One sentence for the user.
+        allowed_drop_points: Validation accuracy that it may lose, in percentage points.
+    """
 
     ships: bool
     good_enough: bool
@@ -85,7 +100,13 @@ class Verdict:
 
 
 def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArray[np.int64]) -> Difference:
-    """Compare two sets of outputs, float32 (n, classes), for pictures with ``labels``, int64 (n,)."""
+    """Compare the outputs of two models for the same pictures.
+
+    Args:
+        fp32: Logits or probabilities of the fp32 model, float32 (n, classes).
+        int8: Those of the int8 model, float32 (n, classes).
+        labels: True classes, int64 (n,).
+    """
     first, second = fp32.argmax(axis=1), int8.argmax(axis=1)
     right_first, right_second = first == labels, second == labels
     lost = int((right_first & ~right_second).sum())
@@ -119,16 +140,21 @@ def _paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
     return 100 * (centre - half), 100 * (centre + half)
 
 
-def measure(fp32: Model, int8: Model, pictures: NDArray[np.uint8]) -> list[Latency]:
-    """Time both models in turn on the same batches, after a warm-up, on one thread each.
+def measure(fp32: Model, int8: Model, pictures: NDArray[np.uint8]) -> list[Timing]:
+    """Measure the latency of both models at each of :data:`LATENCY_BATCHES`, after a warm-up.
 
-    Both sessions must have been opened with ``threads=1``: threads that wait by spinning would disturb the other.
+    The calls of the two models alternate, so that a slow moment of the machine affects both.
+
+    Args:
+        fp32: Opened with ``threads=1``: idle threads that spin would slow the other model.
+        int8: Likewise.
+        pictures: uint8 (n, h, w, c), at least one; repeated where a batch needs more.
     """
-    # of the first pictures alone: resize copies all that it is given, which may be gigabytes
+    # only the first pictures are passed to resize, which copies its whole argument
     return [_measure(fp32, int8, np.resize(pictures[:size], (size, *pictures.shape[1:]))) for size in LATENCY_BATCHES]
 
 
-def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Latency:
+def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Timing:
     times: tuple[list[float], list[float]] = ([], [])
     start = time.perf_counter()
     warm = False
@@ -143,15 +169,30 @@ def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Latency:
             model.session.run([PROBABILITIES], {INPUT: batch})
             spent.append(1e3 * (time.perf_counter() - began))
     first, second = (float(np.median(spent)) for spent in times)
-    return Latency(len(batch), first, second, first / second, len(times[0]))
+    return Timing(len(batch), first, second, first / second, len(times[0]))
 
 
-def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float | None = None) -> Verdict:
-    """int8 ships when it costs at most ``max_drop`` percentage points of validation accuracy and is
-    :data:`MIN_SPEEDUP` times as fast.
+def is_faster(timings: Sequence[Timing]) -> bool:
+    """Whether int8 reaches :data:`MIN_SPEEDUP` at every batch size."""
+    return all(entry.speedup >= MIN_SPEEDUP for entry in timings)
 
-    None allows :data:`MAX_DROP`, or one net picture, which on a small validation split is more. Nor does it ship where
-    more than :data:`MAX_FLIPS` change their class, or where fp32 has learned too little to lose anything.
+
+def speed_text(timings: Sequence[Timing]) -> str:
+    """The speed-ups for people, such as ``0.95x at batch 1, 1.20x at batch 32``."""
+    return ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in timings)
+
+
+def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | None = None) -> Verdict:
+    """Decide whether an int8 model ships.
+
+    It ships if it loses at most ``max_drop`` points of validation accuracy, at most :data:`MAX_FLIPS` of the pictures
+    change their class, fp32 predicts more than one class, and :func:`is_faster` holds.
+
+    Args:
+        validation: Comparison on the validation pictures.
+        timings: Speed on this machine.
+        max_drop: Largest loss of accuracy, in percentage points. None for :data:`MAX_DROP`, or for one picture where
+            that is more, as it is on a small validation split.
     """
     allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
     points = f"{abs(validation.drop_points):.2f} points"
@@ -164,19 +205,19 @@ def decide(validation: Difference, latencies: Sequence[Latency], max_drop: float
     )
     drop = f"it {change} on {validation.images:,} validation pictures"
     limit = f"{allowed:.2f} allowed" + (", one net picture" if max_drop is None and allowed > MAX_DROP else "")
-    slower = [entry for entry in latencies if not entry.speedup >= MIN_SPEEDUP]
-    speed = ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in latencies)
-    # lost pictures are counted, not divided: 0.2 points of 5,000 are exactly 10 pictures
+    # a count of pictures instead of a share: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
         return Verdict(False, False, f"{drop}; {limit}", allowed)
     if validation.constant:
         reason = (
-            f"fp32 gives all {validation.images:,} validation pictures one class, which shows nothing: train longer"
+            f"fp32 predicts the same class for all {validation.images:,} validation pictures, so the comparison "
+            "means nothing: train longer"
         )
         return Verdict(False, False, reason, allowed)
     if validation.flips > max(1.0, MAX_FLIPS * validation.images):
-        reason = f"it gives {validation.flips:,} of {validation.images:,} validation pictures another class"
+        reason = f"it predicts another class for {validation.flips:,} of {validation.images:,} validation pictures"
         return Verdict(False, False, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
-    if slower:
-        return Verdict(False, True, f"int8 is not faster here: {speed}, and {MIN_SPEEDUP}x is the least", allowed)
-    return Verdict(True, True, f"{drop} ({limit}) and runs {speed}", allowed)
+    if not is_faster(timings):
+        reason = f"int8 is not faster on this machine: {speed_text(timings)}; at least {MIN_SPEEDUP}x is required"
+        return Verdict(False, True, reason, allowed)
+    return Verdict(True, True, f"{drop} ({limit}) and runs {speed_text(timings)}", allowed)
