@@ -1,7 +1,7 @@
 """What MkDocs adds to the pages when it builds the site.
 
-The option tables come from the commands themselves, so they cannot be out of date. Files from outside ``docs/`` that
-pages link to become part of the site.
+The option tables come from the commands themselves and the examples from their files, so they cannot be out of date.
+Files from outside ``docs/`` that pages link to become part of the site.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ OUTSIDE = ("SECURITY.md", "CHANGELOG.md", "benchmarks/results/*.md", "benchmarks
 """Files of the repository that are part of the site, under the same path."""
 
 OPTIONS = re.compile(r"<!-- options: (\S+) -->")
+INCLUDED = re.compile(r"<!-- file: (\S+) -->")
 OUTSIDE_LINK = re.compile(r"\]\((?:\.\./)+((?:SECURITY|CHANGELOG|benchmarks|examples)[^)]*)\)")
 
 
@@ -38,9 +39,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - by name
-    """Fill in the option tables, and point links that lead out of ``docs/`` at the files of the site."""
+    """Fill in option tables and files, and point links that lead out of ``docs/`` at the files of the site."""
     folder = posixpath.dirname(page.file.src_uri)
     markdown = OUTSIDE_LINK.sub(lambda link: f"]({posixpath.relpath(link[1], folder or '.')})", markdown)
+    markdown = INCLUDED.sub(lambda found: f"```python\n{(ROOT / found[1]).read_text(encoding='utf-8')}```", markdown)
     return OPTIONS.sub(lambda found: "\n".join(table(found[1])), markdown)
 
 

@@ -30,11 +30,6 @@ class Block:
     body: str
     reason: str
 
-    @property
-    def included(self) -> bool:
-        """Whether it is a file of the repository, which has its own test."""
-        return self.body.startswith("--8<--")
-
 
 @dataclass
 class Page:
@@ -72,7 +67,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
     def call(block: str, folder: Path, scripts: Path = Path(sys.executable).parent) -> str:
         environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home),
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
@@ -133,7 +128,7 @@ def run_page(
 
 
 def _run(block: Block, page: Page, shell: Callable[..., str]) -> None:
-    if block.reason or block.included or block.kind not in ("sh", "python"):
+    if block.reason or block.kind not in ("sh", "python"):
         return
     if block.kind == "python":
         (page.folder / "block.py").write_text(block.body, encoding="utf-8")
