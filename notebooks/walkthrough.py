@@ -93,7 +93,7 @@ from cnn_train.network.logits import to_input
 from cnn_train.options import AUGMENTATIONS
 from cnn_train.preparation import spec_of
 from cnn_train.recipe.augment import augment
-from cnn_train.recipe.fit import share_of_rate
+from cnn_train.recipe.fit import learning_rate_factor
 from IPython.display import Image, Markdown, display
 from sklearn.datasets import load_sample_image
 from torch import nn
@@ -560,7 +560,7 @@ say(
 # quickly, so that the first, wild steps are short, and then falls to zero, so that the last ones are fine.
 
 # %%
-rates = [settings.lr * share_of_rate(step, 1000) for step in range(1000)]
+rates = [settings.lr * learning_rate_factor(step, 1000) for step in range(1000)]
 figure, axes = plt.subplots(figsize=(6, 2.4), layout="constrained")
 axes.plot(np.linspace(0, 100, 1000), rates, color="#4477aa")
 axes.set(xlabel="per cent of the training", ylabel="learning rate")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from cnn_train.options import AUGMENTATIONS
-from cnn_train.recipe.augment import LEAST_PART, MAX_DEGREES, augment
+from cnn_train.recipe.augment import MAX_DEGREES, MIN_ZOOM_PART, augment
 from scipy import ndimage, optimize
 from torch import Tensor
 
@@ -96,7 +96,7 @@ def test_zoom_enlarges_a_part_of_the_picture_without_distortion(height: int, wid
             low, high = values.min() - 1.5 * parts[-1], values.max() + 1.5 * parts[-1]
             assert -0.5 - 1e-3 <= low < high <= side - 0.5 + 1e-3
             places.append((low + 0.5) / (side - (high - low)) if parts[-1] < 0.9 else 0.5)
-    assert LEAST_PART <= min(parts) < LEAST_PART + 0.05
+    assert MIN_ZOOM_PART <= min(parts) < MIN_ZOOM_PART + 0.05
     assert 0.95 < max(parts) <= 1
     assert min(places) < 0.05
     assert max(places) > 0.95

@@ -15,7 +15,7 @@ from cnn_infer import Spec
 from cnn_train import Config, Run, Split
 from cnn_train.network.build import build
 from cnn_train.recipe.finetuning import frozen_epochs
-from cnn_train.recipe.fit import Fit, share_of_rate
+from cnn_train.recipe.fit import Fit, learning_rate_factor
 from torch import nn
 
 CLASSES = ("blue", "green", "red")
@@ -59,7 +59,7 @@ def test_first_the_last_layer_learns_then_all_at_a_lower_rate(name: str, config:
     changed = {key for key, value in states[3].items() if not torch.equal(value, states[2][key])}
     # statistics of the norms too; biases of units that are dead in so small a picture do not move
     assert {key for key in states[3] if not key.endswith("bias")} <= changed
-    plain = [0.01 * share_of_rate(2 * number + 1, 20) for number in (0, 1, 2)]
+    plain = [0.01 * learning_rate_factor(2 * number + 1, 20) for number in (0, 1, 2)]
     assert rates == pytest.approx([plain[0], plain[1], plain[2] / 10])
 
 
@@ -68,7 +68,7 @@ def test_from_scratch_all_learns_from_the_first_epoch(config: Config) -> None:
     before = state(fit)
     rate = fit.epoch(0).lr
     assert all(not torch.equal(value, before[key]) for key, value in state(fit).items())
-    assert rate == pytest.approx(0.01 * share_of_rate(1, 20))
+    assert rate == pytest.approx(0.01 * learning_rate_factor(1, 20))
 
 
 def test_a_training_that_goes_on_after_the_frozen_epochs_comes_to_the_same_weights(config: Config) -> None:

@@ -13,7 +13,7 @@ from cnn_train import Config, Dataset, DivergedError, Epoch, Run, Split, train
 from cnn_train.network.build import build
 from cnn_train.network.logits import logits_of
 from cnn_train.options import AUGMENTATIONS
-from cnn_train.recipe.fit import Fit, make_optimizer, share_of_rate, size_at
+from cnn_train.recipe.fit import Fit, learning_rate_factor, make_optimizer, picture_size
 from cnn_train.recipe.muon import Muon
 from cnn_train.run.checkpoint import load_checkpoint
 from torch import nn
@@ -69,7 +69,7 @@ def test_the_checkpoint_before_a_divergence_is_kept(run: Path) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100, 2345])
 def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int) -> None:
-    rates = np.array([share_of_rate(step, steps) for step in range(steps)])
+    rates = np.array([learning_rate_factor(step, steps) for step in range(steps)])
     top = int(rates.argmax())
     assert rates[top] == pytest.approx(1)
     assert (np.diff(rates[: top + 1]) > 0).all()
@@ -85,7 +85,7 @@ def test_the_rate_of_an_epoch_is_that_of_its_last_step(finished: Run, digits: Da
     config = finished.config
     steps = -(-len(digits.train.labels) // config.batch_size)
     lines = [json.loads(line) for line in (finished.path / "metrics.jsonl").read_text().splitlines()]
-    expected = [config.lr * share_of_rate((epoch + 1) * steps - 1, config.epochs * steps) for epoch in range(3)]
+    expected = [config.lr * learning_rate_factor((epoch + 1) * steps - 1, config.epochs * steps) for epoch in range(3)]
     assert [line["lr"] for line in lines] == pytest.approx(expected)
 
 
@@ -128,7 +128,7 @@ def test_an_epoch_is_stochastic_gradient_descent(digits: Dataset, finished: Run)
         truth[torch.arange(32), torch.from_numpy(some.labels[chosen])] += 0.8
         plain.zero_grad()
         (-(truth * logits).sum(dim=1).mean()).backward()
-        rate = config.lr * share_of_rate(step, 2)
+        rate = config.lr * learning_rate_factor(step, 2)
         with torch.no_grad():
             for name, value in plain.named_parameters():
                 if not value.requires_grad:
@@ -232,7 +232,7 @@ def test_what_is_left_out_is_the_same_after_going_on(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("size", [(8, 8), (23, 200)])
 def test_small_pictures_are_never_made_smaller(size: tuple[int, int]) -> None:
-    assert [size_at(number, 10, size) for number in range(10)] == [size] * 10
+    assert [picture_size(number, 10, size) for number in range(10)] == [size] * 10
 
 
 def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:

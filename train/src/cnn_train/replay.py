@@ -9,7 +9,7 @@ from cnn_train.metrics import cross_entropy, pixel_digest, probabilities_of
 from cnn_train.network.build import build as build_network
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
-from cnn_train.recipe.fit import share_of_rate as learning_rate_factor
+from cnn_train.recipe.fit import learning_rate_factor
 
 __all__ = [
     "augment",

@@ -1,4 +1,4 @@
-"""From decoded pictures to what a network takes, and to what it says of them."""
+"""From decoded pictures to the input of a network, and on to its logits."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch.nn import functional
 from cnn_train import distributed
 
 EVALUATION_PIXELS = 1 << 19
-"""Pixels to a batch of evaluation: some hundreds of small pictures, ten of 224 x 224."""
+"""Pixels per evaluation batch: some hundreds of small pictures, or ten of 224 x 224."""
 
 
 def to_input(pictures: NDArray[np.uint8], spec: Spec, device: torch.device) -> Tensor:
-    """uint8 (n, h, w, c) to the network's input: float32 (n, c, h, w), channels last in memory."""
-    # a copy, at most of one batch: PyTorch does not take the read-only memory of a cache
+    """Normalise pictures: uint8 (n, h, w, c) to float32 (n, c, h, w) on ``device``, in channels-last memory format."""
+    # copied, because PyTorch does not accept the read-only memory of the cache
     pixels = torch.from_numpy(np.array(pictures)).to(device)
     return (pixels.permute(0, 3, 1, 2).float() - spec.zero_point) * spec.scale
 
 
-def resized(batch: Tensor, size: tuple[int, int]) -> Tensor:
-    """float (n, c, h, w) to (n, c, *size), antialiased; the batch itself where it has that size."""
+def resize(batch: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize float (n, c, h, w) to (n, c, *size), bilinear and antialiased; return a batch of that size unchanged."""
     if batch.shape[2:] == size:
         return batch
-    smaller = functional.interpolate(batch, size, mode="bilinear", antialias=True)
-    return smaller.contiguous(memory_format=torch.channels_last)
+    result = functional.interpolate(batch, size, mode="bilinear", antialias=True)
+    return result.contiguous(memory_format=torch.channels_last)
 
 
-def mixed(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Where convolutions compute in ``precision``."""
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Return a context in which convolutions and matrix products compute in ``precision``."""
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
@@ -44,20 +44,30 @@ def logits_of(
     precision: torch.dtype = torch.float32,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """Logits at temperature 1, float32 (n, classes), for uint8 ``pictures`` (n, h, w, c), computed in ``precision``.
+    """Compute the logits of pictures in evaluation mode. Leaves the network in evaluation mode.
 
-    Where a ``size`` (height, width) is given, the normalised pictures are brought to it. Several processes compute a
-    share each, and all get all: every picture counts once.
+    With several processes, each one computes a part, and all of them get all logits.
+
+    Args:
+        network: On ``device``.
+        pictures: uint8 (n, h, w, c).
+        spec: Normalisation and classes.
+        device: Where to compute.
+        precision: Floating-point type that convolutions compute in.
+        size: (height, width) to resize the normalised pictures to; None leaves them as they are.
+
+    Returns:
+        Logits at temperature 1, float32 (n, classes).
     """
     network.eval()
     count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     own = pictures[distributed.shard(len(pictures))]
-    # one block for all: pieces that stay lie between the large blocks of each batch, which then fit in nowhere
+    # allocated at once: small results between the large buffers of the batches would fragment the memory
     found = torch.empty((len(own), len(spec.classes)))
-    # cuDNN would round fp32 convolutions to TF32
-    with mixed(device, precision), torch.backends.cudnn.flags(allow_tf32=False):
+    # by default cuDNN rounds the inputs of fp32 convolutions to TF32
+    with autocast(device, precision), torch.backends.cudnn.flags(allow_tf32=False):
         for start in range(0, len(own), count):
             batch = to_input(own[start : start + count], spec, device)
-            found[start : start + count] = network(batch if size is None else resized(batch, size))
+            found[start : start + count] = network(batch if size is None else resize(batch, size))
     result: NDArray[np.float32] = distributed.all_gather(found).numpy()
     return result

@@ -1,1 +1,1 @@
-"""How a network learns."""
+"""The training recipe: augmentation, optimizer, learning rate, and when to stop."""

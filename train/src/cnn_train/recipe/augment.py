@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, as tensor code: every picture gets its own random numbers."""
+"""Augmentation of a whole batch by tensor operations. Every picture has its own random numbers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.nn import functional
 from cnn_train.options import AUGMENTATIONS
 
 MAX_DEGREES = 15.0
-LEAST_PART = 0.6
-"""Share of a picture's side that zooming leaves at the least."""
+MIN_ZOOM_PART = 0.6
+"""Smallest part of a picture's sides that zooming shows."""
 
 MAX_COLOUR_CHANGE = 0.3
 
 
 def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Change every picture of a batch at random.
+    """Augment every picture of a batch.
 
     Args:
-        batch: float, normalised, (n, channels, height, width); zero, the mean, is what cutout blanks with.
-        names: Out of :data:`cnn_train.options.AUGMENTATIONS`.
-        generator: Where the random numbers come from, on the batch's device.
+        batch: Normalised pictures, float (n, channels, height, width).
+        names: Any of :data:`cnn_train.options.AUGMENTATIONS`. They are applied in the order listed there.
+        generator: Source of the random numbers, on the device of the batch.
 
     Returns:
-        A batch of the same shape, type and memory format.
+        The augmented batch, of the same shape, dtype and memory format.
     """
     for name in AUGMENTATIONS:
         if name in names:
@@ -36,6 +36,7 @@ def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> 
 
 
 def _random(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """One random number per picture, uniform in [0, 1): float32 (n,)."""
     return torch.rand(len(batch), generator=generator, device=batch.device)
 
 
@@ -46,7 +47,7 @@ def _flip(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift by up to a twelfth of the side, at least one pixel; what comes in is the mirrored edge: pad and crop."""
+    """Pad by reflection, then crop at random: a shift by up to a twelfth of the shorter side, at least one pixel."""
     count, _, height, width = batch.shape
     reach = max(1, round(min(height, width) / 12))
     padded = functional.pad(batch, (reach,) * 4, mode="reflect")
@@ -58,45 +59,45 @@ def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _zoom(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Enlarge a part of 0.6 to 1 of the sides, anywhere in the picture, bilinear (after Szegedy et al., 2015,
-    arXiv:1409.4842, but of one shape).
+    """Enlarge a random part of the picture with 0.6 to 1 of its sides, bilinear (after Szegedy et al., 2015,
+    arXiv:1409.4842, but with the aspect ratio kept).
     """
-    part = 1 - (1 - LEAST_PART) * _random(batch, generator)
+    part = 1 - (1 - MIN_ZOOM_PART) * _random(batch, generator)
     across, down = ((1 - part) * (2 * _random(batch, generator) - 1) for _ in range(2))
     zero = torch.zeros_like(part)
-    return _sampled(batch, torch.stack([part, zero, across, zero, part, down], dim=1))
+    return _transform(batch, torch.stack([part, zero, across, zero, part, down], dim=1))
 
 
 def _rotate(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn by up to 15 degrees about the centre, bilinear; what comes in is the mirrored edge."""
+    """Rotate about the centre by up to 15 degrees, bilinear, padded by reflection."""
     height, width = batch.shape[2:]
     angle = (2 * _random(batch, generator) - 1) * math.radians(MAX_DEGREES)
     sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
-    return _sampled(
+    return _transform(
         batch, torch.stack([cosine, -sine * height / width, zero, sine * width / height, cosine, zero], dim=1)
     )
 
 
-def _sampled(batch: Tensor, matrices: Tensor) -> Tensor:
-    """Each picture through its affine map, (n, 6) by rows, from the result's coordinates to its own, in -1 to 1."""
+def _transform(batch: Tensor, matrices: Tensor) -> Tensor:
+    """Transform each picture by its affine matrix: (n, 6), row by row, from output to input coordinates in [-1, 1]."""
     grid = functional.affine_grid(matrices.reshape(-1, 2, 3), list(batch.shape), align_corners=False)
     moved = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return moved.contiguous(memory_format=torch.channels_last)
 
 
 def _cutout(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Blank a square of a quarter of the side (DeVries and Taylor, 2017, arXiv:1708.04552)."""
+    """Set a square of a quarter of the shorter side to zero, the mean (DeVries and Taylor, 2017, arXiv:1708.04552)."""
     _, _, height, width = batch.shape
     side = max(1, round(min(height, width) / 4))
     top = (_random(batch, generator) * (height - side + 1)).long()[:, None]
     left = (_random(batch, generator) * (width - side + 1)).long()[:, None]
     rows, columns = torch.arange(height, device=batch.device), torch.arange(width, device=batch.device)
     inside = ((rows >= top) & (rows < top + side))[:, :, None] & ((columns >= left) & (columns < left + side))[:, None]
-    return torch.where(inside[:, None], 0.0, batch)  # masked_fill forgets channels last
+    return torch.where(inside[:, None], 0.0, batch)  # masked_fill would lose the memory format
 
 
 def _colour(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast and, for colour pictures, saturation by up to 30 percent each."""
+    """Change brightness, contrast and, in RGB pictures, saturation by up to 30% each."""
 
     def factor() -> Tensor:
         return (1 + MAX_COLOUR_CHANGE * (2 * _random(batch, generator) - 1))[:, None, None, None]

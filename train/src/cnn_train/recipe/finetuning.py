@@ -1,7 +1,7 @@
-"""Pretrained weights, first frozen, then all trained: a last layer that starts at random would spoil what they know.
+"""Fine-tuning of pretrained weights: first the last layer alone, then all layers at a lower learning rate.
 
-First the last layer alone, then everything at a lower rate (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained
-Features", arXiv:2202.10054). Which of the two an epoch is in follows from its number.
+The last layer starts with random weights, and its large gradients would destroy pretrained features (Kumar et al.,
+2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cnn_train.config import Config
 
 FROZEN_SHARE = 0.2
-"""Share of the epochs in which only the last layer learns."""
+"""Share of the epochs, at the beginning, in which all layers but the last are frozen."""
 
 LOWER_RATE = 0.1
-"""Factor on the learning rate when all layers learn."""
+"""Factor on the learning rate in the epochs in which all layers learn."""
 
 
 def frozen_epochs(config: Config) -> int:
-    """Epochs at the beginning in which only the last layer learns; 0 without pretrained weights."""
+    """The number of epochs, at the beginning, in which only the last layer learns; 0 without pretrained weights."""
     return max(1, round(FROZEN_SHARE * config.epochs)) if config.pretrained and config.epochs > 1 else 0
 
 
-def set_mode(network: nn.Module, config: Config, number: int) -> float:
-    """Put a network into training mode for one epoch, with what is frozen in it.
+def set_train_mode(network: nn.Module, config: Config, number: int) -> float:
+    """Put a network into training mode for one epoch, and freeze all layers but the last if it is an early one.
 
-    Frozen are the parameters of all layers but the last, by ``requires_grad``, and the statistics of batch norms.
+    Frozen parameters have ``requires_grad`` unset, and frozen batch norms keep their running statistics.
 
     Args:
-        network: Any.
-        config: The recipe's numbers.
-        number: Of the epoch, from 0.
+        network: Any network; its last fully connected or convolutional layer is never frozen.
+        config: The settings of the training.
+        number: Number of the epoch, from 0.
 
     Returns:
-        A factor on the learning rate.
+        The factor on the learning rate in this epoch.
     """
     network.train()
     if not config.pretrained:
@@ -52,5 +52,5 @@ def set_mode(network: nn.Module, config: Config, number: int) -> float:
 
 
 def _last_layer(network: nn.Module) -> nn.Module:
-    """In torchvision's networks a fully connected one, or (SqueezeNet) a convolution."""
+    """The layer that computes the logits: fully connected, or (SqueezeNet) a convolution."""
     return [module for module in network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]

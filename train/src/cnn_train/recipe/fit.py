@@ -1,7 +1,17 @@
-"""The recipe, top to bottom: Muon for the filters, SGD for the rest, one cycle of the learning rate.
+"""The training recipe, to be read from top to bottom.
 
-Every epoch derives its random numbers from the seed and its own number. So a training that was cut off goes
-on from its last epoch's checkpoint to the same weights, bit for bit, on one machine with one number of threads.
+An epoch is one pass over the training pictures. For each epoch:
+
+1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures.
+2. Choose the picture size. Our own networks see smaller pictures in the early epochs.
+3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`), compute the loss and its gradients, and take
+   one step of the optimizer. Muon updates the filters of convolutions, SGD everything else.
+4. The learning rate rises for the first steps of the training, then falls to zero.
+5. Measure loss and accuracy on the validation pictures.
+
+All random numbers of an epoch derive from the random seed and the number of the epoch. So a training that resumes from
+a checkpoint reaches the same weights as one that was never interrupted: bit for bit, on the same machine with the same
+number of threads.
 """
 
 from __future__ import annotations
@@ -15,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from cnn_infer.spec import Spec
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,43 +34,50 @@ from cnn_train.config import Config
 from cnn_train.data.dataset import Split
 from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.metrics import calibrated_loss
-from cnn_train.network.logits import logits_of, mixed, resized, to_input
+from cnn_train.network.logits import autocast, logits_of, resize, to_input
 from cnn_train.network.presets import PRESETS
 from cnn_train.recipe.augment import augment
-from cnn_train.recipe.finetuning import set_mode
+from cnn_train.recipe.finetuning import set_train_mode
 from cnn_train.recipe.muon import Muon
 from cnn_train.recipe.sampling import epoch_order
 
 WARM_UP = 0.05
-"""Share of the steps over which the learning rate rises to its peak; then it falls to zero, both in a straight
-line (one cycle: Smith and Topin, 2018, arXiv:1708.07120)."""
+"""Share of the steps in which the learning rate rises."""
 
-EARLY = 0.4
-EARLY_SIZE = 0.75
-LEAST_SIDE = 24
-"""For that share of the epochs our own networks see pictures of that share of the size, at little more than half the
-cost, where they have so many pixels a side (progressive resizing: Howard, 2018, https://www.fast.ai/posts/2018-04-30-
-dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
+SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
+"""Progressive resizing: in the first 40% of the epochs the sides of the pictures are scaled by 0.75, if both have at
+least 24 pixels. Such an epoch costs little more than half (Howard, 2018,
+https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
 
-SHOW_ALL = 0.15
-SELECT_FROM = 10_000
-"""Sets of so many training pictures leave out easy ones, but in the first epoch and in that share of the last."""
+SELECT_FROM, SHOW_ALL = 10_000, 0.15
+"""Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch and the last 15%."""
 
-MOMENTUM = 0.9
-MUON_MOMENTUM = 0.6
-REST_TO_FILTERS = 2.5
-"""Learning rate of SGD for what is not a filter, over that of Muon for the filters."""
+MOMENTUM, MUON_MOMENTUM, SGD_RATE = 0.9, 0.6, 2.5
+"""Momentum of SGD and of Muon; the learning rate of SGD as a multiple of Muon's, where Muon updates the filters."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``metrics.jsonl``. Losses are cross-entropies in nats, without smoothing, at temperature 1.
+    """The measurements of one epoch: one line of ``metrics.jsonl``.
 
-    ``train_*`` is measured on the augmented pictures while the weights change, ``val_*`` after the epoch.
-    ``val_calibrated_loss`` is the validation loss at the temperature that suits it best, which a finished model gets
-    too; it decides which epoch is best. The plain one grows with overconfidence, from an early epoch on that gets far
-    fewer pictures right. ``height`` and ``width`` are of the pictures as they were shown, in training and validation;
-    ``pictures`` says how many were shown in training: where easy ones were left out, the rest is harder.
+    Losses are cross-entropies in nats, without label smoothing and at temperature 1 unless stated. Accuracies are from
+    0 to 1.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        pictures: Number of training pictures shown. If easy ones were skipped, the rest is harder, and so are the
+            ``train_*`` measurements.
+        height: Rows of the pictures in training and validation, in pixels.
+        width: Columns of the same.
+        train_loss: Training loss on the augmented pictures, measured while the weights change.
+        train_accuracy: Training accuracy, measured in the same way.
+        val_loss: Validation loss after the epoch. It grows with overconfidence, even while the accuracy improves.
+        val_accuracy: Validation accuracy after the epoch.
+        val_calibrated_loss: Validation loss at its best temperature, which the finished model gets too. It decides
+            which epoch is best.
+        lr: Learning rate of the last step.
+        images_per_second: Training pictures per second, without the validation.
+        seconds: Duration, with the validation.
     """
 
     epoch: int
@@ -76,69 +94,19 @@ class Epoch:
     seconds: float
 
 
-def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -> torch.optim.Optimizer:
-    """The optimizer, at its peak learning rates.
-
-    Biases and norms, all vectors, do not decay (He et al., 2019, arXiv:1812.01187). Muon is for filters that look at
-    several channels; it leaves single channels and fully connected layers to SGD.
-    """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    filters: set[Tensor] = set()
-    if config.optimizer == "muon":
-        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        filters = {module.weight for module in convolutions if module.groups == 1} & set(parameters)
-    rest = config.lr * (REST_TO_FILTERS if config.optimizer == "muon" else 1)
-    matrices = [p for p in parameters if p.ndim > 1 and p not in filters]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "lr": rest, "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "lr": rest, "weight_decay": 0.0},
-    ]
-    if config.optimizer == "muon":
-        ordered = [p for p in parameters if p in filters]
-        momentum = {"orthogonal": True, "momentum": MUON_MOMENTUM}
-        groups.append({"params": ordered, "lr": config.lr, "weight_decay": 0.0, **momentum})
-        return Muon(groups, torch.bfloat16 if precision == torch.bfloat16 else torch.float32)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
-    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups)
-
-
-def share_of_rate(step: float, steps: int) -> float:
-    """What ``step`` out of ``steps``, from 0, gets of the peak learning rate, above 0 to 1."""
-    rising = max(1, round(WARM_UP * steps))
-    if step < rising:
-        return min(1.0, (step + 1) / rising)
-    return (steps - step) / (steps - rising + 1)
-
-
-def size_at(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width, in pixels, of what epoch ``number`` of ``epochs``, from 0, shows; early on multiples of 4."""
-    if number >= round(EARLY * epochs) or min(size) < LEAST_SIDE:
-        return size
-    return round(size[0] * EARLY_SIZE / 4) * 4, round(size[1] * EARLY_SIZE / 4) * 4
-
-
-def _no_progress(count: int) -> None:
-    """Nobody watches."""
-
-
-def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:
-    return DivergedError(
-        f"{what} is {value} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
-        "lower --lr or --weight-decay, or train with --precision fp32 where that is not set"
-    )
-
-
 class Fit:
-    """A training in progress: the network, its optimizer, and the epochs behind it.
+    """The state of a training: network, optimizer, and the latest loss of each training picture.
 
     Args:
-        network: On the device already, channels last.
+        network: Already on its device, in channels-last memory format.
         train: Training pictures.
         val: Validation pictures.
-        spec: Normalisation.
-        config: The recipe's numbers.
-        precision: What convolutions compute in.
+        spec: Normalisation and final size of the pictures.
+        config: The settings of the training.
+        precision: Floating-point type that convolutions compute in.
+
+    Raises:
+        ConfigError: there are too many processes for the number of pictures or the batch size.
     """
 
     def __init__(
@@ -152,107 +120,115 @@ class Fit:
         self.precision = precision
         self.device = next(network.parameters()).device
         self.optimizer = make_optimizer(network, config, precision)
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        # of each picture when it was shown last; a resumed training gets them back
+        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.losses = torch.zeros(len(train.labels))
-        # fp16 has too little range for small gradients; a scaler that is off passes everything through
+        # Small gradients underflow in fp16, so the loss is scaled up. For other types the scaler does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
-        # batches of equal size, within one, and no process gets a single picture, which would break batch norm
-        least = 2 * distributed.world_size()
-        if distributed.world_size() > 1 and min(len(train.labels), config.batch_size) < least:
-            processes = distributed.world_size()
+        # Batch norm needs two pictures in each process.
+        processes = distributed.world_size()
+        least = 2 * processes
+        if processes > 1 and min(len(train.labels), config.batch_size) < least:
             raise ConfigError(f"{processes} processes need batches of at least {least} pictures: start fewer")
         self.steps_per_epoch = min(math.ceil(len(train.labels) / config.batch_size), len(train.labels) // least)
 
-    def epoch(self, number: int, advance: Callable[[int], None] = _no_progress) -> Epoch:
-        """Train one epoch, from 0, and measure.
+    def epoch(self, number: int, advance: Callable[[int], None] = lambda _: None) -> Epoch:
+        """Train one epoch and measure it.
 
         Args:
-            number: Which; decides the learning rate and all random numbers.
-            advance: Called with the number of pictures after each step.
+            number: Number of the epoch, from 0.
+            advance: Called after each step with the number of pictures done.
 
         Raises:
-            DivergedError: the loss is infinite or not a number.
+            DivergedError: a loss is infinite or not a number.
         """
         start = time.perf_counter()
-        # in the first process, 0 at the end changes nothing: its numbers are those of a process alone
-        own = [self.config.seed, number, distributed.rank()]
-        seed = int(np.random.SeedSequence(own).generate_state(1)[0])
-        torch.manual_seed(seed)  # dropout
-        generator = torch.Generator(self.device).manual_seed(seed)
-        losses = self.losses.numpy() if self._selects(number) else None
-        order = epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
-        if len(order) < len(self.train.labels):
-            advance(len(self.train.labels) - len(order))
-        batches = np.array_split(order, math.ceil(len(order) * self.steps_per_epoch / len(self.train.labels)))
-        shown = torch.zeros_like(self.losses)
+        generator = self._seeded_generator(number)
+        order = self._choose_pictures(number)
+        if skipped := len(self.train.labels) - len(order):
+            advance(skipped)
         size = self.spec.height, self.spec.width
         if self.config.model in PRESETS:
-            size = size_at(number, self.config.epochs, size)
-        factor = set_mode(self.network, self.config, number)
-        network = distributed.data_parallel(self.network)  # anew, as other parameters may learn now
+            size = picture_size(number, self.config.epochs, size)
+        finetuning_factor = set_train_mode(self.network, self.config, number)
+        # wrapped in every epoch, because the set of frozen parameters may have changed
+        network = distributed.data_parallel(self.network)
+        # batches that differ by at most one picture, so none is so small that batch norm fails
+        batches = np.array_split(order, math.ceil(len(order) * self.steps_per_epoch / len(self.train.labels)))
+        losses = torch.zeros_like(self.losses)
         loss_sum = torch.zeros((), device=self.device)
-        hits = torch.zeros((), device=self.device)
-        step, rate = 0.0, 0.0
-        for position, chosen in enumerate(batches):
-            own_part = chosen[distributed.shard(len(chosen))]
-            # in steps of an epoch that shows all
+        correct = torch.zeros((), device=self.device)
+        for position, batch in enumerate(batches):
+            # An epoch that skips pictures has fewer steps, but covers the same part of the learning rate schedule.
             step = (number + position / len(batches)) * self.steps_per_epoch
-            share = factor * share_of_rate(step, self.config.epochs * self.steps_per_epoch)
-            rate = share * self.config.lr
-            labels = torch.from_numpy(self.train.labels[own_part]).to(self.device)
-            with torch.no_grad():
-                batch = to_input(self.train.images[own_part], self.spec, self.device)
-                batch = augment(batch, self.config.augment, generator)
-                batch = resized(batch, size)
-            logits = self._step(network, batch, labels, share, len(chosen))
+            factor = finetuning_factor * learning_rate_factor(step, self.config.epochs * self.steps_per_epoch)
+            rate = factor * self.config.lr
+            own = batch[distributed.shard(len(batch))]  # the part of this process
+            pictures, labels = self._load(own, size, generator)
+            logits = self._step(network, pictures, labels, factor, len(batch))
             loss = distributed.all_reduce(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
                 raise _diverged("the loss", loss.item(), number, int(step), rate)
-            shown[own_part] = self._loss(logits, labels, reduction="none").cpu()
+            losses[own] = self._loss(logits, labels, reduction="none").cpu()
             loss_sum += loss
-            hits += (logits.argmax(1) == labels).sum()
-            advance(len(chosen))
+            correct += (logits.argmax(1) == labels).sum()
+            advance(len(batch))
         trained = time.perf_counter()
-        count = len(order)
-        self.losses[order] = distributed.all_reduce(shown)[order]
+        self.losses[order] = distributed.all_reduce(losses)[order]
         val_loss, val_accuracy, val_calibrated_loss = self._validate(size)
         if not math.isfinite(val_loss):
             raise _diverged("the validation loss", val_loss, number, int(step), rate)
         return Epoch(
             epoch=number + 1,
-            pictures=count,
+            pictures=len(order),
             height=size[0],
             width=size[1],
-            train_loss=loss_sum.item() / count,
-            train_accuracy=distributed.all_reduce(hits).item() / count,
+            train_loss=loss_sum.item() / len(order),
+            train_accuracy=distributed.all_reduce(correct).item() / len(order),
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             val_calibrated_loss=val_calibrated_loss,
             lr=rate,
-            images_per_second=count / (trained - start),
+            images_per_second=len(order) / (trained - start),
             seconds=time.perf_counter() - start,
         )
 
-    def _selects(self, number: int) -> bool:
-        """Whether an epoch leaves easy pictures out; balanced epochs have a choice of their own."""
+    def _seeded_generator(self, number: int) -> torch.Generator:
+        """Seed dropout, and return the generator of augmentation: different in every epoch and process."""
+        entropy = [self.config.seed, number, distributed.rank()]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        torch.manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _choose_pictures(self, number: int) -> NDArray[np.int64]:
+        """The positions of the pictures that an epoch shows, in order."""
         last = self.config.epochs - math.ceil(SHOW_ALL * self.config.epochs)
-        return len(self.train.labels) >= SELECT_FROM and not self.config.balance and 0 < number < last
+        skips = len(self.train.labels) >= SELECT_FROM and not self.config.balance and 0 < number < last
+        losses = self.losses.numpy() if skips else None
+        return epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
+
+    @torch.no_grad()
+    def _load(
+        self, positions: NDArray[np.int64], size: tuple[int, int], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised and augmented pictures, float32 (n, c, *size), and their labels, int64 (n,), on the device."""
+        labels = torch.from_numpy(self.train.labels[positions]).to(self.device)
+        pictures = to_input(self.train.images[positions], self.spec, self.device)
+        return resize(augment(pictures, self.config.augment, generator), size), labels
 
     def _loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=reduction)
 
-    def _step(self, network: nn.Module, batch: Tensor, labels: Tensor, share: float, count: int) -> Tensor:
-        """One step on this process's part of a batch of ``count`` pictures, at a share of the peak rates."""
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = share * peak
-        with mixed(self.device, self.precision):
-            logits: Tensor = network(batch)
+    def _step(self, network: nn.Module, pictures: Tensor, labels: Tensor, factor: float, batch_size: int) -> Tensor:
+        """Take one step on this process's part of a batch, at ``factor`` times the peak rates; return its logits."""
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = factor * peak
+        with autocast(self.device, self.precision):
+            logits: Tensor = network(pictures)
         logits = logits.float()
         loss = self._loss(logits, labels, reduction="mean")
-        if len(batch) != count:  # the mean over shares of unequal length is to be the mean over the batch
-            loss = loss * (len(batch) * distributed.world_size() / count)
+        if len(pictures) != batch_size:  # gradients are averaged over processes, whose parts may differ in size
+            loss = loss * (len(pictures) * distributed.world_size() / batch_size)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
@@ -261,8 +237,63 @@ class Fit:
         return logits.detach()
 
     def _validate(self, size: tuple[int, int]) -> tuple[float, float, float]:
+        """Loss, accuracy, and loss at the best temperature, on validation pictures of ``size``."""
         logits = logits_of(self.network, self.val.images, self.spec, self.device, self.precision, size)
         scores, labels = torch.from_numpy(logits), torch.from_numpy(self.val.labels)
         loss = functional.cross_entropy(scores, labels).item()
         accuracy = (scores.argmax(1) == labels).float().mean().item()
         return loss, accuracy, calibrated_loss(logits, self.val.labels) if math.isfinite(loss) else loss
+
+
+def learning_rate_factor(step: float, steps: int) -> float:
+    """The learning rate of ``step``, from 0, out of ``steps``, as a share of its peak: above 0 to 1.
+
+    It rises linearly over the first 5% of the steps, then falls linearly to zero: one cycle (Smith and Topin, 2018,
+    arXiv:1708.07120).
+    """
+    rising = max(1, round(WARM_UP * steps))
+    if step < rising:
+        return min(1.0, (step + 1) / rising)
+    return (steps - step) / (steps - rising + 1)
+
+
+def picture_size(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) that epoch ``number``, from 0, out of ``epochs`` shows; small ones are multiples of 4."""
+    if number >= round(SMALL_EPOCHS * epochs) or min(size) < SMALL_FROM:
+        return size
+    return round(size[0] * SMALL_SCALE / 4) * 4, round(size[1] * SMALL_SCALE / 4) * 4
+
+
+def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -> torch.optim.Optimizer:
+    """The optimizer of the parameters that learn, with peak learning rates.
+
+    Biases and norms have no weight decay (He et al., 2019, arXiv:1812.01187). Muon updates the filters of ordinary
+    convolutions. Depthwise and grouped convolutions and fully connected layers are left to SGD.
+    """
+    muon = config.optimizer == "muon"
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    filters: set[Tensor] = set()
+    if muon:
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        filters = {module.weight for module in convolutions if module.groups == 1}
+    rate = config.lr * (SGD_RATE if muon else 1)
+    weights = [p for p in learned if p.ndim > 1 and p not in filters]
+    vectors = [p for p in learned if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "lr": rate, "weight_decay": config.weight_decay},
+        {"params": vectors, "lr": rate, "weight_decay": 0.0},
+    ]
+    if muon:
+        settings = {"orthogonal": True, "momentum": MUON_MOMENTUM, "weight_decay": 0.0}
+        groups.append({"params": [p for p in learned if p in filters], "lr": config.lr, **settings})
+        return Muon(groups, torch.bfloat16 if precision == torch.bfloat16 else torch.float32)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
+    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups)
+
+
+def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:
+    return DivergedError(
+        f"{what} is {value} at epoch {number + 1}, step {step + 1}, learning rate {rate:.4g}: "
+        "lower --lr or --weight-decay, or train with --precision fp32 if that is not set"
+    )

@@ -1,4 +1,4 @@
-"""Muon for the filters of convolutions, stochastic gradient descent for everything else, as one optimizer."""
+"""One optimizer: Muon for the filters of convolutions, stochastic gradient descent (SGD) for everything else."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-"""Of the Newton-Schulz iteration, as its author chose them: it brings singular values to between 0.5 and 1.5 fast,
-not to 1 exactly."""
+"""Coefficients and number of the Newton-Schulz iterations, as their author chose them: they bring singular values to
+between 0.5 and 1.5 quickly, rather than to exactly 1."""
 
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The matrix with its singular values brought near 1, directions kept: near U V' of its U S V'.
+    """Return an approximation of U V' for a matrix with the singular value decomposition U S V'.
 
-    A Newton-Schulz iteration of degree five (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/).
+    It keeps the singular vectors and brings the singular values near 1, by a Newton-Schulz iteration of degree five
+    (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/).
 
     Args:
         matrix: float32 (rows, columns).
-        dtype: What the products are computed in; bfloat16 is enough.
+        dtype: Floating-point type of the matrix products; bfloat16 is precise enough.
 
     Returns:
         float32 (rows, columns).
@@ -38,17 +39,17 @@ def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tenso
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with ``orthogonal`` set take Muon's steps, the others those of SGD with Nesterov momentum.
+    """Muon for the parameter groups with ``orthogonal`` set, SGD with Nesterov momentum for the others.
 
-    A filter bank, seen as a matrix of one row a filter, steps along its orthogonalised gradient by ``lr`` of its own
-    length, and then gets back the length that it began with: behind a norm layer only its direction counts, and a
-    learning rate then means the same at every width and at any time (Jordan, 2024,
-    https://github.com/KellerJordan/cifar10-airbench). PyTorch's own Muon takes matrices only.
+    Muon treats the filters of a convolution as a matrix with one row per filter. A step moves them along the
+    orthogonalised gradient by ``lr`` times their norm, and then restores their initial norm. Before a batch norm only
+    the direction of the filters matters, so the same learning rate suits every width and every time of the training
+    (Jordan, 2024, https://github.com/KellerJordan/cifar10-airbench). PyTorch's own Muon accepts matrices only.
 
     Args:
-        groups: Parameter groups, each with ``lr`` and ``momentum``, and perhaps ``orthogonal`` or ``weight_decay``,
-            which applies to the others alone.
-        dtype: What orthogonalisation computes in.
+        groups: Parameter groups with ``lr``, ``momentum`` and optionally ``orthogonal`` or ``weight_decay``. Groups
+            with ``orthogonal`` ignore ``weight_decay``.
+        dtype: Floating-point type of the orthogonalisation.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], dtype: torch.dtype = torch.bfloat16) -> None:
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; parameters without a gradient stay."""
+        """Take one step. Parameters without a gradient do not change."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -71,10 +72,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group)
+                    self._update(parameter, group)
         return loss
 
-    def _move(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         gradient = parameter.grad
         assert gradient is not None
         if not group["orthogonal"]:
@@ -89,7 +90,7 @@ class Muon(torch.optim.Optimizer):
         if not group["orthogonal"]:
             parameter.add_(ahead, alpha=-group["lr"])
             return
-        # the order of the columns does not matter: this one is a view where memory is channels last
+        # The order of the columns does not matter, and in channels-last memory format this order needs no copy.
         matrix = ahead.permute(0, *range(2, ahead.ndim), 1).reshape(len(ahead), -1)
         update = orthogonalised(matrix, self.dtype).view(len(ahead), *ahead.shape[2:], -1)
         update = update.permute(0, update.ndim - 1, *range(1, update.ndim - 1))

@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows, and in what order: by chance, or every class equally often."""
+"""The pictures of an epoch and their order: shuffled, without some of the easy ones, or balanced over the classes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EASY_LEFT_OUT = 0.5
+SKIP_EASY = 0.5
+"""Probability with which a picture with a loss below the mean is skipped, if losses are given."""
 
 IMBALANCE = 10
-"""From how many times the smallest class on the largest one is worth a warning."""
+"""Ratio of the largest class to the smallest one from which a warning is printed."""
 
 
 def epoch_order(
     labels: NDArray[np.int64], seed: int, number: int, *, balance: bool, losses: NDArray[np.float32] | None = None
 ) -> NDArray[np.int64]:
-    """The pictures of one epoch, in the order in which they are shown: all, or those that are worth it.
-
-    Balanced, every class is drawn equally often (to within one picture), and within a class every picture is: large
-    classes show a part of theirs in each epoch, small ones repeat theirs (class-balanced sampling; Kang et al., 2020,
-    arXiv:1910.09217).
+    """Choose the pictures of one epoch and shuffle them. The result depends on the arguments alone.
 
     Args:
         labels: int64 (n,), from 0 without gaps.
-        seed: Of the training.
-        number: Of the epoch, from 0. With what else is passed it decides alone, so a resumed training repeats it.
-        balance: Whether to balance; then there are as many as there are labels.
-        losses: float32 (n,), of each picture when it was shown last. Of those below the mean, :data:`EASY_LEFT_OUT`
-            are left out by chance (after Qin et al., 2024, arXiv:2303.04947, without their weights). None for all.
+        seed: Random seed of the training.
+        number: Number of the epoch, from 0.
+        balance: Draw every class equally often (to within one picture), and every picture of a class equally often:
+            large classes show some of their pictures, small ones repeat theirs (class-balanced sampling; Kang et al.,
+            2020, arXiv:1910.09217). ``losses`` are ignored then.
+        losses: float32 (n,), the latest loss of each picture. Pictures with a loss below the mean are skipped with
+            probability :data:`SKIP_EASY` (after Qin et al., 2024, arXiv:2303.04947, but without rescaling the
+            gradients). None shows all pictures.
 
     Returns:
-        Positions in ``labels``, int64 (n,).
+        Positions in ``labels``: int64 (k,), with k = n unless pictures are skipped.
     """
     random = np.random.default_rng([seed, number])
     if not balance:
@@ -42,7 +42,7 @@ def epoch_order(
         if losses is None:
             return order
         easy = losses[order] < losses.mean()
-        shown: NDArray[np.int64] = order[~(easy & (random.random(len(order)) < EASY_LEFT_OUT))]
+        shown: NDArray[np.int64] = order[~(easy & (random.random(len(order)) < SKIP_EASY))]
         return shown
     sizes = np.bincount(labels)
     quotas = np.full(len(sizes), len(labels) // len(sizes))
@@ -56,11 +56,11 @@ def epoch_order(
 
 
 def imbalance(labels: NDArray[np.int64], classes: Sequence[str]) -> str | None:
-    """What to say of classes that differ :data:`IMBALANCE` times or more in their number of pictures, else None.
+    """Return a warning if the largest class has at least :data:`IMBALANCE` times the pictures of the smallest one.
 
     Args:
-        labels: int64 (n,), of the training pictures; every class occurs.
-        classes: Names.
+        labels: int64 (n,), of the training pictures. Every class occurs.
+        classes: The name of each class.
     """
     sizes = np.bincount(labels, minlength=len(classes))
     least, most = int(sizes.argmin()), int(sizes.argmax())
