@@ -203,10 +203,25 @@ def test_an_unreadable_picture_stops_the_run_or_takes_its_place(rgb: Classifier,
     assert [str(item) for item in alone] == ["the file is empty"] * 2
 
 
-def test_wrong_arguments_are_refused(rgb: Classifier) -> None:
-    for wrong in ({"batch_size": 0}, {"workers": 0}, {"errors": "ignore"}):
-        with pytest.raises(InputError):
-            list(rgb.predict_many([b"", solid("red")], **wrong))  # type: ignore[call-overload]
+def untouched() -> Iterator[np.ndarray]:
+    pytest.fail("a picture was read")
+    yield solid("red")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, not 2.5"),
+        ({"workers": -1}, "workers must be a whole number of at least 1, not -1"),
+        ({"errors": "ignore"}, "errors must be 'raise' or 'yield', not 'ignore'"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_at_the_call(rgb: Classifier, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as found:
+        rgb.predict_many(untouched(), **wrong)  # type: ignore[call-overload]
+    assert str(found.value) == message
 
 
 def test_what_the_iterable_raises_comes_through(rgb: Classifier) -> None:
@@ -233,10 +248,10 @@ def test_eight_threads_share_one_classifier(rgb: Classifier) -> None:
             assert found == want
 
 
-@pytest.mark.parametrize("one", ["photo.jpg", b"bytes", Path("photo.jpg")])
+@pytest.mark.parametrize("one", ["photo.jpg", b"bytes", Path("photo.jpg"), Image.new("L", (8, 8)), None], ids=type)
 def test_one_picture_is_not_many(rgb: Classifier, one: object) -> None:
-    with pytest.raises(InputError, match="for one, call predict"):
-        next(rgb.predict_many(one))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="predict_many takes an iterable of pictures"):
+        rgb.predict_many(one)  # type: ignore[call-overload]
 
 
 def test_an_unreadable_picture_is_named(rgb: Classifier, tmp_path: Path) -> None:

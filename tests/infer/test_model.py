@@ -133,8 +133,8 @@ def test_a_model_that_fails_while_it_runs_says_so_in_one_line(models: Path) -> N
     assert "\n" not in str(found.value)
 
 
-def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path: Path, models: Path) -> None:
-    """Its telemetry would leave an identifier and a queue of reports in these folders."""
+def test_the_telemetry_of_onnx_runtime_is_off(tmp_path: Path, models: Path) -> None:
+    """It would write an identifier of the machine and a queue of reports into these folders."""
     for name in ("home", "temporary"):
         (tmp_path / name).mkdir()
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
@@ -142,6 +142,25 @@ def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path: Path, models
     code = f"from cnn_infer import Classifier; Classifier({str(models / 'rgb.onnx')!r})"
     subprocess.run([sys.executable, "-B", "-c", code], env=environment, check=True)
     assert list(tmp_path.rglob("*")) == [tmp_path / "home", tmp_path / "temporary"]
+
+
+@pytest.mark.parametrize("setting", [None, "0", "1"])
+def test_the_environment_variables_stay_as_they_are(models: Path, setting: str | None) -> None:
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": setting or ""}
+    if setting is None:
+        del environment["ORT_DISABLE_TELEMETRY"]
+    code = f"""
+import os
+before = dict(os.environ)
+import cnn_infer
+for name in cnn_infer.__all__:
+    getattr(cnn_infer, name)
+assert dict(os.environ) == before, "importing changed the environment"
+cnn_infer.open_model({str(models / "rgb.onnx")!r})
+assert dict(os.environ) == before, "opening a model changed the environment"
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_devices(models: Path) -> None:

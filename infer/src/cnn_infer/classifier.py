@@ -1,13 +1,14 @@
-"""The embed API: one class that turns pictures into predictions."""
+"""The Python API for embedding: :class:`Classifier` turns pictures into predictions."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, SupportsIndex, overload
 
 import numpy as np
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cnn_infer.spec import Spec
 
 BATCH_SIZE = 32
-"""Pictures that go through the model at once, unless somebody says otherwise."""
+"""Default number of pictures in one run of the model."""
 
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
@@ -33,13 +34,13 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one picture.
+    """The model's answer for one picture.
 
     Attributes:
-        label: The name of the most probable class, or ``unknown`` below the threshold.
-        index: Its index in ``spec.classes``; None where the label is ``unknown``.
-        probability: Its probability, 0 to 1.
-        top: The most probable classes with their probabilities, best first.
+        label: The name of the most probable class, or ``unknown`` if its probability is below the threshold.
+        index: The index of that class in ``spec.classes``; None if the label is ``unknown``.
+        probability: The probability of the most probable class, 0 to 1; also if the label is ``unknown``.
+        top: The most probable classes as (name, probability), the most probable first.
     """
 
     label: str
@@ -49,10 +50,14 @@ class Prediction:
 
 
 class Answer(NamedTuple):
-    """One of many pictures: a prediction or the reason there is none, and the milliseconds it took.
+    """The result for one of many pictures: a prediction or an error, and how long it took.
 
-    ``model_ms`` is the picture's share of its batch's run; ``total_ms`` adds reading, decoding and resizing.
-    ``path`` is the picture's where it was given as one; the text of ``error`` does not have it.
+    Attributes:
+        prediction: The prediction; None if the picture could not be read.
+        error: Why the picture could not be read; None if there is a prediction. Its text does not contain the path.
+        model_ms: The picture's share of the run of its batch, in milliseconds; 0 without a prediction.
+        total_ms: ``model_ms`` plus the time for reading, decoding and resizing, in milliseconds.
+        path: The picture's path, if the picture was passed as a path; else None.
     """
 
     prediction: Prediction | None
@@ -63,22 +68,31 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    """An exported model, ready to classify. Thread-safe; may be used as a context manager.
+    """An exported model that classifies pictures.
+
+    Several threads can share one classifier. It also works as a context manager.
 
     Args:
-        model: An ``.onnx`` file that cnn-export wrote, its bytes, or an open :class:`~cnn_infer.Model`, which keeps
-            the device and the threads that it was opened with.
-        device: ``auto`` (CUDA where it comes up, else the CPU), ``cpu``, ``cuda``, ...
-        threads: CPU threads of one call. To use all cores on many pictures, leave this at 1 and pass
-            ``workers`` to :meth:`predict_many`: small models run faster so.
-        top: Classes in :attr:`Prediction.top`.
-        threshold: Below this probability the label is ``unknown``.
-        max_pixels: Larger pictures are refused before they are decoded.
-        max_bytes: Picture files of more bytes are refused before they are read.
+        model: The path or the bytes of an ``.onnx`` file that cnn-export wrote, or an open
+            :class:`~cnn_infer.Model`. For an open model ``device`` and ``threads`` have no effect.
+        device: ``auto`` (CUDA if it works, else the CPU), ``cpu``, ``cuda`` or another of
+            :data:`cnn_infer.model.DEVICES`.
+        threads: CPU threads for each run of the model, at least 1. To use all cores for many pictures, keep 1 here
+            and pass ``workers`` to :meth:`predict_many`: that is faster for small models.
+        top: Number of classes in :attr:`Prediction.top`, at least 1.
+        threshold: The label is ``unknown`` if the highest probability is below this value, 0 to 1.
+        max_pixels: Pictures with more pixels are refused before they are decoded.
+        max_bytes: Files with more bytes are refused before they are read.
+
+    Attributes:
+        model: The open model.
+        spec: Its specification, with the classes and the input size.
+        provider: The ONNX Runtime execution provider that runs it.
 
     Raises:
-        ModelError: the file is missing, damaged, or not a model of ours.
-        DeviceError: the device does not come up; it never falls back in silence.
+        InputError: ``top``, ``threshold`` or ``device`` is invalid.
+        ModelError: the file is missing, damaged, or was not written by cnn-export.
+        DeviceError: the device is not available. There is no silent fallback to the CPU.
     """
 
     def __init__(
@@ -112,24 +126,27 @@ class Classifier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to close: the session goes with the object."""
+        """Do nothing: the session is freed together with the object."""
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
-        """The picture as the model takes it: uint8 (height, width, channels). Raises as :meth:`predict`."""
+        """Convert a picture to the model's input: uint8, shape (height, width, channels) as in ``spec.shape``.
+
+        The arguments and errors are those of :meth:`predict`.
+        """
         return to_pixels(picture, self.spec, max_pixels=self._max_pixels, max_bytes=self._max_bytes)
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of a batch that is already of the model's size: for people with their own cameras.
+        """Run the model on a batch that already has the size of its input, for example frames of a camera.
 
         Args:
-            batch: uint8, shape (n, height, width, channels), as ``spec.shape`` says.
+            batch: uint8, shape (n, height, width, channels) with n of at least 1; see ``spec.shape``.
 
         Returns:
-            float32, shape (n, classes); rows sum to 1.
+            float32, shape (n, classes). Each row sums to 1.
 
         Raises:
             InputError: the batch has another type or shape.
-            ModelError: ONNX Runtime failed, for example for want of memory.
+            ModelError: ONNX Runtime failed, for example because it ran out of memory.
         """
         if not isinstance(batch, np.ndarray):
             raise InputError(f"expected a NumPy array, not {type(batch).__name__}")
@@ -140,19 +157,21 @@ class Classifier:
         try:
             result: NDArray[np.float32] = self._run([PROBABILITIES], {INPUT: batch})[0]
         except Exception as error:
-            raise ModelError(f"the model failed on {len(batch)} pictures: {' '.join(str(error).split())}") from error
+            count = f"{len(batch)} picture{'s' * (len(batch) > 1)}"
+            raise ModelError(f"the model failed on {count}: {' '.join(str(error).split())}") from error
         return result
 
     def predict(self, picture: Picture) -> Prediction:
         """Classify one picture.
 
         Args:
-            picture: A path, the bytes of a file, a PIL image, or a uint8 array, (h, w, 3) RGB or (h, w) grey.
+            picture: A path, the bytes of a picture file, a PIL image, or a uint8 array: (height, width, 3) RGB or
+                (height, width) grey.
 
         Raises:
-            PictureError: the picture cannot be read.
-            InputError: the argument is of another kind.
-            ModelError: ONNX Runtime failed, for example for want of memory.
+            PictureError: the picture cannot be read, is damaged, or is too large.
+            InputError: the argument has another type, or the array has another shape or type.
+            ModelError: ONNX Runtime failed, for example because it ran out of memory.
         """
         try:
             pixels = self.pixels(picture)
@@ -178,58 +197,58 @@ class Classifier:
     def predict_many(
         self, pictures: Iterable[Any], *, batch_size: int = BATCH_SIZE, workers: int = 1, errors: str = "raise"
     ) -> Iterator[Any]:
-        """Classify many pictures; answers come in the order of the pictures, as their batches are ready.
+        """Classify many pictures. Predictions come in the order of the pictures.
+
+        Invalid arguments are refused by the call itself; pictures are read when the iterator is used.
 
         Args:
-            pictures: Any iterable, also an endless one: only a few batches are read ahead. Arrays are read when
-                their batch is full, so a camera must not use one buffer for several of them.
-            batch_size: Pictures that go through the model at once.
-            workers: Threads; each decodes and classifies a batch of its own.
-            errors: ``raise`` stops at a picture that cannot be read; ``yield`` gives the
-                :class:`PictureError` in its place and goes on. Its text names the path, where there is one.
+            pictures: Any iterable of pictures that :meth:`predict` takes, also an endless one: at most
+                ``2 * workers + 1`` batches are in memory. An array is read when its batch is full, so a camera must
+                not reuse one buffer for several frames.
+            batch_size: Pictures in one run of the model, at least 1.
+            workers: Threads, at least 1. Each decodes and classifies a batch of its own.
+            errors: What happens at a picture that cannot be read. ``raise`` raises its :class:`PictureError` and ends
+                the iterator. ``yield`` yields the :class:`PictureError` in place of the prediction and continues.
+                The error's text starts with the picture's path, if it was passed as a path.
 
         Raises:
-            PictureError: with ``errors="raise"``, at the position of the unreadable picture.
-            InputError: an argument makes no sense, or a picture is none.
-            ModelError: ONNX Runtime failed, for example for want of memory.
+            InputError: at the call, if an argument is invalid; from the iterator, if an item is not a picture.
+            PictureError: from the iterator, with ``errors="raise"``.
+            ModelError: from the iterator, if ONNX Runtime failed, for example because it ran out of memory.
         """
-        if isinstance(pictures, (str, bytes, os.PathLike)):
-            raise InputError("predict_many takes several pictures: for one, call predict")
         if errors not in ("raise", "yield"):
             raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
-        for answer in self.answers(pictures, batch_size=batch_size, workers=workers):
-            if answer.error is None:
-                yield answer.prediction
-            elif errors == "yield":
-                yield _named(answer.error, answer.path)
-            else:
-                raise _named(answer.error, answer.path) from answer.error.__cause__
+        return _predictions(self.answers(pictures, batch_size=batch_size, workers=workers), errors)
 
     def answers(
         self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1
     ) -> Generator[Answer, None, None]:
-        """As :meth:`predict_many`, with errors and times.
+        """Classify many pictures as :meth:`predict_many` does; yield errors and times as well.
 
-        A worker decodes a whole batch and runs the model on it, one call on its own thread: on a processor that is
-        faster than one session with several threads.
+        Each worker decodes and classifies whole batches in its own thread: on a CPU that is faster than one session
+        with several threads.
 
         Raises:
-            InputError: ``batch_size`` or ``workers`` is less than 1, or a picture is none.
+            InputError, ModelError: as :meth:`predict_many`.
         """
-        if batch_size < 1 or workers < 1:
-            raise InputError("the batch size and the number of workers must be at least 1")
+        for name, value in (("batch_size", batch_size), ("workers", workers)):
+            if not isinstance(value, SupportsIndex) or value < 1:
+                raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+        is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
+        if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
+            raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
         return in_order(self._classify_batch, pictures, chunk=batch_size, workers=workers)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
-        """Name the best of one row of probabilities, shape (classes,); ties go to the lower index."""
+        """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""
         return self._to_predictions(probabilities[None])[0]
 
     def _to_predictions(self, batch: NDArray[np.float32]) -> list[Prediction]:
         orders = np.argsort(-batch, axis=1, kind="stable")[:, : self._top]
         best = batch[np.arange(len(batch))[:, None], orders]
-        return [self._named_best(*row) for row in zip(orders.tolist(), best.tolist(), strict=True)]
+        return [self._prediction(*row) for row in zip(orders.tolist(), best.tolist(), strict=True)]
 
-    def _named_best(self, order: list[int], values: list[float]) -> Prediction:
+    def _prediction(self, order: list[int], values: list[float]) -> Prediction:
         classes = self.spec.classes
         top = tuple([(classes[index], value) for index, value in zip(order, values, strict=True)])
         label, probability = top[0]
@@ -247,10 +266,9 @@ class Classifier:
             except PictureError as error:
                 decoded.append(error)
             spent.append(1e3 * (time.perf_counter() - start))
-        good = [item for item in decoded if not isinstance(item, PictureError)]
         found: Iterator[Prediction] = iter(())
         share = 0.0
-        if good:
+        if good := [item for item in decoded if not isinstance(item, PictureError)]:
             start = time.perf_counter()
             probabilities = self.probabilities(np.stack(good))
             share = 1e3 * (time.perf_counter() - start) / len(good)
@@ -261,6 +279,17 @@ class Classifier:
             else Answer(next(found), None, share, decoding + share, _path(picture))
             for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
         ]
+
+
+def _predictions(answers: Generator[Answer, None, None], errors: str) -> Iterator[Any]:
+    with closing(answers):
+        for answer in answers:
+            if answer.error is None:
+                yield answer.prediction
+            elif errors == "yield":
+                yield _named(answer.error, answer.path)
+            else:
+                raise _named(answer.error, answer.path) from answer.error.__cause__
 
 
 def _path(picture: Picture) -> str | os.PathLike[str] | None:

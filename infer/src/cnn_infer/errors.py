@@ -1,37 +1,36 @@
-"""Everything that can go wrong, as one small tree.
-
-The three packages share :class:`EdgeCNNError`; a command catches it once, prints it as one line and
-leaves with its exit code.
-"""
+"""The exceptions of ``cnn_infer`` and the base class that all three packages share."""
 
 
 class EdgeCNNError(Exception):
-    """Base of every error that EdgeCNN raises on purpose. Its text is one line for a person."""
+    """Base class of every error that EdgeCNN raises on purpose. Its text is one line for people.
+
+    A command catches it once, prints the line on standard error, and exits with ``exit_code``.
+    """
 
     exit_code = 2
 
 
 class InferError(EdgeCNNError):
-    """Base of the errors of ``cnn_infer``."""
+    """Base class of the errors of ``cnn_infer``."""
 
 
 class InputError(InferError):
-    """The arguments or the files asked for make no sense: nothing there, an unknown name, a wrong shape."""
+    """An argument is wrong: a missing file, an unknown name, an array of the wrong shape or type."""
 
 
 class PictureError(InferError):
-    """One picture cannot be turned into pixels. A folder run reports it in that picture's row."""
+    """One picture cannot be turned into pixels. A run over a folder reports it in the picture's row and continues."""
 
 
 class ModelError(InferError):
-    """The file is not a model of ours, or it is damaged."""
+    """The model cannot be used: the file is missing, damaged or not written by cnn-export, or running it failed."""
 
 
 class DeviceError(InferError):
-    """The device asked for does not come up on this machine."""
+    """ONNX Runtime is not installed, or the requested device is not available on this machine."""
 
 
 class CheckError(InferError):
-    """A check that was asked for failed: ``--verify`` or ``--strict``."""
+    """A requested check failed: ``--verify`` or ``--strict``."""
 
     exit_code = 1

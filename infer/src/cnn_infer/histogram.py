@@ -1,4 +1,4 @@
-"""Times of any number of pictures in a few kilobytes: exact count and mean, percentiles to half a percent."""
+"""Latency statistics in constant memory: exact count and mean, percentiles to within 0.5%."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 LEAST_MS = 1e-3
 STEP = math.log(1.01)
 BINS = 2400
-"""Each bin is 1% longer than the one before: from a microsecond to six hours."""
+"""Each bin is 1% wider than the one before; together they span one microsecond to more than six hours."""
 
 
 class Histogram:
-    """Milliseconds by size. A million of them take no more memory than one."""
+    """A histogram of times in milliseconds, with logarithmic bins."""
 
     def __init__(self) -> None:
         self._counts = [0] * BINS
@@ -19,21 +19,21 @@ class Histogram:
         self._count = 0
 
     def add(self, milliseconds: float) -> None:
-        """Count one."""
+        """Add one time, at least 0."""
         place = int(math.log(milliseconds / LEAST_MS) / STEP) if milliseconds > LEAST_MS else 0
         self._counts[min(place, BINS - 1)] += 1
         self._sum += milliseconds
         self._count += 1
 
     def summary(self) -> dict[str, float]:
-        """``p50``, ``p90``, ``p99`` and ``mean`` in milliseconds, and ``n``; zeros where there is none."""
+        """Return ``p50``, ``p90``, ``p99`` and ``mean`` in milliseconds, and the count ``n``; all 0 when empty."""
         if not self._count:
             return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "mean": 0.0, "n": 0}
         percentiles = {f"p{share}": self._percentile(share / 100) for share in (50, 90, 99)}
         return {**percentiles, "mean": self._sum / self._count, "n": self._count}
 
     def _percentile(self, share: float) -> float:
-        """The middle of the bin in which that share of all times is reached."""
+        """The geometric middle of the bin in which the cumulative count reaches ``share``, 0 to 1, of all times."""
         wanted, seen = share * self._count, 0
         for place, count in enumerate(self._counts):
             seen += count

@@ -1,7 +1,7 @@
-"""Names of the files in a run folder: cnn-train and cnn-export write them, all three packages find them."""
+"""Names of the files in a run folder. cnn-train and cnn-export write them; all three packages read some of them."""
 
 RUNS = "runs"
-"""The folder for run folders, below the working directory."""
+"""The folder that holds the run folders, relative to the working directory."""
 
 # cnn-train
 WEIGHTS = "model.safetensors"
@@ -17,7 +17,7 @@ MISTAKES = "mistakes.png"
 SAMPLES = "samples.png"
 
 TRAINING_FILES = (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, CURVES, CONFUSION, MISTAKES, SAMPLES)
-"""All that cnn-train writes, but for the lock."""
+"""Every file that cnn-train writes, except the lock."""
 
 # cnn-export
 FP32_MODEL = "model.onnx"
@@ -28,4 +28,4 @@ FAILED_REPORT = "export.failed.json"
 CANDIDATES = "candidates.png"
 
 EXPORT_FILES = (FP32_MODEL, INT8_MODEL, REJECTED_MODEL, EXPORT_REPORT, FAILED_REPORT, CANDIDATES)
-"""All that cnn-export adds."""
+"""Every file that cnn-export adds to a run folder."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime, loaded when it is needed: which build is installed, and its telemetry off."""
+"""Import ONNX Runtime on first use, with its telemetry switched off."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from cnn_infer.errors import DeviceError
 INSTALL = "pip install 'cnn-infer[cpu]'  (or 'cnn-infer[gpu]' for CUDA)"
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
-"""ONNX Runtime 1.32 reports to its maker, and stores an identifier of the machine, unless this is 1 when it loads."""
+"""ONNX Runtime 1.32 sends usage data and stores a machine identifier, unless this variable is 1 while it loads."""
 
 
 def load_runtime() -> ModuleType:
-    """The module ``onnxruntime``. Its telemetry is off unless the user set ``ORT_DISABLE_TELEMETRY=0``.
+    """Return the module ``onnxruntime``.
+
+    Its telemetry is off, unless the user has set ``ORT_DISABLE_TELEMETRY=0``. The call does not change ``os.environ``.
 
     Raises:
-        DeviceError: it is not installed, does not load, or is installed twice.
+        DeviceError: ONNX Runtime is not installed, fails to import, or two builds of it are installed.
     """
     if _is_installed("onnxruntime") and _is_installed("onnxruntime_gpu"):
         raise DeviceError(
@@ -33,7 +35,7 @@ def load_runtime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # Ctrl-C while it loads comes out of it as "initialization failed"
+            raise KeyboardInterrupt from error  # Ctrl-C during the import surfaces as "initialization failed"
         raise DeviceError(f"ONNX Runtime is not installed or does not load ({error}): {INSTALL}") from error
     finally:
         if switched_off:
@@ -42,5 +44,5 @@ def load_runtime() -> ModuleType:
 
 
 def _is_installed(distribution: str) -> bool:
-    # importlib.metadata finds it as well, but takes longer to load than a small model takes for a hundred pictures
+    # importlib.metadata finds it too, but takes longer to import than a small model takes for a hundred pictures
     return any(next(Path(folder).glob(f"{distribution}-*.dist-info"), None) for folder in sys.path)

@@ -1,4 +1,8 @@
-"""The contract between training, export and inference: what a model expects and what it knows of itself."""
+"""The specification of a model: how a picture becomes its input, and what its outputs mean.
+
+Training writes it, export stores it in the ``.onnx`` file, and inference reads it from there. All three convert
+pictures by it, so a network is run on the same pixels that it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,13 @@ from typing import Any, Literal, get_args
 from cnn_infer.errors import ModelError
 
 FORMAT = 1
-"""Version of the document. A reader refuses a newer one instead of guessing."""
+"""Version of the JSON document. Any other version is refused."""
 
 MAX_SIDE = 4096
 """Largest height or width of a model's input, in pixels."""
 
 MAX_CLASSES = 100_000
+"""Largest number of classes."""
 
 Colour = Literal["grey", "rgb"]
 Resize = Literal["squash", "crop", "pad"]
@@ -25,23 +30,26 @@ Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 @dataclass(frozen=True)
 class Spec:
-    """How to turn a picture into the model's input, and what its outputs mean.
+    """How to turn a picture into the model's input, and what the model's outputs mean.
 
-    The network computes on ``(pixel - zero_point) * scale`` for uint8 pixels; its logits are divided
-    by ``temperature`` before the softmax.
+    The input is uint8, (batch, height, width, channels). The network computes on ``(pixel - zero_point) * scale``.
+    Its logits are divided by ``temperature`` before the softmax. :func:`cnn_infer.to_pixels` converts a picture.
 
     Attributes:
-        classes: One name for each output, in the order of the outputs.
-        height: Rows of the model's input, in pixels.
-        width: Columns of the model's input, in pixels.
-        colour: ``grey`` (one channel) or ``rgb`` (three).
-        resize: ``squash`` (stretch), ``crop`` (cover, centred) or ``pad`` (contain, centred
-            on mid-grey).
-        filter: Pillow's name of the resampling filter, always antialiased.
-        zero_point: The pixel value, 0 to 255, that the network sees as zero.
-        scale: Factor per pixel step; positive.
-        temperature: Calibration temperature (Guo et al., 2017, arXiv:1706.04599); positive.
-        details: What else is known: data set, settings, metrics, parity, versions. Plain JSON.
+        classes: The class names, in the order of the model's outputs: 2 to 100,000 different, non-empty strings.
+        height: Height of the input in pixels, 1 to 4096.
+        width: Width of the input in pixels, 1 to 4096.
+        colour: ``grey`` (one channel) or ``rgb`` (three channels).
+        resize: How a picture of another shape is fitted: ``squash`` changes its aspect ratio, ``crop`` keeps the
+            largest centred part, ``pad`` keeps all of it, centred on mid-grey.
+        filter: The resampling filter, by Pillow's name. Resizing is always antialiased.
+        zero_point: The pixel value that the network sees as 0; a whole number, 0 to 255.
+        scale: The factor from pixel values to the network's values; positive.
+        temperature: The calibration temperature (Guo et al., 2017, arXiv:1706.04599); positive.
+        details: Anything else that is known, as plain JSON: data set, settings, metrics, parity, versions.
+
+    Raises:
+        ModelError: a value is of another type or out of range.
     """
 
     classes: tuple[str, ...]
@@ -62,25 +70,25 @@ class Spec:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for rgb."""
+        """Number of channels: 1 for ``grey``, 3 for ``rgb``."""
         return 1 if self.colour == "grey" else 3
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one picture."""
+        """Shape of one picture: (height, width, channels)."""
         return self.height, self.width, self.channels
 
     def to_json(self) -> str:
-        """The document as it stands in ``spec.json`` and in the model's metadata."""
+        """Return the JSON document that stands in ``spec.json`` and in the model's metadata."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps({"format": FORMAT, **fields}, ensure_ascii=False, allow_nan=False, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """Read a document.
+        """Parse the document that :meth:`to_json` returns. Keys that this version does not know are ignored.
 
         Raises:
-            ModelError: it is not JSON, of a newer format, incomplete, or its values make no sense.
+            ModelError: the text is not a JSON object, has another format version, lacks a key, or has a wrong value.
         """
         try:
             document = json.loads(text)
@@ -103,12 +111,12 @@ class Spec:
 
 
 def _problem(spec: Spec) -> str | None:
-    """The first thing that is wrong with a specification, or None."""
+    """Return what is wrong with the first invalid value, or None when all values are valid."""
     names = spec.classes
     if not isinstance(names, tuple) or not 2 <= len(names) <= MAX_CLASSES:
-        return f"classes must be a list of 2 to {MAX_CLASSES} names"
+        return f"classes must be a list of 2 to {MAX_CLASSES:,} names"
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
-        return "classes must be different, non-empty texts"
+        return "classes must be different, non-empty strings"
     for key, value in (("height", spec.height), ("width", spec.width)):
         if type(value) is not int or not 1 <= value <= MAX_SIDE:
             return f"{key} must be a whole number from 1 to {MAX_SIDE}, not {value!r}"
@@ -125,9 +133,9 @@ def _problem(spec: Spec) -> str | None:
         if text not in allowed:
             return f"{key} must be one of {', '.join(allowed)}, not {text!r}"
     if not isinstance(spec.details, Mapping):
-        return "details must be an object"
+        return "details must be a JSON object"
     try:
         spec.to_json().encode()
-    except (TypeError, ValueError, RecursionError) as error:  # NaN, lone surrogates, nesting without end
-        return f"classes and details must be plain JSON in Unicode: {error}"
+    except (TypeError, ValueError, RecursionError) as error:  # NaN, lone surrogates, too deep nesting
+        return f"classes and details must be valid JSON in UTF-8: {error}"
     return None

@@ -1,4 +1,4 @@
-"""Work on many items with several threads: results in order, a few chunks in memory at a time."""
+"""Process a stream of items with several threads: results in order, a few chunks in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[list[Item]], list[Result]], items: Iterable[Item], *, chunk: int, workers: int
 ) -> Generator[Result, None, None]:
-    """The results of ``function``, called with ``chunk`` items at a time in ``workers`` threads.
+    """Yield the results of ``function`` in the order of ``items``.
 
-    Every thread takes a whole chunk, so nothing is handed between threads for each item, and only a few chunks are
-    in memory, however many items there are. Whoever stops early (Ctrl-C) closes the generator: what has not begun
-    is dropped then.
+    A thread processes a whole chunk, so threads exchange nothing for each item. At most ``2 * workers + 1`` chunks
+    are in memory, however many items there are. Closing the generator early drops the chunks that have not started.
+
+    Args:
+        function: Takes at most ``chunk`` items and returns one result for each.
+        items: Read only as far as results are needed.
+        chunk: Items for each call of ``function``, at least 1.
+        workers: Threads, at least 1.
     """
     remaining = iter(items)
     batch = list(itertools.islice(remaining, chunk))
-    if len(batch) < chunk:  # there is no other: threads, which take a while to load, would gain nothing
+    if len(batch) < chunk:  # the only chunk: a thread pool takes a while to import and would gain nothing
         yield from function(batch)
         return
     from concurrent.futures import ThreadPoolExecutor
