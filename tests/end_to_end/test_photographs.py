@@ -52,7 +52,7 @@ def test_a_broken_file_is_reported_and_left_out(trained: tuple[Path, str], photo
     [entry] = json.loads((folder / "run" / "report.json").read_text())["unreadable"]
     assert entry["path"] == str(photos / "train" / "lake" / "broken.jpg")
     assert entry["reason"]
-    assert "1 pictures could not be read and are left out:" in said
+    assert "1 picture could not be read and will be left out:" in said
     assert f"{entry['path']}: {entry['reason']}" in said
     images = json.loads((folder / "run" / "spec.json").read_text())["details"]["data"]["images"]
     assert images == {"train": 108, "val": 12, "test": 48}

@@ -1,57 +1,47 @@
-"""The command cnn-train as people type it: help, mistakes in one line, a disk that is full."""
+"""The command cnn-train: its help, one line for every mistake, a full disk."""
 
 import re
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cnn_train import Run
+from cnn_train.config import OPTIONS
 from PIL import Image
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
-OPTIONS = (
-    *(
-        "model",
-        "pretrained",
-        "epochs",
-        "patience",
-        "batch-size",
-        "lr",
-        "optimizer",
-        "weight-decay",
-        "dropout",
-        "label-smoothing",
-    ),
-    *(
-        "augment",
-        "balance",
-        "size",
-        "resize",
-        "seed",
-        "device",
-        "precision",
-        "config",
-        "out",
-        "cache",
-        "data-dir",
-        "resume",
-    ),
-    *("overwrite", "strict", "test-pictures"),
-)
+OWN = ("config", "out", "resume", "overwrite", "test-pictures")
+"""Options of the command that are parameters of train() and not in the table."""
 
 
-def test_help_names_every_option_and_shows_examples(start: Start) -> None:
+def test_help_explains_every_option_with_its_default_and_shows_examples(start: Start) -> None:
     process = start("--help")
     text, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert all(f"--{name} " in text for name in OPTIONS)
+    words = " ".join(text.split()).replace("- ", "-")  # click breaks lines at hyphens
+    for name, option in OPTIONS.items():
+        if name != "data":
+            assert f" --{name.replace('_', '-')} " in words
+            assert f"{option.help} Default: {option.default_text}." in words
+    assert all(f" --{name} " in words for name in OWN)
     assert "cnn-train fashion-mnist --model nano" in text
 
 
-@pytest.mark.parametrize("arguments", [("--epoch", "3"), ("--epochs", "three"), ("--resize", "stretch"), ("a", "b")])
+def test_help_loads_neither_pytorch_nor_numpy(environment: dict[str, str]) -> None:
+    code = "import sys; sys.argv = ['cnn-train', '--help']; from cnn_train.__main__ import main\n"
+    code += "try: main()\nfinally: assert not {'torch', 'numpy', 'torchvision'} & {*sys.modules}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--epoch", "3"), ("--epochs", "three"), ("--resize", "stretch"), ("--optimizer", "lion"), ("a", "b")]
+)
 def test_mistyped_options_are_one_line(command: Callable[..., tuple[int, str]], arguments: tuple[str, ...]) -> None:
     code, text = command(*arguments)
     assert code == 2
@@ -66,12 +56,18 @@ def test_mistyped_options_are_one_line(command: Callable[..., tuple[int, str]], 
         (("--epochs", "-3"), "epochs must be a whole number of at least 1, not -3"),
         (("--batch-size", "1"), "batch_size must be a whole number of at least 2, not 1"),
         (("--lr", "nan"), "lr must be a number above 0, not nan"),
-        (("--size", "5000"), "the size must be from 1 to 4096"),
+        (("--size", "5000"), "size must be a whole number from 4 to 4096, or two of them: [height, width], not 5000"),
+        (
+            ("--size", "12x3"),
+            "size must be a whole number from 4 to 4096, or two of them: [height, width], not (12, 3)",
+        ),
+        (("--size", "12x"), "Invalid value for '--size': '12x' is neither a number of pixels, such as 96, nor"),
+        (("--size", "1x2x3"), "Invalid value for '--size': '1x2x3' is neither a number of pixels"),
         (("--size", "7", "--model", "nano"), "nano takes pictures of at least 8 pixels a side, not 7 x 7"),
         (("--seed", "99999999999999999999"), "seed must be"),
         (("--augment", "mirror"), "augment must be none or a list out of flip, crop"),
-        (("--optimizer", "lion"), "optimizer must be one of muon, sgd, adam, adamw"),
-        (("--device", "tpu"), "device must be one of"),
+        (("--optimizer", "lion"), "'lion' is not one of 'muon', 'sgd', 'adam', 'adamw'"),
+        (("--device", "tpu"), "'tpu' is not one of"),
         (("--precision", "fp16", "--device", "cpu"), "--precision fp16 needs --device cuda"),
         (("--model", "resnet81"), "did you mean resnet18"),
         (("--model", "nano", "--pretrained"), "nano is trained from scratch"),
@@ -102,7 +98,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("photos", "--cache", "photos/cache"), "photos/cache lies in the data set .* name another folder with --cache"),
+        (
+            ("photos", "--cache", "photos/cache"),
+            "photos/cache lies in the data set .* name another folder with --cache",
+        ),
         (("photos", "--out", "photos/red/run"), "photos/red/run lies in .* --out"),
         (("photos", "--out", "photos", "--overwrite"), "photos lies in .* --out"),
         (("photos", "--test-pictures", "link/test"), "link/test lies in .* --test-pictures"),
@@ -130,6 +129,37 @@ def test_what_is_hidden_among_the_pictures_is_not_read_as_such(
         code, text = command(*arguments, *more)
         assert code == 0, text
         assert "3 classes, 20 x 16 colour: train 30, val 3, test 3" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--model", "smal"), "unknown model 'smal' (did you mean small"),
+        (("--model", "nano", "--pretrained"), "--pretrained needs a torchvision model; nano is trained from scratch"),
+        (("--pretrained",), "--pretrained needs a torchvision model; small is trained from scratch"),
+        (("--size", "7x9", "--model", "nano"), "nano takes pictures of at least 8 pixels a side, not 7 x 9"),
+        (("--size", "8", "--model", "alexnet"), "alexnet does not take pictures of 8 x 8"),
+        (("--model", "resnet18", "--dropout", "0.5"), "resnet18 has no dropout layer"),
+        (("--precision", "fp16", "--device", "cpu"), "--precision fp16 needs --device cuda"),
+    ],
+)
+def test_what_can_be_refused_without_the_data_is_refused_before_it_is_opened(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], reason: str
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("the data was opened")
+
+    monkeypatch.setattr("cnn_train.training.open_dataset", opened)
+    assert reason in refused("digits", *arguments)
+
+
+@pytest.mark.parametrize(("size", "height", "width"), [("8", 8, 8), ("12x8", 12, 8)])
+def test_a_size_is_one_number_or_height_x_width(
+    command: Callable[..., tuple[int, str]], tmp_path: Path, size: str, height: int, width: int
+) -> None:
+    code, text = command("--model", "nano", "--epochs", "1", "--size", size, "--out", "run")
+    assert code == 0, text
+    assert Run.open(tmp_path / "run").spec.shape == (height, width, 1)
 
 
 def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
-"""Where an option's value comes from, what is refused, and what a run stores."""
+"""Where the value of an option comes from, which values are refused, and what a run stores."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
-from cnn_train import Config, ConfigError, Dataset, Run, Split
-from cnn_train.config import resolve
-from cnn_train.options import Options, checked, read_options
+from cnn_train import Config, ConfigError, Dataset, Run, Split, open_source, prepare, resolve, train
+from cnn_train.config import OPTIONS, checked, read_options
+from cnn_train.options import Options
 
 INVALID = {
     "data": ("", 3),
@@ -23,14 +24,14 @@ INVALID = {
     "label_smoothing": (-0.1, 1.0, float("nan")),
     "augment": ("mirror", "flip,mirror", ["flip", "none"], [3], 5, ""),
     "balance": ("yes", 1),
-    "size": (3, 0, -28, 28.0, "28"),
+    "size": (3, 0, -28, 28.0, "28", "28x28", True, 4097, [28], [28, 3], [28, 28, 28], (28, 28.0)),
     "resize": ("stretch", "CROP", 1),
     "seed": (-1, 1.5, "0", 2**63),
     "device": ("gpu", "cuda:0"),
     "precision": ("int8", "float32"),
-    "strict": ("no", 0),
     "cache": ("", 1),
     "data_dir": ("", 1),
+    "strict": ("no", 0),
 }
 
 
@@ -57,22 +58,20 @@ def test_what_is_passed_wins_over_the_file_and_the_file_over_the_default(digits:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "sgd", "adam", "adamw"])
-def test_batch_size_and_rate_follow_each_other_in_proportion(digits: Dataset, optimizer: str) -> None:
+def test_the_default_rate_is_in_proportion_to_the_batch_size(digits: Dataset, optimizer: str) -> None:
     many = with_pictures(digits, 50_000)
     default = resolve({"optimizer": optimizer}, many)
     smaller = resolve({"optimizer": optimizer, "batch_size": default.batch_size // 4}, many)
     assert smaller.lr == pytest.approx(default.lr / 4)
-    gentler = resolve({"optimizer": optimizer, "lr": default.lr / 4}, many)
-    assert (gentler.batch_size, gentler.lr) == (default.batch_size // 4, default.lr / 4)
     both = resolve({"optimizer": optimizer, "lr": 0.5, "batch_size": 10}, many)
     assert (both.lr, both.batch_size) == (0.5, 10)
 
 
-@pytest.mark.parametrize(("rate", "least", "most"), [(1e-9, 2, 2), (1e30, 100, 100), (1.7e308, 100, 100)])
-def test_a_rate_alone_never_asks_for_a_batch_that_cannot_be(
-    digits: Dataset, rate: float, least: int, most: int
-) -> None:
-    assert least <= resolve({"lr": rate}, with_pictures(digits, 100)).batch_size <= most
+@pytest.mark.parametrize("count", [100, 1_000, 50_000])
+@pytest.mark.parametrize("rate", [1e-9, 0.004, 1e30])
+def test_a_given_rate_changes_nothing_else(digits: Dataset, count: int, rate: float) -> None:
+    pictures = with_pictures(digits, count)
+    assert resolve({"lr": rate}, pictures) == replace(resolve({}, pictures), lr=rate)
 
 
 def test_defaults_suit_the_data(digits: Dataset) -> None:
@@ -105,11 +104,11 @@ def test_augmentations_as_text_or_list_in_any_order() -> None:
     assert checked({"augment": "crop, flip"}) == checked({"augment": ["flip", "crop"]}) == {"augment": ("flip", "crop")}
 
 
-# what makes no sense
+# values that are refused
 
 
 @pytest.mark.parametrize(("option", "value"), [(key, value) for key, values in INVALID.items() for value in values])
-def test_a_value_that_makes_no_sense_is_refused_by_name(option: str, value: object) -> None:
+def test_a_value_that_is_not_accepted_is_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         checked({option: value})
     text = str(caught.value)
@@ -119,8 +118,21 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(option: str, value: obje
     assert "\n" not in text
 
 
-def test_every_option_of_the_class_has_a_rule() -> None:
-    assert {*INVALID} == {*Options.__annotations__, "data"}
+def test_what_train_takes_is_typed_as_the_table_says() -> None:
+    hints = get_type_hints(Options)
+    assert [*hints] == [name for name in OPTIONS if name != "data"] == [name for name in INVALID if name != "data"]
+    for name, hint in hints.items():
+        assert hint in (OPTIONS[name].rule.type, OPTIONS[name].rule.type | None), name
+
+
+def test_the_configuration_stores_what_the_table_accepts() -> None:
+    hints = {**get_type_hints(Config), "size": None}
+    assert {*hints} == {*OPTIONS, "height", "width"}
+    for name, option in OPTIONS.items():
+        if name not in ("augment", "size"):  # stored in another form
+            assert hints[name] in (option.rule.type, option.rule.type | None), name
+        if option.default is not None:
+            assert checked({name: option.default}) == {name: option.default}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,8 @@ def test_every_option_of_the_class_has_a_rule() -> None:
         ("epoch = 3", "unknown option 'epoch'"),
         ("[train]\nepochs = 3", "unknown option 'train'"),
         ("epochs = 0", "epochs must be .* not 0"),
+        ("height = 8", "height and width must both be set"),
+        ("size = [8]", r"size must be .* not \[8\]"),
         ('augment = "turn"', "'turn'"),
         ("epochs = ", "is not TOML"),
         ("\xff", "is not TOML"),
@@ -163,6 +177,20 @@ def test_the_stored_configuration_serves_as_a_file_of_options(finished: Run, dig
     assert options["size"] == 8
     assert resolve(options, digits) == finished.config
     assert resolve({**options, "seed": 5}, digits) == replace(finished.config, seed=5)
+
+
+def test_sizes_that_are_not_square_are_kept_everywhere(tmp_path: Path) -> None:
+    run = train("digits", model="nano", epochs=1, size=[12, 8], out=tmp_path / "run")
+    assert (run.config.height, run.config.width, run.spec.shape) == (12, 8, (12, 8, 1))
+    again = train(config=run.path / "config.toml", out=tmp_path / "again")
+    assert (again.config, again.spec.shape) == (run.config, (12, 8, 1))
+    file = tmp_path / "mine.toml"
+    file.write_text("size = [12, 8]\n")
+    options = read_options(file)
+    assert options == {"size": (12, 8)}
+    dataset = prepare(open_source("digits"), size=options["size"])
+    assert (dataset.height, dataset.width) == (12, 8)
+    assert resolve(options, dataset).height == 12
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which device and which arithmetic; nothing that was asked for is replaced in silence."""
+"""Which device and number format are chosen; nothing that was asked for is replaced silently."""
 
 from pathlib import Path
 
@@ -11,30 +11,30 @@ from cnn_train.device import pick_device, pick_precision
 CPU = torch.device("cpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA comes up here")
-def test_cuda_that_does_not_come_up_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match=r"--device cuda does not come up: .+; pass --device cpu") as caught:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+def test_cuda_that_is_not_available_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match=r"--device cuda is not available: .+; pass --device cpu") as caught:
         pick_device("cuda")
     assert "\n" not in str(caught.value)
     built = torch.version.cuda is not None
     assert ("no usable NVIDIA driver" in str(caught.value)) == built
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="Metal comes up here")
-def test_mps_that_does_not_come_up_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--device mps does not come up"):
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="Metal is available")
+def test_mps_that_is_not_available_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--device mps is not available"):
         pick_device("mps")
 
 
-def test_auto_takes_what_there_is_and_says_why() -> None:
+def test_auto_chooses_an_available_device_and_says_why() -> None:
     device, why = pick_device("auto")
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert device.type == expected
     assert why
 
 
-def test_the_processor_can_always_be_asked_for() -> None:
-    assert pick_device("cpu") == (CPU, "asked for")
+def test_the_cpu_can_always_be_requested() -> None:
+    assert pick_device("cpu") == (CPU, "as requested")
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
@@ -43,7 +43,7 @@ def test_fp16_is_refused_where_it_cannot_train(device: str) -> None:
         pick_precision("fp16", torch.device(device))
 
 
-def test_a_precision_that_was_asked_for_is_taken() -> None:
+def test_a_requested_precision_is_used() -> None:
     assert pick_precision("fp32", CPU) == ("fp32", torch.float32)
     assert pick_precision("bf16", CPU) == ("bf16", torch.bfloat16)
     assert pick_precision("fp16", torch.device("cuda")) == ("fp16", torch.float16)

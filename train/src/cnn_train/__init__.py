@@ -7,9 +7,10 @@ from cnn_infer.lazy import lazily
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_train import replay as replay
-    from cnn_train.config import Config as Config, resolve as resolve
+    from cnn_train.config import Config as Config
     from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
     from cnn_train.data.source import Source as Source, open_source as open_source
+    from cnn_train.defaults import resolve as resolve
     from cnn_train.errors import (
         ConfigError as ConfigError,
         DataError as DataError,
@@ -47,7 +48,7 @@ _PUBLIC = {
     "plots": "run.plots",
     "prepare": "data.dataset",
     "replay": "replay",
-    "resolve": "config",
+    "resolve": "defaults",
     "train": "training",
 }
 """For each public name, the module of this package that defines it."""

@@ -1,99 +1,110 @@
-"""The command ``cnn-train``: pictures to a trained network in a run folder."""
+"""The command ``cnn-train``: from pictures to a trained network in a run folder."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from cnn_infer import console
 from cnn_infer.system.interrupt import while_loading
 
+from cnn_train.config import OPTIONS, checked
+from cnn_train.options import FOLDER, SIZE, SWITCH, Option
+
 EXAMPLES = """\b
 Examples:
-  cnn-train                                    the digits that ship with scikit-learn, half a minute
-  cnn-train fashion-mnist --model nano
-  cnn-train photos/ --size 96 --epochs 30      photos/CLASS/*.jpg, split by seed
-  cnn-train --resume                           go on after Ctrl-C
-Then: cnn-export --quantize
+  cnn-train                                    train on the digits of scikit-learn (half a minute)
+  cnn-train fashion-mnist --model nano         train a small network on Fashion-MNIST
+  cnn-train photos/ --size 96 --epochs 30      train on photos/CLASS/*.jpg, scaled to 96 x 96 pixels
+  cnn-train --resume                           continue the newest unfinished training
+Next step: cnn-export --quantize
 """
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _size(text: str) -> int | tuple[int, ...]:
+    """Read ``96`` or ``96x128`` (height x width)."""
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2):
+        raise click.BadParameter(
+            f"{text!r} is neither a number of pixels, such as 96, nor HEIGHTxWIDTH, such as 96x128"
+        )
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
+    """The option of the command line for an entry of :data:`cnn_train.config.OPTIONS`."""
+    flag = f"--{name.replace('_', '-')}"
+    text = f"{option.help} Default: {option.default_text}."
+    if option.rule is SWITCH:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
+    kind: Any = {int: click.INT, float: click.FLOAT}.get(option.rule.type, click.STRING)
+    if option.rule.choices:
+        kind = click.Choice(option.rule.choices)
+    elif option.rule is FOLDER:
+        kind = click.Path(file_okay=False)
+    elif option.rule is SIZE:
+        kind = _size
+    return click.option(flag, type=kind, metavar=option.metavar, help=text)
+
+
+def _table_options(command: Command) -> Command:
+    """Add all options of the table but DATA, which is the argument."""
+    for name, option in reversed([*OPTIONS.items()]):  # click lists the decorator that is applied last first
+        if name != "data":
+            command = _click_option(name, option)(command)
+    return command
 
 
 @click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", required=False)
-@click.option("--model", help="nano, small (default), base, large, or a torchvision classification model.")
+@_table_options
 @click.option(
-    "--pretrained/--no-pretrained",
-    default=None,
-    help="Start from torchvision's weights: first the last layer learns alone, then all at a tenth of --lr.",
-)
-@click.option("--epochs", type=int, help="At most. Default: by the number of pictures, 10 to 200.")
-@click.option(
-    "--patience",
-    type=int,
-    help="Stop after so many epochs without a better one on validation; 0: never. Default: half of --epochs for less "
-    "than 10,000 pictures, else 0.",
-)
-@click.option("--batch-size", type=int, help="Default: 256, less for small sets; --lr follows it.")
-@click.option(
-    "--lr", type=float, help="Peak learning rate. Default: follows --batch-size; given alone, --batch-size follows it."
-)
-@click.option("--optimizer", help="muon (default of our own networks), sgd (of torchvision's), adam or adamw.")
-@click.option("--weight-decay", type=float, help="Default: 5e-4 for muon and sgd, 0 for adam, 0.05 for adamw.")
-@click.option("--dropout", type=float, help="Before the last layer. Default: 0; torchvision's models keep their own.")
-@click.option("--label-smoothing", type=float, help="Default: 0.1.")
-@click.option(
-    "--augment", metavar="LIST", help="none, or out of flip,crop,zoom,rotate,cutout,colour. Default: suits the data."
+    "--config",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Read options from a TOML file, such as the config.toml of a run. Options of the command line win.",
 )
 @click.option(
-    "--balance/--no-balance", default=None, help="Draw every class equally often. Default: as the pictures are."
+    "--out", type=click.Path(file_okay=False), metavar="DIR", help="Run folder. Default: runs/TIMESTAMP-DATA."
 )
 @click.option(
-    "--size", type=int, help="Side in pixels. Default: the pictures' own where equal and at most 128, else 128."
+    "--test-pictures",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Also write the test split to this folder, as CLASS/NUMBER.png.",
 )
-@click.option("--resize", type=click.Choice(["squash", "crop", "pad"]), help="How to reach it. Default: crop.")
-@click.option("--seed", type=int, help="Of everything random. Default: 0.")
-@click.option("--device", help="auto (default), cpu, cuda or mps.")
-@click.option("--precision", help="auto (default, by the processor's flags), fp32, bf16 or fp16.")
-@click.option("--config", type=click.Path(dir_okay=False), help="TOML file with these options; the command line wins.")
-@click.option("--out", type=click.Path(file_okay=False), help="The run folder. Default: runs/TIMESTAMP-DATA.")
-@click.option(
-    "--cache", type=click.Path(file_okay=False), help="Where decoded pictures are kept, until 30 days unused."
-)
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False), help="Where mnist, fashion-mnist and cifar10 are looked for first."
-)
-@click.option("--resume", is_flag=True, help="Go on with the training in --out, or the newest unfinished one.")
-@click.option("--overwrite", is_flag=True, help="Replace what is in --out and --test-pictures.")
-@click.option("--strict/--no-strict", default=None, help="An unreadable picture is an error.")
-@click.option(
-    "--test-pictures", type=click.Path(file_okay=False), metavar="DIR", help="Write the test split there as PNG files."
-)
+@click.option("--resume", is_flag=True, help="Continue the training in --out, or the newest unfinished one in runs/.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out, and the files in --test-pictures.")
 @click.version_option(package_name="cnn-train")
 def command(**options: Any) -> None:
-    """Train a network on pictures and write a run folder with its weights, figures and plots.
+    """Train a network on pictures. Write its weights, metrics and plots to a run folder.
 
-    DATA is digits (default), mnist, fashion-mnist, cifar10, or a folder: IDX files as MNIST's, train/ with
-    optional val/ and test/, or one subfolder a class.
+    DATA is digits (default), mnist, fashion-mnist, cifar10, or a folder. A folder has one subfolder per class; or
+    train/, optionally val/ and test/, with one subfolder per class in each; or IDX files like those of MNIST.
     """
-    # torch takes seconds to import: --help and mistyped options need not wait for it
+    given = {key: value for key, value in options.items() if value is not None}
+    # importing PyTorch takes seconds: --help and values that are not accepted are answered before
+    checked({key: value for key, value in given.items() if key in OPTIONS})
     with while_loading("cnn-train"):
         from cnn_train.training import train
-
-    for key in ("cache", "data_dir"):
-        if options[key] is not None:
-            options[key] = str(Path(options[key]))
-    train(**{key: value for key, value in options.items() if value is not None})
+    train(**given)
 
 
 def main() -> None:
     """Entry point of the command."""
-    console.main(command, _speaks)
+    console.main(command, _prints_errors)
 
 
-def _speaks() -> bool:
-    if "WORLD_SIZE" not in os.environ:  # of torchrun
+def _prints_errors() -> bool:
+    """Whether this process prints an error. Of several that torchrun started only the first one does."""
+    if "WORLD_SIZE" not in os.environ:
         return True
     from cnn_train import distributed
 

@@ -1,15 +1,15 @@
-"""The configuration of a run: what can be set, what it is where nothing is said, and how it is stored.
+"""The table of all options, :class:`Config`, and the TOML files that store them.
 
-An option's value comes from the call or the command line, else from ``--config``, else from
-:func:`resolve`, which decides by what the data itself says: channels, size, number of pictures.
+Each field of :class:`Config` is one option: its name, type, accepted values, help text and default.
+:func:`checked`, :func:`read_options` and the command line are derived from the fields. A value comes from the call or
+the command line, else from the file given with ``--config``, else from :func:`cnn_train.resolve`.
 """
 
 from __future__ import annotations
 
-import math
-import os
+import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,85 +17,156 @@ import tomli_w
 from cnn_infer.spec import Resize
 from cnn_infer.system.atomic import write_text
 
-from cnn_train.data.dataset import Dataset
-from cnn_train.data.named_sets import NAMED
-from cnn_train.data.symmetry import has_a_side
 from cnn_train.errors import ConfigError
-from cnn_train.network.presets import PRESETS
-from cnn_train.options import checked, read_toml
+from cnn_train.options import (
+    AUGMENT,
+    AUGMENTATIONS,
+    DEVICES,
+    FOLDER,
+    OPTIMIZERS,
+    POSITIVE,
+    PRECISIONS,
+    RESIZE,
+    SIZE,
+    SWITCH,
+    TEXT,
+    Option,
+    number,
+    one_of,
+    option,
+    whole_number,
+)
 
-BATCH_SIZE = 256
-LEARNING_RATE = {"muon": 0.08, "sgd": 0.2, "adam": 2e-3, "adamw": 2e-3}
-"""Peak learning rates for :data:`BATCH_SIZE`; another batch size scales them in proportion (Goyal et al.,
-2017, arXiv:1706.02677)."""
 
-WEIGHT_DECAY = {"muon": 5e-4, "sgd": 5e-4, "adam": 0.0, "adamw": 0.05}
-
-PICTURES_SEEN = 800_000
-"""Default length of a training in pictures: fifteen epochs of MNIST. Small sets get more epochs, up to 60."""
-
-LEAST_STEPS = 1_000
-"""Sets so small that 60 epochs are fewer steps than this get more epochs, up to 200."""
-
-FEW_PICTURES = 10_000
-"""Below so many training pictures a network can learn them by heart, so early stopping watches."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """A resolved configuration, as ``config.toml`` in a run folder holds it.
+    """A resolved configuration, as ``config.toml`` in a run folder stores it. The fields say what each value means."""
 
-    Attributes:
-        data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder.
-        model: A preset or a torchvision classification model.
-        pretrained: Start from torchvision's weights.
-        epochs: Passes over the training pictures, at most.
-        patience: Epochs without a better one on validation that end the training; 0 for never.
-        batch_size: Pictures to a step.
-        lr: Peak learning rate.
-        optimizer: ``muon`` (for filters; ``sgd`` for the rest), ``sgd`` (with Nesterov momentum 0.9), ``adam`` or
-            ``adamw``.
-        weight_decay: Of weights; never of biases and norms.
-        label_smoothing: 0 to below 1 (Szegedy et al., 2016, arXiv:1512.00567).
-        augment: Out of :data:`cnn_train.options.AUGMENTATIONS`, in any order; empty for none.
-        balance: Draw every class equally often.
-        height: Rows of the network's input, in pixels.
-        width: Columns of the network's input, in pixels.
-        resize: ``squash``, ``crop`` or ``pad``.
-        seed: Of everything random: splits, weights, order, augmentation.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        strict: An unreadable picture is an error.
-        dropout: Probability before the last layer; None keeps the architecture's own.
-        data_dir: Where named sets are looked for first.
-        cache: Where decoded pictures are kept; None for the user's cache folder.
-    """
-
-    data: str
-    model: str
-    pretrained: bool
-    epochs: int
-    patience: int
-    batch_size: int
-    lr: float
-    optimizer: str
-    weight_decay: float
-    label_smoothing: float
-    augment: tuple[str, ...]
-    balance: bool
-    height: int
+    data: str = option(TEXT, "Data set: digits, mnist, fashion-mnist, cifar10, or a folder.", default="digits")
+    model: str = option(
+        TEXT,
+        "Network: nano, small, base, large, or a torchvision classification model such as resnet18.",
+        default="small",
+        metavar="NAME",
+    )
+    pretrained: bool = option(
+        SWITCH,
+        "Start from torchvision's ImageNet weights (torchvision models only). In the first fifth of the epochs only "
+        "the last layer is trained, then all layers at a tenth of --lr.",
+        default=False,
+    )
+    epochs: int = option(
+        whole_number(1),
+        "Maximum number of epochs (passes over the training pictures).",
+        default_text="10 to 200, more for fewer pictures",
+        metavar="N",
+    )
+    patience: int = option(
+        whole_number(0),
+        "Stop early after N epochs in a row without a lower validation loss (after calibration). Only epochs at the "
+        "final picture size count. 0 never stops early.",
+        default_text="half of --epochs, at least 10, for fewer than 10,000 training pictures; else 0",
+        metavar="N",
+    )
+    batch_size: int = option(
+        whole_number(2),  # batch norm needs two pictures to compute a variance
+        "Training pictures per step.",
+        default_text="256; smaller, down to 32, for fewer than 4,096 training pictures",
+        metavar="N",
+    )
+    lr: float = option(
+        POSITIVE,
+        "Peak learning rate. It does not change --batch-size.",
+        default_text="0.08 for muon, 0.2 for sgd, 0.002 for adam and adamw at batch size 256; in proportion at other "
+        "batch sizes",
+        metavar="RATE",
+    )
+    optimizer: str = option(
+        one_of(OPTIMIZERS),
+        "Optimizer. muon trains the convolutions with Muon and the other layers with sgd; sgd has Nesterov momentum.",
+        default_text="muon for nano to large, sgd for torchvision models",
+    )
+    weight_decay: float = option(
+        number(0),
+        "Weight decay. Biases, norms and the convolutions that Muon trains have none.",
+        default_text="0.0005 for muon and sgd, 0 for adam, 0.05 for adamw",
+        metavar="FACTOR",
+    )
+    dropout: float | None = option(
+        number(0, 1),
+        "Probability of the dropout layers (the presets have one, before the last layer), from 0 to below 1.",
+        default_text="0; torchvision models keep their own",
+        metavar="P",
+        may_be_none=True,
+    )
+    label_smoothing: float = option(
+        number(0, 1),
+        "Label smoothing, from 0 to below 1.",  # Szegedy et al., 2016, arXiv:1512.00567
+        default=0.1,
+        metavar="P",
+    )
+    augment: tuple[str, ...] = option(
+        AUGMENT,
+        f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}.",
+        default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror",
+        metavar="LIST",
+    )
+    balance: bool = option(
+        SWITCH,
+        "Draw every class equally often in training.",
+        default=False,
+        default_text="no, each class as often as it has pictures",
+    )
+    height: int = option(
+        SIZE,
+        "Input size of the network in pixels: N for squares, or HEIGHTxWIDTH.",
+        default_text="the pictures' own size if all have the same and no side is above 128; else 128",
+        metavar="N|HxW",
+        name="size",  # sets height and width
+    )
     width: int
-    resize: Resize
-    seed: int
-    device: str
-    precision: str
-    strict: bool
-    dropout: float | None = None
-    data_dir: str | None = None
-    cache: str | None = None
+    resize: Resize = option(  # noqa: RUF009 - makes a field
+        RESIZE,
+        "How a picture is brought to --size: crop fills it and cuts off the rest, pad fits the picture inside a grey "
+        "border, squash stretches it.",
+        default="crop",
+    )
+    seed: int = option(
+        whole_number(0),
+        "Random seed of splits, weights, order and augmentation.",
+        default=0,
+        metavar="N",
+    )
+    device: str = option(
+        one_of(DEVICES),
+        "Device to train on.",
+        default="auto",
+        default_text="auto, which is cuda if available, else mps, else cpu",
+    )
+    precision: str = option(
+        one_of(PRECISIONS),
+        "Number format of the convolutions in training. fp16 needs cuda.",
+        default="auto",
+        default_text="auto, which is bf16 if the CPU or GPU computes in it, fp16 on older GPUs, else fp32",
+    )
+    cache: str | None = option(
+        FOLDER,
+        "Folder for decoded pictures. Entries that are not used for 30 days are removed.",
+        default_text="edgecnn/pictures in the user's cache folder",
+        metavar="DIR",
+        may_be_none=True,
+    )
+    data_dir: str | None = option(
+        FOLDER,
+        "Folder that is searched first for mnist, fashion-mnist and cifar10.",
+        default_text="none",
+        metavar="DIR",
+        may_be_none=True,
+    )
+    strict: bool = option(SWITCH, "Stop at an unreadable picture instead of leaving it out.", default=False)
 
     def save(self, path: Path) -> None:
-        """Write it as TOML; what is None is left out."""
+        """Write the configuration as TOML, without the values that are None."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
         write_text(path, tomli_w.dumps({**values, "augment": list(self.augment)}))
 
@@ -104,7 +175,7 @@ class Config:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ConfigError: the file is missing, damaged, or of another version.
+            ConfigError: the file is missing, damaged, incomplete, or of another version.
         """
         values = read_toml(path)
         sides = {key: values.pop(key) for key in ("height", "width") if key in values}
@@ -117,77 +188,62 @@ class Config:
             raise ConfigError(f"{path} is of another version or incomplete: {error}") from error
 
 
-def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
-    """Decide what was not asked for by what the data says.
+OPTIONS: Mapping[str, Option] = {
+    field.metadata["name"] or field.name: field.metadata["option"] for field in fields(Config) if field.metadata
+}
+"""All options by name. Names have ``_`` where the command line has ``-``."""
+
+DEFAULTS: Mapping[str, Any] = {name: entry.default for name, entry in OPTIONS.items() if entry.default is not None}
+"""The defaults that do not depend on the data."""
+
+
+def checked(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the options that are not None, each in the form that :class:`Config` stores.
 
     Args:
-        options: As :func:`checked` returns them.
-        dataset: The decoded pictures.
+        options: Values by the names in :data:`OPTIONS`.
+        where: Ends the error message, such as ``" in options.toml"``.
+
+    Raises:
+        ConfigError: an option is unknown, or its value is not accepted.
     """
-    own = options.get("model", "small") in PRESETS
-    optimizer = options.get("optimizer", "muon" if own else "sgd")
-    count = len(dataset.train.labels)
-    batch_size, lr = _batch_size_and_rate(options, optimizer, count)
-    epochs = options.get("epochs", _epochs(count, batch_size))
-    return Config(
-        data=_absolute(options.get("data", "digits")),
-        model=options.get("model", "small"),
-        pretrained=options.get("pretrained", False),
-        epochs=epochs,
-        patience=options.get("patience", _patience(count, epochs)),
-        batch_size=batch_size,
-        lr=lr,
-        optimizer=optimizer,
-        weight_decay=options.get("weight_decay", WEIGHT_DECAY[optimizer]),
-        label_smoothing=options.get("label_smoothing", 0.1),
-        augment=options["augment"] if "augment" in options else _default_augmentations(dataset),
-        balance=options.get("balance", False),
-        height=dataset.height,
-        width=dataset.width,
-        resize=options.get("resize", "crop"),
-        seed=options.get("seed", 0),
-        device=options.get("device", "auto"),
-        precision=options.get("precision", "auto"),
-        strict=options.get("strict", False),
-        dropout=options.get("dropout", 0.0 if own else None),
-        data_dir=options.get("data_dir") and os.path.abspath(options["data_dir"]),
-        cache=options.get("cache") and os.path.abspath(options["cache"]),
-    )
+    result = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in OPTIONS:
+            raise ConfigError(f"unknown option {name!r}{where}: one of {', '.join(OPTIONS)}")
+        rule = OPTIONS[name].rule
+        if not rule.valid(value):
+            raise ConfigError(f"{name} must be {rule.expected}, not {value!r}{where}")
+        result[name] = rule.stored(value)
+    return result
 
 
-def _absolute(data: str) -> str:
-    """A folder's place from anywhere; a named set stays its name."""
-    return data if data in ("digits", *NAMED) else os.path.abspath(data)
+def read_options(path: Path) -> dict[str, Any]:
+    """Read options from a TOML file. Their names are those of the command line, with ``_`` for ``-``.
 
+    The ``config.toml`` of a run works too: its ``height`` and ``width`` are read as ``size``.
 
-def _epochs(count: int, batch_size: int) -> int:
-    usual = min(60, max(10, round(PICTURES_SEEN / count)))
-    return max(usual, min(200, math.ceil(LEAST_STEPS * batch_size / count)))
-
-
-def _patience(count: int, epochs: int) -> int:
-    """Half of the epochs: the cycle of the learning rate brings its best at its end, after a noisy plateau that must
-    not be taken for the end of progress.
+    Raises:
+        ConfigError: the file cannot be read, or :func:`checked` refuses an option.
     """
-    return max(10, epochs // 2) if count < FEW_PICTURES else 0
+    values = read_toml(path)
+    sides = [values.pop(key) for key in ("height", "width") if key in values]
+    if len(sides) == 1:
+        raise ConfigError(f"height and width must both be set in {path}: better set size = [height, width]")
+    if sides:
+        values.setdefault("size", sides[0] if sides[0] == sides[1] else sides)
+    return checked(values, f" in {path}")
 
 
-def _batch_size_and_rate(options: Mapping[str, Any], optimizer: str, count: int) -> tuple[int, float]:
-    """The one that is not given follows the one that is, in proportion."""
-    rate = LEARNING_RATE[optimizer]
-    # A small set needs steps more than wide ones: at least 16 to an epoch, of at least 32 pictures each.
-    size = min(BATCH_SIZE, max(32, 1 << max(0, (count // 16).bit_length() - 1)))
-    if "batch_size" in options:
-        size = options["batch_size"]
-        return size, options.get("lr", rate * size / BATCH_SIZE)
-    if "lr" in options:
-        return max(2, round(min(count, BATCH_SIZE * options["lr"] / rate))), options["lr"]
-    return size, rate * size / BATCH_SIZE
-
-
-def _default_augmentations(dataset: Dataset) -> tuple[str, ...]:
-    # Classes named by a character or a number are likely to be signs, and those change their meaning in a mirror.
-    characters = all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
-    flip = () if characters or has_a_side(dataset.train.images, dataset.train.labels) else ("flip",)
-    cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
-    return (*flip, "crop", *cutout)
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file. Raises :class:`ConfigError` if it is missing or not TOML."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"not a file: {path}")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error

@@ -1,10 +1,11 @@
-"""The device and the arithmetic that training runs on. Decided by what the machine has, and always said."""
+"""The device and the number format that training computes with. Nothing that was asked for is replaced silently."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from dataclasses import dataclass
 
 import torch
 from cnn_infer.system import machine
@@ -13,16 +14,39 @@ from cnn_train import distributed
 from cnn_train.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class Compute:
+    """What a training computes with.
+
+    Attributes:
+        device: The device.
+        reason: Why this device, in words.
+        precision: ``fp32``, ``bf16`` or ``fp16``: the number format of the convolutions.
+        dtype: The same as a PyTorch type.
+    """
+
+    device: torch.device
+    reason: str
+    precision: str
+    dtype: torch.dtype
+
+
+def pick_compute(device: str, precision: str) -> Compute:
+    """Choose device and number format; arguments and errors as for :func:`pick_device` and :func:`pick_precision`."""
+    chosen, reason = pick_device(device)
+    return Compute(chosen, reason, *pick_precision(precision, chosen))
+
+
 def pick_device(name: str) -> tuple[torch.device, str]:
-    """The device for ``auto``, ``cpu``, ``cuda`` or ``mps``, and why, in words.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``mps``, and the reason in words.
 
     Raises:
-        ConfigError: the device asked for does not come up; it is never replaced in silence.
+        ConfigError: the device that was asked for is not available.
     """
     local = int(os.environ["LOCAL_RANK"]) if distributed.world_size() > 1 else 0
     if name in ("auto", "cuda") and 0 < torch.cuda.device_count() <= local:
         raise ConfigError(
-            f"process {local + 1} of this machine has no card of its own: start {torch.cuda.device_count()} "
+            f"process {local + 1} of this machine has no GPU of its own: start {torch.cuda.device_count()} "
             "with --nproc-per-node, or pass --device cpu"
         )
     if name == "auto":
@@ -30,27 +54,26 @@ def pick_device(name: str) -> tuple[torch.device, str]:
             return torch.device("cuda"), f"CUDA is available: {torch.cuda.get_device_name()}"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple's Metal is available"
-        return torch.device("cpu"), "no CUDA and no Metal here"
+        return torch.device("cpu"), "neither CUDA nor Metal is available"
     if name == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda
-        reason = "no usable NVIDIA driver or card was found" if built else "this PyTorch was built without CUDA"
-        raise ConfigError(f"--device cuda does not come up: {reason}; pass --device cpu to train on the processor")
+        reason = "no usable NVIDIA driver or GPU was found" if built else "this PyTorch was built without CUDA"
+        raise ConfigError(f"--device cuda is not available: {reason}; pass --device cpu to train on the CPU")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("--device mps does not come up: it needs macOS on Apple silicon; pass --device cpu")
-    return torch.device(name), "asked for"
+        raise ConfigError("--device mps is not available: it needs macOS on Apple silicon; pass --device cpu")
+    return torch.device(name), "as requested"
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, torch.dtype]:
-    """The name and the type that convolutions compute in for ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    """Return name and PyTorch type of the number format for ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    ``auto`` is bf16 where the processor's flags or the card say that it has bf16 arithmetic, fp16 on older
-    CUDA cards, else fp32.
+    ``auto`` is bf16 if the CPU flags or the GPU report bf16 arithmetic, fp16 on older CUDA GPUs, else fp32.
 
     Raises:
-        ConfigError: fp16 was asked for on the CPU, where it has no range to train in.
+        ConfigError: fp16 was asked for on another device than CUDA, where training in fp16 is not supported.
     """
     if name == "fp16" and device.type != "cuda":
-        raise ConfigError(f"--precision fp16 needs --device cuda; on {device.type} take bf16 or fp32")
+        raise ConfigError(f"--precision fp16 needs --device cuda; on {device.type} pass bf16 or fp32")
     if name == "auto":
         if device.type == "cuda":
             name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -61,13 +84,13 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, torch.dtype]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks of memory that are freed, instead of giving them back to the system.
+    """Make glibc keep large blocks of freed memory instead of returning them to the system.
 
-    Every step frees and takes hundreds of megabytes; clearing their pages anew took a tenth of its time. Other
-    systems' allocators are left as they are.
+    Every step frees and allocates hundreds of megabytes. Clearing newly mapped pages took a tenth of the time of a
+    step. Nothing changes on other systems.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+        trim_threshold, mmap_threshold = -1, -3  # from malloc.h
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_threshold, 2**30)

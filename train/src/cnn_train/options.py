@@ -1,15 +1,16 @@
-"""What can be asked for, and what of it makes sense: of the call, the command line and TOML files alike."""
+"""What an option is: the rule for its values, its help text and its default. :mod:`cnn_train.config` lists all options.
+
+The call, the command line and TOML files share these definitions. This module imports neither PyTorch nor NumPy, so
+``cnn-train --help`` stays fast.
+"""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args
 
-from cnn_infer.spec import Resize
-
-from cnn_train.errors import ConfigError
+from cnn_infer.spec import MAX_SIDE, Resize
 
 AUGMENTATIONS = ("flip", "crop", "zoom", "rotate", "cutout", "colour")
 """Names of the augmentations, in the order in which they are applied."""
@@ -20,9 +21,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class Options(TypedDict, total=False):
-    """What can be asked for; :func:`cnn_train.config.resolve` decides the rest. Fields as in :class:`Config` there."""
+    """The keyword options of :func:`cnn_train.train`; each is explained in :class:`cnn_train.Config`."""
 
-    data_dir: str | None
     model: str
     pretrained: bool
     epochs: int
@@ -35,121 +35,134 @@ class Options(TypedDict, total=False):
     label_smoothing: float
     augment: tuple[str, ...] | list[str] | str
     balance: bool
-    size: int
+    size: int | tuple[int, int] | list[int]
     resize: Resize
     seed: int
     device: str
     precision: str
     cache: str | None
+    data_dir: str | None
     strict: bool
 
 
-def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
-    # TOML and torch count in 64 bits
-    return lambda value: type(value) is int and least <= value < 2**63, f"a whole number of at least {least}"
+@dataclass(frozen=True)
+class Rule:
+    """The values that an option accepts.
+
+    Attributes:
+        type: Their type, as :class:`Options` declares it.
+        expected: Completes "NAME must be ..." in the error message.
+        valid: Whether a value is accepted.
+        choices: All accepted values, if they are names out of a list; else empty.
+        stored: Converts an accepted value to the form that :class:`cnn_train.Config` stores.
+    """
+
+    type: Any
+    expected: str
+    valid: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+    stored: Callable[[Any], Any] = lambda value: value
 
 
-def _number(least: float, below: float = 1e38) -> tuple[Callable[[Any], bool], str]:
+@dataclass(frozen=True)
+class Option:
+    """One option of a training.
+
+    Attributes:
+        rule: The values that it accepts.
+        help: What it does, in whole sentences.
+        default: Its value if it is not given; None if :func:`cnn_train.resolve` chooses it.
+        default_text: The default in words, as ``--help`` shows it.
+        metavar: What ``--help`` shows in place of the value; None for a name made from the type.
+    """
+
+    rule: Rule
+    help: str
+    default: Any
+    default_text: str
+    metavar: str | None = None
+
+
+def option(
+    rule: Rule,
+    text: str,
+    *,
+    default: Any = None,
+    default_text: str | None = None,
+    metavar: str | None = None,
+    name: str | None = None,
+    may_be_none: bool = False,
+) -> Any:
+    """A field of :class:`cnn_train.Config` that can be set.
+
+    Args:
+        rule: The values that it accepts.
+        text: What it does, in whole sentences.
+        default: Its value if it is not given; None if :func:`cnn_train.resolve` chooses it.
+        default_text: The default in words; None to write ``default`` itself.
+        metavar: What ``--help`` shows in place of the value.
+        name: The option's name, if it is not that of the field.
+        may_be_none: Whether the field may be None; it is then left out of ``config.toml``.
+    """
+    if default_text is None:
+        default_text = ("no", "yes")[default] if isinstance(default, bool) else str(default)
+    metadata = {"name": name, "option": Option(rule, text, default, default_text, metavar)}
+    return field(default=None, metadata=metadata) if may_be_none else field(metadata=metadata)
+
+
+def whole_number(least: int) -> Rule:
+    """Accept an int of at least ``least`` that TOML and PyTorch can store (64 bits)."""
+    return Rule(int, f"a whole number of at least {least}", lambda value: type(value) is int and least <= value < 2**63)
+
+
+def number(least: float, below: float = 1e38) -> Rule:
+    """Accept a float or int from ``least`` to below ``below``; by default up to what fp32 can store."""
     text = f"a number from {least:g}" + (f" to below {below:g}" if below < 1e38 else "")
-    return lambda value: type(value) in (int, float) and least <= value < below, text
+    return Rule(float, text, lambda value: type(value) in (int, float) and least <= value < below)
 
 
-def _is_utf8(text: str) -> bool:
+def one_of(names: tuple[str, ...], declared: Any = str) -> Rule:
+    """Accept one of some names, which :class:`Options` declares as the type ``declared``."""
+    return Rule(declared, f"one of {', '.join(names)}", lambda value: value in names, choices=names)
+
+
+POSITIVE = Rule(float, "a number above 0", lambda value: type(value) in (int, float) and 0 < value < 1e38)
+SWITCH = Rule(bool, "true or false", lambda value: isinstance(value, bool))
+RESIZE = one_of(get_args(Resize), Resize)
+
+
+def _is_text(value: object) -> bool:
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        return isinstance(value, str) and value.encode() != b""
+    except UnicodeEncodeError:  # a path with other bytes: TOML and JSON cannot store it
         return False
-    return True
 
 
-def _one_of(names: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in names, f"one of {', '.join(names)}"
+TEXT = Rule(str, "a text, in UTF-8", _is_text)
+FOLDER = Rule(str, "the path of a folder, in UTF-8", _is_text)
 
 
-# a name that is not UTF-8 cannot be stored in TOML and JSON
-_TEXT: tuple[Callable[[Any], bool], str] = (
-    lambda value: isinstance(value, str) and value != "" and _is_utf8(value),
-    "a text, in UTF-8",
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value,)
+    return all(type(side) is int and 4 <= side <= MAX_SIDE for side in sides)
+
+
+SIZE = Rule(
+    int | tuple[int, int] | list[int],
+    f"a whole number from 4 to {MAX_SIDE}, or two of them: [height, width]",
+    _is_size,
+    stored=lambda value: value if isinstance(value, int) else tuple(value),
 )
-_SWITCH: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, bool), "true or false")
-_POSITIVE: tuple[Callable[[Any], bool], str] = (
-    lambda value: type(value) in (int, float) and 0 < value < 1e38,
-    "a number above 0",
-)
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "data": _TEXT,
-    "data_dir": _TEXT,
-    "model": _TEXT,
-    "pretrained": _SWITCH,
-    "epochs": _whole(1),
-    "patience": _whole(0),
-    "batch_size": _whole(2),  # batch norm has nothing to compare one picture with
-    "lr": _POSITIVE,
-    "optimizer": _one_of(OPTIMIZERS),
-    "weight_decay": _number(0),
-    "dropout": _number(0, 1),
-    "label_smoothing": _number(0, 1),
-    "augment": (lambda value: isinstance(value, (str, list, tuple)), "a list of names"),
-    "balance": _SWITCH,
-    "size": _whole(4),
-    "resize": _one_of(get_args(Resize)),
-    "seed": _whole(0),
-    "device": _one_of(DEVICES),
-    "precision": _one_of(PRECISIONS),
-    "cache": _TEXT,
-    "strict": _SWITCH,
-}
 
 
-def checked(options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """The options that are set, each of a sensible type and value.
-
-    Raises:
-        ConfigError: an option is unknown or its value makes no sense; the text says which and what would.
-    """
-    result = {key: value for key, value in options.items() if value is not None}
-    for key, value in result.items():
-        if key not in _RULES:
-            raise ConfigError(f"unknown option {key!r}{where}: one of {', '.join(_RULES)}")
-        valid, text = _RULES[key]
-        if not valid(value):
-            raise ConfigError(f"{key} must be {text}, not {value!r}{where}")
-    if "augment" in result:
-        result["augment"] = _augmentations(result["augment"], where)
-    return result
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """The options in a TOML file: those of the command line, with ``_`` for ``-``.
-
-    A run's ``config.toml`` serves as well. Raises :class:`ConfigError` as :func:`checked`.
-    """
-    values = read_toml(path)
-    height, width = values.pop("height", None), values.pop("width", None)
-    if height is not None and height == width:
-        values.setdefault("size", height)
-    return checked(values, f" in {path}")
-
-
-def _augmentations(value: str | list[Any] | tuple[Any, ...], where: str) -> tuple[str, ...]:
+def _split_names(value: str | list[Any] | tuple[Any, ...]) -> list[Any]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
-    if names == ["none"]:
-        return ()
-    unknown = [name for name in names if name not in AUGMENTATIONS]
-    if unknown:
-        text = f"augment must be none or a list out of {', '.join(AUGMENTATIONS)}"
-        raise ConfigError(f"{text}, not {', '.join(map(repr, unknown))}{where}")
-    return tuple(name for name in AUGMENTATIONS if name in names)
+    return [] if names == ["none"] else names
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds. Raises :class:`ConfigError` where it is missing or no TOML."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"not a file: {path}")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+AUGMENT = Rule(
+    tuple[str, ...] | list[str] | str,
+    f"none or a list out of {', '.join(AUGMENTATIONS)}",
+    lambda value: isinstance(value, (str, list, tuple)) and all(name in AUGMENTATIONS for name in _split_names(value)),
+    stored=lambda value: tuple(name for name in AUGMENTATIONS if name in _split_names(value)),
+)

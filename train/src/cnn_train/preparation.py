@@ -1,4 +1,4 @@
-"""From options to what a training needs: the data, the network, and the specification of what it takes."""
+"""What a training starts from: the decoded data, the specification of the model, and the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnn_infer.spec import Spec
 from torch import nn
 
 from cnn_train import distributed
-from cnn_train.config import Config
+from cnn_train.config import DEFAULTS, Config
 from cnn_train.data.dataset import Dataset, prepare
 from cnn_train.data.decode import decode_digest
 from cnn_train.data.placement import check_outside
@@ -30,36 +30,36 @@ from cnn_train.normalisation import mean_and_deviation
 log = logging.getLogger(__name__)
 
 WHITENING_PIXELS = 4 << 20
-"""Of the training pictures that whitening is computed from: 5,000 of 28 x 28."""
+"""Number of pixels that the whitening layer is computed from: about 5,000 pictures of 28 x 28."""
 
 
 def open_dataset(
     options: Mapping[str, Any], out: str | os.PathLike[str], test_pictures: str | os.PathLike[str] | None
 ) -> Dataset:
-    """Open and decode the data that options name, and say what was found.
+    """Open and decode the data set, and log what was found.
 
     Args:
-        options: As :class:`cnn_train.Options` has them.
-        out: The run folder, or the one that it will be made in.
-        test_pictures: Where the test split will be written.
+        options: Given options, as :func:`cnn_train.config.checked` returns them.
+        out: The run folder, or the folder in which it will be created.
+        test_pictures: The folder that the test split will be written to, if any.
 
     Raises:
-        DataError: it is missing or not understood, or something would be written into it.
+        DataError: the data set is missing or has an unknown layout, or an output folder lies in it.
+        ConfigError: the size is out of range.
     """
-    data_dir, cache = options.get("data_dir"), options.get("cache")
+    given = {**DEFAULTS, **options}
+    data_dir, cache = given.get("data_dir"), given.get("cache")
     with distributed.main_process_first():
-        source = open_source(
-            options.get("data", "digits"), data_dir=Path(data_dir) if data_dir else None, seed=options.get("seed", 0)
-        )
+        source = open_source(given["data"], data_dir=Path(data_dir) if data_dir else None, seed=given["seed"])
         check_outside(source, out, "--out")
         if test_pictures is not None:
             check_outside(source, test_pictures, "--test-pictures")
         dataset = prepare(
             source,
-            size=options.get("size"),
-            resize=options.get("resize", "crop"),
+            size=given.get("size"),
+            resize=given["resize"],
             cache=Path(cache) if cache else None,
-            strict=options.get("strict", False),
+            strict=given["strict"],
         )
     counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
     kind = "grey" if dataset.colour == "grey" else "colour"
@@ -67,14 +67,18 @@ def open_dataset(
     for note in source.notes:
         log.info(f"  {note}")
     if dataset.unreadable:
-        log.info(f"  {len(dataset.unreadable)} pictures could not be read and are left out:")
+        pictures = "1 picture" if len(dataset.unreadable) == 1 else f"{len(dataset.unreadable)} pictures"
+        log.info(f"  {pictures} could not be read and will be left out:")
     for name, reason in dataset.unreadable:
         log.info(f"    {printable(name)}: {reason}")
     return dataset
 
 
 def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
-    """The network that is to be trained, with random weights (which a checkpoint may replace)."""
+    """Build the network with random weights from PyTorch's global generator.
+
+    The whitening layer of a preset is computed from training pictures, chosen by the seed.
+    """
     network = build(
         settings.model,
         classes=len(dataset.source.classes),
@@ -92,7 +96,11 @@ def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
 
 
 def make_spec(settings: Config, dataset: Dataset) -> Spec:
-    """One mean, rounded to a pixel value, and one deviation for all channels, from the training pictures."""
+    """Make the specification of the model: classes, size, colour, resizing and normalisation.
+
+    Normalisation has one mean, rounded to a pixel value, and one standard deviation for all channels. Both are
+    computed from the training pictures.
+    """
     mean, deviation = mean_and_deviation(dataset.train.images)
     source = dataset.source
     spec = Spec(

@@ -40,6 +40,28 @@ def build(name: str, *, classes: int, channels: int, size: tuple[int, int], drop
     return network
 
 
+def check_model(name: str, *, pretrained: bool, dropout: float | None, size: tuple[int, int] | None) -> None:
+    """Refuse a model, or a combination of options with it, before the data is opened.
+
+    Args:
+        name: A preset or a torchvision classification model.
+        pretrained: Whether torchvision's weights are asked for.
+        dropout: As for :func:`build`.
+        size: (height, width) in pixels; None if the data decides it.
+
+    Raises:
+        ConfigError: as :func:`build` and :func:`load_pretrained` raise it.
+    """
+    if pretrained and name in PRESETS:
+        raise ConfigError(f"--pretrained needs a torchvision model; {name} is trained from scratch")
+    if size is not None:  # the numbers of classes and channels do not matter
+        build(name, classes=2, channels=3, size=size, dropout=dropout)
+    elif name not in PRESETS:
+        network = _torchvision(name, classes=2)
+        if dropout is not None:
+            _set_dropout(name, network, dropout)
+
+
 def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: float) -> None:
     """Put torchvision's weights into ``network``, all but the last layer.
 

@@ -1,0 +1,215 @@
+"""One session of a training: from its first epoch, or from a checkpoint, to the final report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from cnn_infer import console
+from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import CONFIG, CURVES, REPORT, SAMPLES
+from cnn_infer.spec import Spec
+from cnn_infer.system import machine
+from cnn_infer.system.atomic import write_text
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cnn_train import distributed
+from cnn_train.config import Config
+from cnn_train.data.dataset import Dataset
+from cnn_train.device import Compute, keep_freed_memory
+from cnn_train.errors import RunError
+from cnn_train.metrics import uncertainty
+from cnn_train.network.build import fit_biases
+from cnn_train.network.logits import logits_of, to_input
+from cnn_train.recipe.augment import augment
+from cnn_train.recipe.finetuning import frozen_epochs
+from cnn_train.recipe.fit import Epoch, Fit
+from cnn_train.recipe.sampling import imbalance
+from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
+from cnn_train.run import plots
+from cnn_train.run.checkpoint import Checkpoint, save_checkpoint
+from cnn_train.run.folder import Run, save_metrics
+from cnn_train.run.report import summary, write_results
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a session starts from.
+
+    Attributes:
+        path: The run folder; it exists and is locked.
+        config: The resolved configuration.
+        compute: Device and number format.
+        dataset: The decoded pictures.
+        spec: Classes, size and normalisation; its temperature is 1.
+        network: With random or pretrained weights, on the CPU.
+        on_epoch: Called in the main process after each epoch, with all epochs so far.
+        called: When :func:`cnn_train.train` was called, as ``time.perf_counter()`` gives it; None when resuming.
+        checkpoint: The state to resume from; None for a new training.
+        warnings: Warnings so far, for the report.
+    """
+
+    path: Path
+    config: Config
+    compute: Compute
+    dataset: Dataset
+    spec: Spec
+    network: nn.Module
+    on_epoch: Callable[[Sequence[Epoch]], None]
+    called: float | None
+    checkpoint: Checkpoint | None
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Log a warning, and keep it for the report."""
+        log.warning(text)
+        self.warnings.append(text)
+
+    def run(self) -> Run:
+        """Train to the last epoch, then write the results.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            RunError: the checkpoint does not fit the configuration.
+            DivergedError: the loss is infinite or not a number.
+        """
+        labels, config = self.dataset.train.labels, self.config
+        if not config.balance and (unequal := imbalance(labels, self.spec.classes)):
+            self.warn(unequal)
+        keep_freed_memory()
+        device = self.compute.device
+        if device.type == "cuda":
+            torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
+        where = f"on {device.type} ({self.compute.reason}) in {self.compute.precision}"
+        log.info(f"model: {config.model}, {_count_parameters(self.network):,} parameters, {where}")
+        if frozen := frozen_epochs(config):
+            log.info(f"pretrained: only the last layer is trained in the first {frozen} of {config.epochs} epochs")
+        fit, epochs, best = self._fit()
+        begun = time.perf_counter()
+        if distributed.is_main_process() and not (self.path / SAMPLES).exists():
+            plots.save(plots.samples(*_augmented(fit), self.spec.classes), self.path / SAMPLES)
+        self._train(fit, epochs, best)
+        self.network.load_state_dict(best)
+        kept = best_epoch(epochs)
+        log.info(
+            f"kept: epoch {kept.epoch} of {len(epochs)}, with the lowest validation loss after calibration "
+            f"({kept.val_calibrated_loss:.4f})"
+        )
+        return self._finish(epochs, kept, begun, time.perf_counter())
+
+    def _fit(self) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
+        """The training loop's state, the epochs behind it, and the best weights so far; from the checkpoint, if any."""
+        checkpoint, network = self.checkpoint, self.network
+        if checkpoint is not None:
+            fit_biases(network, checkpoint.network)
+        network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fit = Fit(network, self.dataset.train, self.dataset.val, self.spec, self.config, self.compute.dtype)
+        if checkpoint is None:
+            return fit, [], {}
+        try:
+            network.load_state_dict(checkpoint.network)
+            fit.optimizer.load_state_dict(checkpoint.optimizer)
+            if checkpoint.scaler:  # empty if the earlier session had another precision
+                fit.scaler.load_state_dict(checkpoint.scaler)
+            fit.losses.copy_(checkpoint.losses)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunError(
+                f"the checkpoint in {self.path} does not fit the configuration in {self.path / CONFIG}: restore it, "
+                "or start again with --overwrite"
+            ) from error
+        return fit, checkpoint.epochs, checkpoint.best
+
+    def _train(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
+        """Run the epochs that are left. ``epochs`` and ``best`` are extended in place."""
+        if not epochs:
+            self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
+        elif distributed.is_main_process():
+            save_metrics(self.path, epochs)  # the last session may have been killed before it wrote this file
+        total, patience = self.config.epochs, self.config.patience
+        for number in range(len(epochs), total):
+            if out_of_patience(epochs, patience, (self.spec.height, self.spec.width)):
+                log.info(f"stopped early: {patience} epochs without a lower validation loss (--patience)")
+                break
+            with console.progress(f"epoch {number + 1} of {total}", len(fit.train.labels)) as advance:
+                epoch = fit.epoch(number, advance)
+            epochs.append(epoch)
+            if best_epoch(epochs) is epoch:
+                best.update(copy_weights(fit.network))
+            self._save(fit, epochs, best)
+            log.info(
+                f"epoch {epoch.epoch:>3} of {total}, {epoch.width} x {epoch.height}: "
+                f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
+                f"validation loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.2%}, "
+                f"lr {epoch.lr:.4f}, {epoch.images_per_second:,.0f} pictures/s"
+            )
+            if distributed.is_main_process():
+                self.on_epoch(tuple(epochs))
+
+    def _save(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
+        """Write checkpoint and metrics."""
+        if distributed.is_main_process():
+            state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
+            fingerprints = dict(self.dataset.fingerprints)
+            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses))
+            save_metrics(self.path, epochs)
+        distributed.barrier()
+
+    def _finish(self, epochs: list[Epoch], kept: Epoch, begun: float, trained: float) -> Run:
+        """Write plots, weights, specification and report. Only the main process writes; all of them compute logits."""
+        device, dataset = self.compute.device, self.dataset
+        logits = {
+            name: logits_of(self.network, dataset.splits[name].images, self.spec, device) for name in ("val", "test")
+        }
+        if not distributed.is_main_process():
+            distributed.barrier()
+            return Run(self.path)
+        plots.save(plots.curves(epochs, kept.epoch), self.path / CURVES)
+        report = write_results(self.path, self.network, logits, dataset, self.spec)
+        if wide := uncertainty(report["test"]):
+            self.warn(wide)
+        report.update(
+            parameters=_count_parameters(self.network),
+            epochs=len(epochs),
+            best_epoch=kept.epoch,
+            seconds=sum(epoch.seconds for epoch in epochs),
+            session_seconds=time.perf_counter() - begun,
+            seconds_with_preparation=None if self.called is None else trained - self.called,
+            device=device.type,
+            precision=self.compute.precision,
+            processes=distributed.world_size(),
+            threads=torch.get_num_threads(),
+            machine=machine.description(),
+            unreadable=[{"path": printable(file), "reason": reason} for file, reason in dataset.unreadable],
+            notes=list(dataset.source.notes),
+            warnings=self.warnings,
+        )
+        write_text(self.path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        run = Run.open(self.path)
+        for line in (summary(report["test"]), f"wrote {self.path}/", "next: cnn-export --quantize"):
+            log.info(line)
+        distributed.barrier()
+        return run
+
+
+def _count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Some augmented training pictures, uint8 (n, h, w, c), and their labels, int64 (n,)."""
+    chosen = np.random.default_rng(fit.config.seed).permutation(len(fit.train.labels))[:most]
+    batch = to_input(fit.train.images[chosen], fit.spec, torch.device("cpu"))
+    batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed))
+    pixels = (batch / fit.spec.scale + fit.spec.zero_point).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).numpy(), fit.train.labels[chosen]
