@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import click
 
@@ -20,6 +20,8 @@ from cnn_infer.errors import EdgeCNNError
 from cnn_infer.system.interrupt import INTERRUPTED, raise_on_interrupt
 
 PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
+for _package in PACKAGES:  # without a handler, Python itself would print warnings to standard error
+    logging.getLogger(_package).addHandler(logging.NullHandler())
 """The packages whose log messages a command prints."""
 
 PROGRESS_SECONDS = 10
@@ -108,6 +110,17 @@ def quantity(number: int, noun: str) -> str:
 def message(*lines: str) -> None:
     """Print lines to standard error, each :func:`escaped`."""
     click.echo("\n".join(map(escaped, lines)), err=True)
+
+
+@contextmanager
+def library_output() -> Iterator[None]:
+    """Send what a library prints in this block to standard error; discard it if no command runs."""
+    if _in_a_command():
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
+        yield
 
 
 @contextmanager

@@ -172,7 +172,9 @@ def test_a_change_since_the_interruption_is_refused(
     else:
         manifest.write_text("{}")
         expected = "is damaged"
-    assert expected in ended(start(tmp_path, others, environment, *more), 2).splitlines()[-1]
+    line = ended(start(tmp_path, others, environment, *more), 2).splitlines()[-1]
+    assert expected in line
+    assert line.endswith(f"delete {manifest} and start again without --resume")
     assert (tmp_path / "rows.csv").read_bytes() == before
 
 

@@ -251,7 +251,7 @@ def _verify(classifier: Classifier) -> None:
     exported = parity.get("instruction_set") if isinstance(parity, dict) else None
     own = machine.instruction_set()
     if isinstance(exported, str) and exported != own:
-        console.message(f"  exported on a machine with {exported}; this machine has {own}, results may differ")
+        console.message(f"  exported on {exported}, this machine has {own}: results may differ")
     replays = verify(classifier)
     worst = max(replay.difference for replay in replays)
     failed = [replay for replay in replays if not replay.passed]

@@ -22,13 +22,13 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import replacing
 
 SUFFIX = ".manifest.json"
-"""The manifest's name is that of the rows and this suffix."""
+"""Appended to the name of the file of rows, this is the name of the manifest."""
 
 FORMAT = 1
 """Version of the manifest."""
 
 SAVE_SECONDS = 0.5
-"""Seconds between two versions of the manifest, at least."""
+"""Shortest time between two saves of the manifest, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Start:
     """Where a run starts.
 
     Attributes:
-        rows: Rows that are already in the file.
+        rows: Rows in the file at the start.
         counted: The counts of these rows, as JSON; None for a new file.
     """
 
@@ -65,11 +65,11 @@ class GrowingFile:
     Args:
         path: The file.
         made_with: What a resumed run must have in common with the interrupted one: digests of the model, the settings
-            and the files, by the words that an error message uses for them.
+            and the files. The keys are the words for them in error messages.
         resume: Whether to continue the file of an interrupted run.
 
     Attributes:
-        start: The rows and counts that the file has already.
+        start: Where the run starts.
         rows: Rows in the file.
 
     Raises:
@@ -91,10 +91,11 @@ class GrowingFile:
                 )
             self.start, size = Start(0, None), None
         self.rows = self.start.rows
-        self._stream: IO[bytes] | None = None if size is None else self._opened(size)
+        self._stream: IO[bytes] | None = None if size is None else self._open(size)
         self._saved = time.monotonic()
 
-    def _opened(self, size: int) -> IO[bytes]:
+    def _open(self, size: int) -> IO[bytes]:
+        """Open the rows for writing after their first ``size`` bytes; the rest is cut off."""
         stream = open(self._path, "r+b")  # noqa: SIM115 - open until __exit__
         stream.truncate(size)
         stream.seek(size)
@@ -123,7 +124,7 @@ class GrowingFile:
         if self._stream is None:
             with replacing(self._path):
                 pass  # an empty file replaces an earlier one
-            self._stream = self._opened(0)
+            self._stream = self._open(0)
             self.save(lambda: None)
         self._stream.write(text.encode())
         self.rows += 1
@@ -159,7 +160,9 @@ class GrowingFile:
         self._manifest.unlink(missing_ok=True)
 
     def _read(self) -> tuple[Start, int]:
+        """Return where the interrupted run stopped, and the size of its rows in bytes."""
         name = printable(self._path)
+        restart = f"delete {printable(self._manifest)} and start again without --resume"
         try:
             found = json.loads(self._manifest.read_bytes())
             rows, size, made_with = found["rows"], found["bytes"], found["made_with"]
@@ -170,14 +173,10 @@ class GrowingFile:
                 f"nothing to resume: {name} is finished or was never started: leave out --resume"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(
-                f"{printable(self._manifest)} is damaged ({error}): start again without --resume"
-            ) from error
+            raise InputError(f"the manifest of {name} is damaged ({error}): {restart}") from error
         for key, value in self._made_with.items():
             if made_with.get(key) != value:
-                raise InputError(
-                    f"{key} changed since {name} was started: undo the change, or start again without --resume"
-                )
+                raise InputError(f"{key} changed since {name} was started: undo the change, or {restart}")
         if not self._path.is_file() or self._path.stat().st_size < size:
-            raise InputError(f"{name} has fewer bytes than its manifest says: start again without --resume")
+            raise InputError(f"{name} has fewer bytes than its manifest says: {restart}")
         return Start(rows, found.get("counted")), size

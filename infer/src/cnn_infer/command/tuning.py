@@ -3,7 +3,7 @@
 All threads share one single-threaded session: on a CPU, several batches side by side are faster than one batch on
 several threads, above all in int8. The best number of threads depends on the pictures: Python code runs in one thread
 at a time, and for small pictures it takes most of the time. The best batch size depends on the network. The measurement
-takes a few tenths of a second. Predictions do not depend on either.
+takes a few tenths of a second. Both choices change the speed only, never a prediction.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Plan:
 
 
 def plan(classifier: Classifier, pictures: Iterable[str], *, batch_size: int | None = None) -> Plan:
-    """Measure on the first pictures; choose the smallest batch size and the largest number of threads that are fastest.
+    """Measure on the first pictures, and choose the number of threads and the batch size.
+
+    Of several choices that are equally fast, it takes the smallest batch size and the largest number of threads.
 
     Args:
         classifier: The model.
@@ -71,7 +73,7 @@ def plan(classifier: Classifier, pictures: Iterable[str], *, batch_size: int | N
         batch_size = _first_fast(times)
         measured.append(f"batch size {_as_text(times)} us per picture for the model")
     sample = _sample(classifier, first)
-    if len(sample) == 1:  # one slow picture fills a measurement: its decoder and model run without Python's lock
+    if len(sample) == 1:  # slow pictures: decoder and model take most of the time, and they run in parallel
         threads = cpus
         measured.append("threads not measured: pictures take too long")
     else:
@@ -82,7 +84,7 @@ def plan(classifier: Classifier, pictures: Iterable[str], *, batch_size: int | N
 
 
 def _by_batch_size(classifier: Classifier) -> dict[int, float]:
-    """Return the model's seconds per picture, by batch size, for batches that take at most a measurement."""
+    """Return the model's seconds per picture, by batch size, for batches that fit into one measurement."""
     blank = np.zeros(classifier.spec.shape, np.uint8)
     each = _seconds(classifier, [blank], 1, 1)
     times: dict[int, float] = {}
@@ -107,7 +109,7 @@ def _by_threads(classifier: Classifier, sample: Sequence[str], batch_size: int, 
 
 
 def _sample(classifier: Classifier, pictures: Sequence[str]) -> list[str]:
-    """Return the first pictures: as many as one thread classifies in a measurement, at least one."""
+    """Return the first pictures: as many as one thread classifies in one measurement, at least 1."""
     sample = []
     until = time.perf_counter() + MEASUREMENT_SECONDS
     for picture in pictures:
