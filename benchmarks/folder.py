@@ -1,20 +1,21 @@
-"""A folder of pictures: cnn-infer against what the processors could do at best, a PyTorch script, and Ultralytics.
+"""Throughput on a folder of pictures: cnn-infer against the limit of the hardware, a PyTorch script, and Ultralytics.
 
     python benchmarks/folder.py RUN PICTURES --output folder.json
 
-RUN is an exported run folder, PICTURES a folder with one subfolder a class; with ``--repeat N`` it is linked to be N
-pictures. Whole commands, each a process of its own, are timed from start to exit, in turn: on one picture (cold start)
-and on all. Peak memory is the kernel's figure for the largest process. In the same rounds:
+RUN is an exported run folder. PICTURES is a folder with one subfolder for each class; with ``--repeat N``, links make
+it a folder of N pictures. Each contender is a command. The commands are timed from start to exit, in turn, on one
+picture (cold start) and on all. Peak memory is the kernel's figure for the largest process of a command. The same
+rounds also measure:
 
-- ``pictures_per_second`` is the rate of the loop alone, without starting up: as cnn-infer reports it, from the first
-  file on; of PyTorch and Ultralytics from the first batch's end on.
-- ``decode``: reading, decoding and resizing alone, by the fastest arrangement of threads and processes.
-- ``model``: each form of the model alone, one session a processor, on decoded pictures.
-- ``ceiling``: 1 / (1 / decode + 1 / model), what all processors together can do where nothing else costs anything.
+- ``pictures_per_second``: the rate without start-up. cnn-infer reports it, counted from the first file; for PyTorch and
+  Ultralytics it is counted from the end of the first batch.
+- ``decode``: the rate of reading, decoding and resizing alone, with the fastest combination of threads and processes.
+- ``model``: the rate of each model file alone, on decoded pictures, with one session for each core.
+- ``ceiling``: 1 / (1 / decode + 1 / model), the rate of all cores if nothing else took time.
 
-PyTorch feeds the same network from a DataLoader with two workers. Ultralytics predicts with its smallest classifier,
-untrained (its time does not depend on the weights), at the same size, in the Python that ``--ultralytics-python``
-names. Models for photographs can be made of any, in made-up classes:
+The PyTorch script runs the same network with a DataLoader of two workers. Ultralytics runs its smallest classifier at
+the same size, in the Python that ``--ultralytics-python`` names. Its weights are untrained, because its time does not
+depend on them. For models of photographs, any pictures in arbitrary classes will do:
 
     i=0; for f in photos/*; do mkdir -p classes/$((i % 5)); cp "$f" classes/$((i % 5))/; i=$((i + 1)); done
     cnn-train classes --model nano --size 64 --resize crop --epochs 1 --out photos64
@@ -27,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -43,7 +43,9 @@ from typing import Any
 import numpy as np
 from cnn_infer import Spec, find_pictures, open_model, to_pixels
 from cnn_infer.system import machine
-from conditions import conditions
+from links import link
+from processes import in_own_process, measured
+from report import conditions, parser, write
 
 BATCH = 32
 PYTORCH = """
@@ -82,35 +84,32 @@ print((seen - 1) / (time.time() - start))
 
 
 def timed(command: list[str], rate_of: Callable[[str], float] | None = None) -> dict[str, float]:
-    """Run a command; ``rate_of`` reads its own figure from what it prints."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, stdout=printed, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        for stream in (said, printed):
-            stream.seek(0)
-        if status:
-            sys.exit(f"failed: {' '.join(command)}\n{said.read()}")
-        row = {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024}
-        return row if rate_of is None else {**row, "pictures_per_second": rate_of(printed.read())}
+    """The seconds and the peak memory of a command.
+
+    Args:
+        command: The program and its arguments.
+        rate_of: A function that reads pictures per second from the output of the command.
+    """
+    done = measured(command)
+    row = {"seconds": done.seconds, "peak_mb": done.peak_mb}
+    return row if rate_of is None else {**row, "pictures_per_second": rate_of(done.stdout)}
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Medians over the rounds, and the least and the most seconds."""
+    """Medians over the rounds, and the smallest and largest number of seconds."""
     seconds = [row["seconds"] for row in rows if "seconds" in row]
     spread = {"least": min(seconds), "most": max(seconds)} if seconds else {}
     return {**{key: statistics.median(row[key] for row in rows) for key in rows[0]}, **spread}
 
 
 def decode(paths: list[str], spec: Spec) -> None:
-    """What a worker does that only decodes."""
+    """Decode and resize pictures, as one task of a worker."""
     for path in paths:
         to_pixels(path, spec)
 
 
 def decode_rates(paths: list[str], spec: Spec, workers: int) -> dict[str, float]:
-    """Pictures a second, read and decoded by one thread, by a thread or a process for each processor."""
+    """Pictures per second that one thread, a thread for each core, and a process for each core read and decode."""
     rates = {}
     pools: dict[str, Callable[[], Executor]] = {
         "1 thread": lambda: ThreadPoolExecutor(1),
@@ -118,9 +117,9 @@ def decode_rates(paths: list[str], spec: Spec, workers: int) -> dict[str, float]
         f"{workers} processes": lambda: ProcessPoolExecutor(workers, mp_context=get_context("spawn")),
     }
     parts = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
-    for name, made in pools.items():
-        with made() as pool:
-            # all workers are up and have loaded what they need before the clock starts
+    for name, make in pools.items():
+        with make() as pool:
+            # the workers start and import everything before the clock starts
             list(pool.map(decode, parts[: 4 * workers], [spec] * 4 * workers))
             start = time.perf_counter()
             list(pool.map(decode, parts, [spec] * len(parts)))
@@ -129,7 +128,7 @@ def decode_rates(paths: list[str], spec: Spec, workers: int) -> dict[str, float]
 
 
 def model_rate(model: str, paths: list[str], workers: int) -> float:
-    """Pictures a second through sessions of one thread, one a processor, on decoded pictures."""
+    """Pictures per second of the model alone, on decoded pictures, with a single-threaded session for each core."""
     sessions = [open_model(model) for _ in range(workers)]
     batch = np.stack([to_pixels(path, sessions[0].spec) for path in paths[:BATCH]])
     runs = max(4, len(paths) // BATCH // workers)
@@ -145,29 +144,26 @@ def model_rate(model: str, paths: list[str], workers: int) -> float:
         return runs * len(batch) * workers / (time.perf_counter() - start)
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What this process loads would count as memory of the commands that it starts."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def link(files: list[str], pictures: Path, count: int, folder: Path) -> list[str]:
-    """``count`` links to the files, in folders as theirs."""
+def link_pictures(files: list[str], pictures: Path, count: int, folder: Path) -> list[str]:
+    """Make ``count`` links to the files below ``folder``, in the same subfolders, and return their paths."""
     made = []
     for number in range(count):
         source = Path(files[number % len(files)])
         target = folder / source.relative_to(pictures).parent / f"{number // len(files):04}-{source.name}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.hardlink_to(source)
-        except OSError:  # of another disk
-            target.symlink_to(source.resolve())
+        link(source, target)
         made.append(str(target))
     return made
 
 
 def commands(run: Path, place: Path, scratch: Path, yolo: list[str]) -> dict[str, tuple[list[str], Any]]:
-    """What is compared on a folder: each command, and how its own figure is read."""
+    """The contenders on the folder ``place``: for each its command, and a function that reads its rate.
+
+    Args:
+        run: The exported run folder.
+        place: The folder of pictures.
+        scratch: A folder for scripts and reports.
+        yolo: The result of :func:`ultralytics_command`.
+    """
     report = scratch / "report.json"
     found: dict[str, tuple[list[str], Any]] = {}
     for name in forms(run):
@@ -177,46 +173,50 @@ def commands(run: Path, place: Path, scratch: Path, yolo: list[str]) -> dict[str
     (scratch / "classify.py").write_text(PYTORCH)
     found["pytorch"] = ([sys.executable, str(scratch / "classify.py"), str(run), str(place)], float)
     if yolo:
-        found["ultralytics"] = ([*yolo[:2], str(run), str(place), *yolo[2:]], lambda said: float(said.split()[-1]))
+        found["ultralytics"] = ([*yolo[:2], str(run), str(place), *yolo[2:]], lambda output: float(output.split()[-1]))
     return found
 
 
 def forms(run: Path) -> list[str]:
-    """The models of a run."""
+    """The names of the model files of a run, without ``.onnx``."""
     return [name for name in ("model.int8", "model") if (run / f"{name}.onnx").exists()]
 
 
 def ultralytics_command(python: str | None, scratch: Path, size: int) -> list[str]:
-    """The program and its arguments behind the pictures; empty where it is not to be measured."""
+    """The words of the Ultralytics command: the first two come before the run and the pictures, the rest after them.
+
+    The list is empty if ``python`` is None. ``size`` is the side of the pictures in pixels.
+    """
     if python is None:
         return []
     script, weights = scratch / "predict.py", scratch / "yolo11n-cls.pt"
     script.write_text(ULTRALYTICS)
     make = f"from ultralytics import YOLO; YOLO('yolo11n-cls.yaml').save({str(weights)!r})"
     subprocess.run([python, "-c", make], check=True, stdout=subprocess.DEVNULL)
-    return [python, str(script), str(weights), str(-(-size // 32) * 32)]  # it takes multiples of 32 alone
+    return [python, str(script), str(weights), str(-(-size // 32) * 32)]  # only multiples of 32 are allowed
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """All rounds: commands in turn on one picture, then commands and ceilings in turn on all."""
+    """Run all rounds: the commands on one picture, then the commands and the limits on all pictures."""
     spec = Spec.from_json((options.run / "spec.json").read_text(encoding="utf-8"))
     pictures, workers = options.pictures, machine.usable_cpus()
     files = list(find_pictures([pictures]))
     if options.repeat:
-        files, pictures = link(files, pictures, options.repeat, scratch / "all"), scratch / "all"
+        files, pictures = link_pictures(files, pictures, options.repeat, scratch / "all"), scratch / "all"
     one = scratch / "one" / "a"
     one.mkdir(parents=True)
     (one / Path(files[0]).name).symlink_to(Path(files[0]).resolve())
     yolo = ultralytics_command(options.ultralytics_python, scratch, max(spec.height, spec.width))
     alone = {name: command for name, (command, _) in commands(options.run, one.parent, scratch, yolo).items()}
     for command in alone.values():
-        timed(command)  # programs and libraries are in memory from now on
+        timed(command)  # loads programs and libraries into the page cache
     single: dict[str, list[Any]] = {name: [] for name in alone}
     every: dict[str, list[Any]] = {}
     for _ in range(options.rounds):
         for name, command in alone.items():
             single[name].append(timed(command))
     for _ in range(options.rounds):
+        # in processes of their own: what this one loads would count as memory of the commands that it starts
         rates = in_own_process(decode_rates, files, spec, workers)
         every.setdefault("decode", []).append({**rates, "pictures_per_second": max(rates.values())})
         for name, (command, rate_of) in commands(options.run, pictures, scratch, yolo).items():
@@ -236,7 +236,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """A line for each row."""
+    """Print a line for each row, and the comparisons."""
     for what in ("one picture", "all pictures"):
         for name, row in found[what].items():
             text = f"{what:<13} {name:<17}"
@@ -245,7 +245,7 @@ def show(found: dict[str, Any]) -> None:
             if "pictures_per_second" in row:
                 text += f" {row['pictures_per_second']:>9,.0f}/s"
             if "share" in row:
-                text += f", ceiling {row['ceiling']:,.0f}/s, of which cnn-infer reaches {row['share']:.1%}"
+                text += f", ceiling {row['ceiling']:,.0f}/s; cnn-infer reaches {row['share']:.1%} of it"
             print(text)
     rows = found["all pictures"]
     for name, peer in product(rows, ("pytorch", "ultralytics")):
@@ -256,14 +256,13 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Print a table; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--repeat", type=int, help="link the pictures to be so many")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ultralytics-python", metavar="PATH", help="a Python that has Ultralytics")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("run", type=Path, help="an exported run folder")
+    arguments.add_argument("pictures", type=Path, help="a folder with one subfolder for each class")
+    arguments.add_argument("--repeat", type=int, metavar="N", help="use N links to the pictures")
+    arguments.add_argument("--rounds", type=int, default=3, help="measurements of each command")
+    arguments.add_argument("--ultralytics-python", metavar="PATH", help="the Python of an environment with Ultralytics")
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(options, Path(scratch))
     head = conditions(
@@ -279,9 +278,7 @@ def main() -> None:
         head["versions"]["ultralytics"] = asked.stdout.strip()
     print(f"{head['machine']}; {found['pictures']:,} pictures; medians of {options.rounds}")
     show(found)
-    if options.output is not None:
-        document = {**head, "rounds": options.rounds, **found}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write(options.output, {**head, "rounds": options.rounds, **found})
 
 
 if __name__ == "__main__":

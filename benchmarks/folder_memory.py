@@ -1,36 +1,36 @@
-"""Does the memory of cnn-infer grow with the number of files? Classifies links to a few pictures, 10,000 and 600,000.
+"""Does the memory of cnn-infer grow with the number of files? Compares 10,000 files with 600,000.
 
     python benchmarks/folder_memory.py MODEL PICTURES --output folder_memory.json
 
-MODEL is an exported model (with a small one, what files take is seen best), PICTURES a folder. A thousand of its
-pictures are copied to a temporary place and linked there so often as is wanted, in ten folders, in one, and as a list
-on standard input. Each run is a command of its own that writes its rows into a file; its peak of resident memory is the
-kernel's figure. Exit code 1 where many files take 10% more than few.
+MODEL is an exported model; the smaller it is, the more visible is the memory that files take. PICTURES is a folder. Up
+to a thousand of its pictures are copied to a temporary folder, and links to the copies make up the wanted number of
+files: in ten folders, in one folder, and as a list of paths on standard input. Each case is a cnn-infer command of its
+own that writes its rows to a file. The memory is the peak resident memory that the kernel reports. The exit code is 1
+if any case with many files takes over 10% more than the case with few.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cnn_infer import find_pictures
-from conditions import conditions, short
+from processes import measured
+from report import conditions, parser, short, write
 
 FOLDERS = {"ten folders": 10, "one folder": 1, "a list": 10}
+"""The cases, and the number of folders in each."""
+
 ALLOWED = 1.10
+"""Largest allowed ratio between the memory for many files and for few."""
 
 
-def link(pictures: list[str], count: int, folders: int, place: Path) -> None:
-    """Make ``count`` links to copies of the pictures, in turn."""
+def make_folders(pictures: list[str], count: int, folders: int, place: Path) -> None:
+    """Make ``count`` files below ``place``: a copy of each picture, then hard links to the copies in turn."""
     for number in range(folders):
         (place / f"{number}").mkdir(parents=True)
     for number in range(count):
@@ -43,36 +43,33 @@ def link(pictures: list[str], count: int, folders: int, place: Path) -> None:
             target.hardlink_to(place / f"{first % folders}" / f"{first:07}{Path(source).suffix}")
 
 
-def measured(model: Path, pictures: list[str], count: int, kind: str) -> dict[str, Any]:
-    """One run: its peak in megabytes, and that every file got its row."""
+def case(model: Path, pictures: list[str], count: int, kind: str) -> dict[str, Any]:
+    """Classify ``count`` files and return the row of the report. Exits if a file has no row in the output."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
-        link(pictures, count, FOLDERS[kind], folder)
+        make_folders(pictures, count, FOLDERS[kind], folder)
         output, listing = Path(place, "rows.csv"), Path(place, "list.txt")
         given = "-" if kind == "a list" else str(folder)
         with listing.open("w") as stream:
             stream.writelines(f"{path}\n" for path in find_pictures([folder] if given == "-" else []))
         command = [sys.executable, "-m", "cnn_infer", given, "--model", str(model), "--format", "csv"]
-        start = time.perf_counter()
-        with listing.open("rb") as stream:
-            process = subprocess.Popen([*command, "--output", str(output)], stdin=stream)
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
+        done = measured([*command, "--output", str(output)], stdin=listing)
         with output.open("rb") as stream:
             rows = sum(1 for _ in stream) - 1
-    if status or rows != count:
-        sys.exit(f"failed: {rows:,} rows of {count:,}, status {status}")
-    return {"files": count, "in": kind, "peak_mb": usage.ru_maxrss / 1024, "seconds": seconds}
+    if rows != count:
+        sys.exit(f"failed: {rows:,} rows for {count:,} files")
+    return {"files": count, "in": kind, "peak_mb": done.peak_mb, "seconds": done.seconds}
 
 
 def main() -> None:
     """Print a table; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--files", type=int, nargs=2, default=[10_000, 600_000], metavar=("FEW", "MANY"))
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("model", type=Path, help="an exported model")
+    arguments.add_argument("pictures", type=Path, help="a folder of pictures")
+    arguments.add_argument(
+        "--files", type=int, nargs=2, default=[10_000, 600_000], metavar=("FEW", "MANY"), help="numbers of files"
+    )
+    options = arguments.parse_args()
     pictures = list(islice(find_pictures([options.pictures]), 1000))
     few, many = options.files
     packages = ("cnn-infer", "onnxruntime", "numpy", "pillow")
@@ -80,13 +77,11 @@ def main() -> None:
     print(head["machine"])
     rows = []
     for count, kind in ((few, "ten folders"), *((many, kind) for kind in FOLDERS)):
-        rows.append(measured(options.model, pictures, count, kind))
+        rows.append(case(options.model, pictures, count, kind))
         row = rows[-1]
         row["of_few"] = row["peak_mb"] / rows[0]["peak_mb"]
         print(f"{count:>9,} files in {kind:<11} {row['peak_mb']:6.1f} MB, {row['of_few']:.1%}", flush=True)
-    if options.output is not None:
-        document = {**head, "model": short(options.model), "rows": rows}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write(options.output, {**head, "model": short(options.model), "rows": rows})
     sys.exit(1 if max(row["of_few"] for row in rows) > ALLOWED else 0)
 
 

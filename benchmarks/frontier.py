@@ -1,21 +1,26 @@
-"""Accuracy against int8 latency, every network design that was tried as a dot.
+"""Accuracy against int8 latency: a picture with a dot for every network design that was tried.
 
     python benchmarks/frontier.py --output benchmarks/results/frontier_epyc_zen5.json
     python benchmarks/frontier.py --draw benchmarks/results/frontier_epyc_zen5.json benchmarks/results/frontier.png
 
-Accuracies are those of benchmarks/results/network_designs.md and training_recipe.md: Fashion-MNIST, held-out training
-pictures, one seed. Dots of one colour had the same training and may be compared. Latencies are measured here, in turn,
-one thread, 64 pictures of 28x28x1, with untrained weights: they do not depend on the values.
+The accuracies come from benchmarks/results/network_designs.md and training_recipe.md: Fashion-MNIST, held-out training
+pictures, one random seed. Dots of the same colour had the same training, so they can be compared. This script measures
+the latencies, with one thread and batches of 64 pictures of 28x28x1, the designs in turn. The weights are untrained,
+because the latency does not depend on their values.
 
-sh: four shifted copies. s2d: 2x2 space to depth. pt: 4x4 patches, 2 apart. wh: 2x2 patches whitened, both signs,
-ReLU. wl: without the ReLU. w3: 4x4 patches to 16 values. A number: 3x3 convolution to that width, batch norm, ReLU.
-p: 2x2 max pooling. R, r: residual pair with, without ReLU behind it. u: space to depth further in. All end with the
-global maximum.
+A design is a sequence of layers:
+
+- sh: four shifted copies of the picture. s2d: 2x2 space to depth. pt: 4x4 patches, 2 pixels apart.
+- wh: whitened 2x2 patches with both signs and ReLU. wl: the same without the ReLU. w3: 4x4 patches to 16 values.
+- A number: 3x3 convolution to that width, batch norm, ReLU; with p, 2x2 max pooling as well.
+- p: 2x2 max pooling. u: space to depth inside the network.
+- R: residual pair with a ReLU after it. r: residual pair without it.
+
+All designs end with the global maximum and a linear layer.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -23,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from cnn_export.graph.float_graph import float_graph, keep_contract
 from cnn_export.int8.quantize import Recipe, normalised, quantize
@@ -31,7 +35,8 @@ from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import TARGETS
 from cnn_infer import Spec
 from cnn_train.network.presets import ConvNorm, GlobalMaxPool, Shifts, SpaceToDepth, Whitening
-from conditions import conditions
+from report import conditions, parser, write
+from sessions import one_thread_session
 from torch import Tensor, nn
 
 FIRST = "SGD, 4 epochs"
@@ -67,7 +72,7 @@ ROUNDS = 15
 
 
 class Pair(nn.Module):
-    """Two convolutions that are added to what came in."""
+    """A residual block: the input plus two convolutions of it, with or without a final ReLU."""
 
     def __init__(self, width: int, *, rectified: bool) -> None:
         super().__init__()
@@ -76,13 +81,13 @@ class Pair(nn.Module):
         self.last = nn.ReLU() if rectified else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same shape out as in."""
+        """Map (n, width, h, w) to the same shape."""
         added: Tensor = self.last(features + self.second(self.first(features)))
         return added
 
 
 def network(design: str) -> nn.Module:
-    """The network of a design for 28x28x1, untrained."""
+    """The untrained network of a design, for pictures of 28x28x1."""
     layers: list[nn.Module] = []
     width = 1
     stems: dict[str, tuple[list[nn.Module], int]] = {
@@ -111,7 +116,7 @@ def network(design: str) -> nn.Module:
 
 
 def int8_of(design: str) -> bytes:
-    """The int8 file of a design, calibrated on noise."""
+    """The content of the int8 file of a design, calibrated on random pictures."""
     torch.manual_seed(0)
     spec = Spec(tuple("abcdefghij"), 28, 28, "grey", "crop", "bicubic", zero_point=73, scale=0.011)
     graph = float_graph(network(design), spec)
@@ -121,15 +126,12 @@ def int8_of(design: str) -> bytes:
     return content
 
 
-def measured() -> list[dict[str, Any]]:
-    """Every design in turn, in blocks."""
+def measure() -> list[dict[str, Any]]:
+    """Measure the designs in turn, in blocks, and return a row for each design and training."""
     sessions = {}
     for design in {design for design, _, _ in DESIGNS}:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        sessions[design] = onnxruntime.InferenceSession(int8_of(design), options, providers=["CPUExecutionProvider"])
-        print(f"made {design}", flush=True)
+        sessions[design] = one_thread_session(int8_of(design))
+        print(f"exported {design}", flush=True)
     pictures = np.random.default_rng(1).integers(0, 256, (BATCH, 28, 28, 1), dtype=np.uint8)
     blocks: dict[str, list[float]] = {design: [] for design in sessions}
     for number in range(ROUNDS + 1):
@@ -154,7 +156,10 @@ def measured() -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], target: Path) -> None:
-    """A dot a design; a line through those that nothing of the same training beats in both."""
+    """Write a PNG file with a dot for each row.
+
+    For each training, a line joins the designs that no other design beats in both accuracy and latency.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.5), layout="constrained")
@@ -175,7 +180,7 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
             offset, side = ((-5, 3), "right") if left else ((5, 3), "left")
             axes.annotate(name, place, offset, textcoords="offset points", ha=side, fontsize=7, color=colour)
     axes.set(xlabel=f"int8, one thread, batch {BATCH} (us a picture)", ylabel="accuracy on held-out pictures (%)")
-    axes.set_title("Fashion-MNIST: what was tried", fontsize=10)
+    axes.set_title("Fashion-MNIST: the designs that were tried", fontsize=10)
     axes.margins(x=0.3)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
@@ -183,20 +188,17 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
 
 
 def main() -> None:
-    """Measure, or draw what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--draw", nargs=2, type=Path, metavar=("JSON", "PNG"))
-    options = parser.parse_args()
+    """Measure all designs, or draw the result of an earlier measurement."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--draw", nargs=2, type=Path, metavar=("JSON", "PNG"), help="draw a result; measure nothing")
+    options = arguments.parse_args()
     if options.draw:
         draw(json.loads(options.draw[0].read_text(encoding="utf-8"))["rows"], options.draw[1])
         return
-    rows = measured()
+    rows = measure()
     for row in rows:
         print("{accuracy:6.2f}%  {us_per_picture:6.1f} us  {design:<30} {training}".format(**row))
-    if options.output is not None:
-        document = {**conditions("frontier.py", ("onnxruntime", "torch")), "rows": rows}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write(options.output, {**conditions("frontier.py", ("onnxruntime", "torch")), "rows": rows})
 
 
 if __name__ == "__main__":

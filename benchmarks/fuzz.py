@@ -1,20 +1,20 @@
-"""Feeds damaged pictures, specifications and models to cnn_infer until something breaks that must not.
+"""Feed damaged pictures, specifications and models to cnn_infer and report every crash, hang and unexpected error.
 
     python benchmarks/fuzz.py pictures --inputs 1000000 --output fuzz_pictures.json
     python benchmarks/fuzz.py specs --inputs 1000000
     python benchmarks/fuzz.py models --inputs 100000
     python benchmarks/fuzz.py pictures --replay tests/infer/corpus/pictures
 
-Inputs are seeds with bytes flipped, cut, repeated, swapped between seeds, or replaced by numbers that matter (a
-mutation loop, as in the havoc stage of AFL: Zalewski, 2013). They are tried in processes of their own, which write down
-what they try: an input that ends the process, takes five seconds of the processor, or raises anything outside of
-cnn_infer's own errors is kept in ``--keep``. Exit code 1 if there is one. ``--replay`` tries the files of a folder
-instead: the test suite does so with those of tests/infer/corpus, which once broke something or fail in their own way.
+An input is a valid file (a seed) with bytes flipped, deleted, repeated, copied from another seed, or replaced by
+numbers at the limits of integer types (a mutation loop, as in the havoc stage of AFL: Zalewski, 2013). The inputs run
+in separate processes, which record the number of the current input. An input that ends the process, takes five seconds
+of processor time, or raises an exception other than cnn_infer's own errors is saved in the folder ``--keep``, and the
+exit code is 1. ``--replay`` runs the files of a folder instead. The test suite replays tests/infer/corpus: inputs that
+once failed, and inputs that reach rare errors.
 """
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import hashlib
 import io
@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -33,30 +33,35 @@ import numpy as np
 from cnn_infer import Classifier, EdgeCNNError
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.spec import Spec
-from conditions import conditions
 from PIL import Image
+from report import conditions, parser, write
 
 SECONDS = 5.0
-"""Of the processor, after which the kernel ends the process: a busy machine makes nothing slow."""
+"""Processor time of one input after which the kernel ends the process. A busy machine does not change it."""
 
 STUCK_SECONDS = 120.0
-"""By the clock, after which a process that only waits is ended."""
+"""Time by the clock after which a process that only waits is killed."""
 
 STARTING_SECONDS = 60.0
+"""Additional time for the first input of a process, which imports everything."""
 
 LONGEST = 1 << 16
+"""Largest input in bytes."""
+
 MODELS = Path(__file__).parent.parent / "tests" / "infer" / "models"
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+"""Numbers that are written into inputs."""
+
 SPEC = Spec(("a", "b"), 16, 16, "rgb", "crop", "bilinear", 0, 1 / 255)
 
 
 def picture_seeds() -> list[bytes]:
-    """Small pictures of every format and of many kinds."""
+    """Small pictures in every supported format, with many colour modes and encodings."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     exif = Image.Exif()
     exif[0x0112] = 6
-    kinds: list[tuple[str, Image.Image, dict[str, object]]] = [
+    kinds: list[tuple[str, Image.Image, Mapping[str, object]]] = [
         ("JPEG", image, {"quality": 60}),
         ("JPEG", image, {"progressive": True, "exif": exif}),
         ("JPEG", image.convert("CMYK"), {}),
@@ -77,25 +82,25 @@ def picture_seeds() -> list[bytes]:
 
 
 def spec_seeds() -> list[bytes]:
-    """Specifications of the models that the tests have, and one of everything."""
+    """The specifications of two test models, and one of them indented."""
     texts = [Classifier(MODELS / name).spec.to_json() for name in ("grey.onnx", "rgb.onnx")]
     return [text.encode() for text in (*texts, json.dumps(json.loads(texts[0]), indent=1))]
 
 
 def model_seeds() -> list[bytes]:
-    """Models that open, and one that does not."""
+    """Two models that open, and one that EdgeCNN did not export."""
     return [(MODELS / name).read_bytes() for name in ("grey.onnx", "rgb.onnx", "foreign.onnx")]
 
 
 def try_picture(data: bytes) -> None:
-    """From bytes to pixels."""
+    """Decode a picture."""
     pixels = to_pixels(data, SPEC, max_pixels=1_000_000)
     assert pixels.shape == SPEC.shape
     assert pixels.dtype == np.uint8
 
 
 def try_spec(data: bytes) -> None:
-    """From text to a specification and back."""
+    """Parse a specification and write it again."""
     spec = Spec.from_json(data.decode("utf-8", "replace"))
     assert Spec.from_json(spec.to_json()) == spec
 
@@ -114,7 +119,7 @@ KINDS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
 
 
 def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:
-    """One of the seeds, changed in one to eight ways."""
+    """A random seed with one, two, four or eight random changes."""
     data = bytearray(chance.choice(seeds))
     for _ in range(1 << chance.randrange(4)):
         if not data:
@@ -144,7 +149,7 @@ def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:
 
 
 def inputs_of(kind: str, replay: Path | None) -> Callable[[int], bytes]:
-    """From the number of an input to its bytes."""
+    """A function from the number of an input to its bytes."""
     if replay is not None:
         files = sorted(replay.iterdir())
         return lambda number: files[number].read_bytes()
@@ -161,7 +166,17 @@ def work(
     at: Synchronized[int],
     since: Synchronized[float],
 ) -> None:
-    """Try inputs ``first`` to ``first + count``; keep those that raise what they must not."""
+    """Run ``count`` inputs from number ``first`` on, and save those that raise an unexpected exception.
+
+    Args:
+        kind: A key of :data:`KINDS`.
+        replay: A folder whose files are the inputs; None: mutated seeds.
+        first: Number of the first input.
+        count: Number of inputs.
+        folder: Where to save inputs.
+        at: Set to the number of the current input, for the process that watches this one.
+        since: Set to the time at which the current input started.
+    """
     faulthandler.enable()
     warnings.simplefilter("ignore")
     attempt = KINDS[kind][1]
@@ -174,14 +189,14 @@ def work(
             attempt(data)
         except EdgeCNNError:
             pass
-        except Exception as error:  # noqa: BLE001 - that is what is looked for
+        except Exception as error:  # noqa: BLE001 - any other exception is a finding
             keep(folder, data, f"{type(error).__name__}: {error}")
-    signal.setitimer(signal.ITIMER_PROF, 0)  # whoever called goes on
+    signal.setitimer(signal.ITIMER_PROF, 0)  # the caller, a test, must not be ended
     at.value = first + count
 
 
 def keep(folder: Path, data: bytes, why: str) -> None:
-    """Store an input under its digest, with the reason beside it."""
+    """Save an input, named by its digest, and print the reason."""
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(data).hexdigest()[:16]
     (folder / name).write_bytes(data)
@@ -189,7 +204,18 @@ def keep(folder: Path, data: bytes, why: str) -> None:
 
 
 def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) -> int:
-    """Try so many inputs, in processes that are replaced when one dies or hangs; how many must not be."""
+    """Run the inputs in a process that is replaced when it dies or hangs.
+
+    Args:
+        kind: A key of :data:`KINDS`.
+        replay: A folder whose files are the inputs; None: mutated seeds.
+        inputs: Number of inputs.
+        start: Number of the first input.
+        folder: Where to save inputs that fail.
+
+    Returns:
+        The number of saved inputs.
+    """
     context = get_context("spawn")
     at, since = context.Value("q", start), context.Value("d", time.monotonic())
     end = start + inputs
@@ -200,15 +226,15 @@ def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) 
         arguments = (kind, replay, first, end - first, folder, at, since)
         process = context.Process(target=work, args=arguments)
         process.start()
-        said = time.monotonic()
+        reported = time.monotonic()
         while process.is_alive():
             process.join(0.2)
             if time.monotonic() - since.value > STUCK_SECONDS + STARTING_SECONDS * (at.value == first):
                 process.kill()
                 process.join()
-            if time.monotonic() - said > 30:
-                said = time.monotonic()
-                rate = (at.value - start) / (said - began)
+            if time.monotonic() - reported > 30:
+                reported = time.monotonic()
+                rate = (at.value - start) / (reported - began)
                 print(f"{at.value - start:,} of {inputs:,}, {rate:,.0f} a second", file=sys.stderr, flush=True)
         if process.exitcode:
             data = inputs_of(kind, replay)(at.value)
@@ -218,32 +244,24 @@ def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) 
 
 
 def main() -> None:
-    """Fuzz one kind of input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--inputs", type=int, default=10_000)
-    parser.add_argument("--start", type=int, default=0, help="number of the first input: each number is another one")
-    parser.add_argument("--keep", type=Path, default=Path("crashes"))
-    parser.add_argument("--replay", type=Path, metavar="FOLDER", help="try its files instead")
-    parser.add_argument("--output", type=Path, help="write the result there as JSON")
-    options = parser.parse_args()
+    """Fuzz one kind of input; with --output also write the JSON."""
+    arguments = parser(__doc__)
+    arguments.add_argument("kind", choices=KINDS, help="what to damage")
+    arguments.add_argument("--inputs", type=int, default=10_000, help="number of inputs")
+    arguments.add_argument("--start", type=int, default=0, help="number of the first input; it determines the input")
+    arguments.add_argument("--keep", type=Path, default=Path("crashes"), help="folder for inputs that fail")
+    arguments.add_argument("--replay", type=Path, metavar="FOLDER", help="run the files of this folder instead")
+    options = arguments.parse_args()
     inputs, start = options.inputs, options.start
     if options.replay is not None:
         inputs, start = len(list(options.replay.iterdir())), 0
     began = time.monotonic()
     found = fuzz(options.kind, options.replay, inputs, start, options.keep)
     seconds = time.monotonic() - began
-    print(f"{inputs:,} {options.kind} in {seconds:,.0f} s: {found} that must not be")
-    if options.output is not None:
-        told = {"inputs": inputs, "start": start} if options.replay is None else {"replay": "FOLDER"}
-        document = {
-            **conditions(f"fuzz.py {options.kind}", ("cnn-infer", "pillow", "numpy", "onnxruntime"), **told),
-            "inputs": inputs,
-            "first": start,
-            "seconds": seconds,
-            "findings": found,
-        }
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(f"{inputs:,} {options.kind} in {seconds:,.0f} s: {found} failed")
+    given = {"inputs": inputs, "start": start} if options.replay is None else {"replay": "FOLDER"}
+    head = conditions(f"fuzz.py {options.kind}", ("cnn-infer", "pillow", "numpy", "onnxruntime"), **given)
+    write(options.output, {**head, "inputs": inputs, "first": start, "seconds": seconds, "findings": found})
     sys.exit(1 if found else 0)
 
 

@@ -1,23 +1,22 @@
-"""int8 against fp32, in ONNX Runtime and, where it is installed, in OpenVINO: how many times as fast?
+"""How many times as fast as fp32 is int8, in ONNX Runtime and, if it is installed, in OpenVINO?
 
     python benchmarks/int8.py RUN... --output int8.json
 
-Each RUN is a folder that cnn-export --quantize wrote. Every runtime sits in a process of its own, since the waiting
-threads of one disturb another, and they are measured in turn, a block of a fifth of a second each, until there are
-ten rounds. What is given is the median of the blocks and, of the ratios, the median and the quartiles over rounds.
+Each RUN is a folder that cnn-export --quantize wrote. Every runtime has a process of its own, because the waiting
+threads of one slow down another. They are measured in turn, in blocks of a fifth of a second, for ten rounds. The
+times are medians over the blocks; the ratios are medians over the rounds, with quartiles.
 
-- Pictures in flight: 1 on one thread, 64 on one thread, and 256 on all cores. There ONNX Runtime has one session of one
-  thread a core, each with its share of the pictures; OpenVINO has whichever of its two modes is the faster.
-- OpenVINO runs the int8 file, and the fp32 file as it does by default (in bf16, where the processor has it).
-- ``peak``: the share of the speed of an int8 matrix product (ONNX Runtime's, 1024 x 1024 x 1024, one thread, in the
-  same rounds) the whole int8 network reaches at 64 pictures.
-- Outputs are compared first: a runtime that gives other classes than ONNX Runtime does is said to.
-- ``load_ms``: how long it takes to open the model, imports left out; on all cores, all sessions one after the other.
+- Batch sizes: 1 and 64 on one thread, and 256 on all cores. On all cores ONNX Runtime has one single-threaded session
+  for each core, and the pictures are divided among them; OpenVINO uses the faster of its two modes.
+- OpenVINO runs the int8 file, and the fp32 file with its default precision (bf16 if the processor supports it).
+- ``peak``: the speed of the whole int8 network at batch size 64, as a share of the speed of an int8 matrix product in
+  ONNX Runtime (1024 x 1024 x 1024, one thread, in the same rounds).
+- ``same_classes``: the share of pictures for which a runtime gives the same class as ONNX Runtime.
+- ``load_ms``: the time to open the model, without imports; on all cores, the sum over all sessions.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -32,33 +31,32 @@ from typing import Any
 
 import numpy as np
 from cnn_infer.system import machine
-from conditions import conditions
+from report import conditions, parser, write
+from sessions import one_thread_session
 
 ROUNDS = 10
+WARM_UP = 2
+"""Rounds that are not counted."""
+
 BLOCK_SECONDS = 0.2
 SIDE = 1024
+"""Rows and columns of the matrices whose product is the unit of ``peak``."""
+
 CASES = {"1 thread, batch 1": (1, 1), "1 thread, batch 64": (1, 64), "all cores, batch 256": (0, 256)}
-"""Threads (0 for all cores) and pictures."""
+"""Threads (0: all cores) and batch size."""
 
 Call = Callable[[], np.ndarray]
 
 
 def int8_file(run: Path) -> Path:
-    """The int8 file of a run, shipped or rejected."""
+    """The int8 file of a run, shipped or not."""
     return next(path for path in (run / "model.int8.onnx", run / "model.int8.rejected.onnx") if path.exists())
 
 
 def onnxruntime_call(path: Path, threads: int, pictures: np.ndarray) -> Call:
-    """Sessions of one thread each, one for each of ``threads``."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    """A call of ``threads`` single-threaded sessions, each with its part of the pictures."""
     content = path.read_bytes()
-    sessions = [
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]) for _ in range(threads)
-    ]
+    sessions = [one_thread_session(content) for _ in range(threads)]
     parts = np.array_split(pictures, threads)
     if threads == 1:
         return lambda: sessions[0].run(["probabilities"], {"image": pictures})[0]
@@ -73,7 +71,7 @@ def onnxruntime_call(path: Path, threads: int, pictures: np.ndarray) -> Call:
 
 
 def openvino_call(path: Path, threads: int, pictures: np.ndarray, streams: int) -> Call:
-    """``streams`` requests in flight at once on ``threads`` threads."""
+    """A call of OpenVINO on ``threads`` threads, with the pictures divided among ``streams`` parallel requests."""
     import openvino
 
     core = openvino.Core()
@@ -94,8 +92,7 @@ def openvino_call(path: Path, threads: int, pictures: np.ndarray, streams: int) 
 
 
 def product_call() -> Call:
-    """A matrix product of uint8 and int8 in ONNX Runtime, on one thread."""
-    import onnxruntime
+    """A call of a matrix product of uint8 and int8 in ONNX Runtime, on one thread."""
     from onnx import TensorProto, helper
 
     random = np.random.default_rng(0)
@@ -109,15 +106,13 @@ def product_call() -> Call:
     infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, [SIDE, SIDE]) for name in ("a", "y")]
     graph = helper.make_graph([helper.make_node("QLinearMatMul", inputs, ["y"])], "g", infos[:1], infos[1:], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = one_thread_session(model.SerializeToString())
     values = random.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     return lambda: session.run(None, {"a": values})[0]
 
 
 def call_of(kind: str, path: Path, threads: int, pictures: np.ndarray) -> Call:
-    """What one process does again and again."""
+    """The call that the process of a runtime repeats."""
     if kind == "product":
         return product_call()
     if kind.startswith("OpenVINO"):
@@ -126,8 +121,12 @@ def call_of(kind: str, path: Path, threads: int, pictures: np.ndarray) -> Call:
 
 
 def work(pipe: Connection, kind: str, path: Path, threads: int, pictures: np.ndarray) -> None:
-    """A runtime in its own process: at every message a block of calls, and the median of their seconds."""
-    import_module("openvino" if kind.startswith("OpenVINO") else "onnxruntime")  # not part of loading a model
+    """The main function of a runtime's process.
+
+    It sends the seconds of loading and the classes of the pictures. Then it answers each true message with the median
+    seconds of a block of calls, until a false message arrives.
+    """
+    import_module("openvino" if kind.startswith("OpenVINO") else "onnxruntime")  # the import is not part of loading
     start = time.perf_counter()
     call = call_of(kind, path, threads, pictures)
     loaded = time.perf_counter() - start
@@ -143,7 +142,14 @@ def work(pipe: Connection, kind: str, path: Path, threads: int, pictures: np.nda
 
 
 class Runtime:
-    """A runtime that waits for its turn."""
+    """A runtime in a process of its own.
+
+    Attributes:
+        kind: Its name in the table.
+        loaded: Seconds that it took to open the model.
+        classes: The class index of each picture.
+        blocks: Median seconds of a call, for each measured block.
+    """
 
     def __init__(self, kind: str, path: Path, threads: int, pictures: np.ndarray) -> None:
         self.kind = kind
@@ -156,20 +162,20 @@ class Runtime:
         self.blocks: list[float] = []
 
     def measure(self, *, warm_up: bool = False) -> None:
-        """Let it run a block."""
+        """Run a block; with ``warm_up`` do not record it."""
         self._pipe.send(True)
         seconds = self._pipe.recv()
         if not warm_up:
             self.blocks.append(seconds)
 
     def end(self) -> None:
-        """Let the process go."""
+        """End the process."""
         self._pipe.send(False)
         self._process.join()
 
 
 def multiplications(model: Path) -> int:
-    """Multiply-adds of one picture in convolutions and fully connected layers."""
+    """Multiply-adds of the convolutions and fully connected layers for one picture."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(onnx.load(model)).graph
@@ -185,8 +191,8 @@ def multiplications(model: Path) -> int:
     return total
 
 
-def compared(run: Path, name: str) -> dict[str, Any]:
-    """One row: all runtimes in turn."""
+def compare(run: Path, name: str) -> dict[str, Any]:
+    """Measure all runtimes in turn in one of the :data:`CASES` and return the row of the report."""
     threads, size = CASES[name]
     threads = threads or machine.usable_cpus()
     fp32, int8 = run / "model.onnx", int8_file(run)
@@ -200,16 +206,16 @@ def compared(run: Path, name: str) -> dict[str, Any]:
     if size == 64:
         wanted.append(("product", int8))
     runtimes = {kind: Runtime(kind, path, threads, pictures) for kind, path in wanted}
-    for number in range(ROUNDS + 2):
+    for number in range(WARM_UP + ROUNDS):
         for runtime in runtimes.values():
-            runtime.measure(warm_up=number < 2)
+            runtime.measure(warm_up=number < WARM_UP)
     for runtime in runtimes.values():
         runtime.end()
     return result(run, name, size, runtimes)
 
 
 def result(run: Path, name: str, size: int, runtimes: dict[str, Runtime]) -> dict[str, Any]:
-    """The figures of a row."""
+    """The row of the report for measured runtimes."""
     int8 = runtimes["int8"]
     best = {kind: runtimes[kind] for kind in ("fp32", "int8")}
     for file in ("int8", "fp32"):
@@ -237,19 +243,18 @@ def result(run: Path, name: str, size: int, runtimes: dict[str, Runtime]) -> dic
 
 def main() -> None:
     """Print a table; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="an exported run folder")
+    options = arguments.parse_args()
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if not util.find_spec("openvino"):
-        print("OpenVINO is not installed: its rows are left out")
+        print("OpenVINO is not installed, so it is not compared")
     head = conditions("int8.py RUN...", ("onnxruntime", "openvino"))
     print(f"{head['machine']}; {', '.join(f'{name} {version}' for name, version in head['versions'].items())}")
     rows = []
     for run in options.runs:
         for name in CASES:
-            row = compared(run, name)
+            row = compare(run, name)
             rows.append(row)
             parts = [f"int8 {row['int8']['us_per_picture']:8.1f} us"]
             for kind in ("fp32", "OpenVINO int8", "OpenVINO fp32"):
@@ -258,8 +263,7 @@ def main() -> None:
                     parts.append(f"{kind} {middle:.2f}x ({low:.2f} to {high:.2f})")
             parts += [f"peak {row['peak']:.0%}"] if "peak" in row else []
             print(f"{row['run']:<16} {name:<22} {'  '.join(parts)}", flush=True)
-    if options.output is not None:
-        options.output.write_text(json.dumps({**head, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    write(options.output, {**head, "rows": rows})
 
 
 if __name__ == "__main__":

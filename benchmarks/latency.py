@@ -1,34 +1,33 @@
-"""Latency of exported models: batch 1 and 32, one thread and all, on the CPU and on CUDA where it comes up.
+"""Latency of exported models: batch sizes 1 and 32, one thread and all cores, on the CPU and on CUDA if it works.
 
     python benchmarks/latency.py MODEL... --output latency.json
 
-Every row is measured in a process of its own, since the waiting threads of one session disturb another. Rows are
-warmed up until three blocks of runs agree; nothing is clipped. ``cv`` is the coefficient of variation over blocks:
-above 5% the machine was not quiet, and the row says so.
+Every row is measured in a process of its own, because the waiting threads of one session slow down another. A row warms
+up until three blocks of calls agree. No measurement is dropped. ``cv`` is the coefficient of variation over the blocks:
+above 5% the machine was busy, and the row is marked NOISY.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier, DeviceError, EdgeCNNError
 from cnn_infer.system import machine
-from conditions import conditions
+from processes import in_own_process
+from report import conditions, parser, write
 
 BATCHES = (1, 32)
 BLOCK_SECONDS = 0.1
 BLOCKS = 20
 STABLE = 0.02
+"""Largest relative difference between the medians of three blocks at the end of the warm-up."""
+
 MOST_WARM_UP_BLOCKS = 50
 NOISY = 0.05
+"""Coefficient of variation above which a row is marked."""
 
 
 def block(classifier: Classifier, batch: np.ndarray) -> list[float]:
@@ -43,7 +42,7 @@ def block(classifier: Classifier, batch: np.ndarray) -> list[float]:
 
 
 def warm_up(classifier: Classifier, batch: np.ndarray) -> int:
-    """Run blocks until the medians of three in a row agree within 2%; returns how many it took."""
+    """Run blocks until the medians of three in a row agree within 2%, and return the number of blocks."""
     medians: list[float] = []
     while len(medians) < MOST_WARM_UP_BLOCKS:
         medians.append(statistics.median(block(classifier, batch)))
@@ -54,7 +53,7 @@ def warm_up(classifier: Classifier, batch: np.ndarray) -> int:
 
 
 def measure(model: str, device: str, threads: int, size: int) -> dict[str, Any]:
-    """One row: percentiles over all calls, in milliseconds a call of ``size`` pictures."""
+    """One row: percentiles over all calls, in milliseconds for a call with ``size`` pictures."""
     classifier = Classifier(model, device=device, threads=threads)
     pixels = np.random.default_rng(0).integers(0, 256, (size, *classifier.spec.shape), dtype=np.uint8)
     warmed = warm_up(classifier, pixels)
@@ -78,14 +77,8 @@ def measure(model: str, device: str, threads: int, size: int) -> dict[str, Any]:
     }
 
 
-def in_own_process(*arguments: Any) -> dict[str, Any]:
-    """Run :func:`measure` in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
-
-
 def has_cuda(model: str) -> bool:
-    """Whether CUDA really comes up for a model here."""
+    """Whether the model opens on CUDA on this machine."""
     try:
         Classifier(model, device="cuda")
     except DeviceError:
@@ -94,14 +87,14 @@ def has_cuda(model: str) -> bool:
 
 
 def report(models: list[str]) -> dict[str, Any]:
-    """All rows, and what they were measured on."""
-    everyone = machine.usable_cpus()
+    """All rows, and the conditions under which they were measured."""
+    cores = machine.usable_cpus()
     devices = ["cpu", "cuda"] if has_cuda(models[0]) else ["cpu"]
     rows = [
-        in_own_process(model, device, threads, size)
+        in_own_process(measure, model, device, threads, size)
         for model in models
         for device in devices
-        for threads in (sorted({1, everyone}) if device == "cpu" else [1])
+        for threads in (sorted({1, cores}) if device == "cpu" else [1])
         for size in BATCHES
     ]
     packages = ("cnn-infer", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -110,14 +103,13 @@ def report(models: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Print a table; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="+", metavar="MODEL", help="an exported model")
+    options = arguments.parse_args()
     try:
         found = report(options.models)
     except EdgeCNNError as error:
-        parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
+        arguments.exit(error.exit_code, f"{arguments.prog}: {error}\n")
     print(f"{found['machine']}; {', '.join(f'{key} {value}' for key, value in found['versions'].items())}")
     print(f"{'threads':>7} {'batch':>5} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'us/picture':>10} {'cv':>6}  model")
     for row in found["rows"]:
@@ -126,8 +118,7 @@ def main() -> None:
             f"{row['threads']:>7} {row['batch']:>5} {row['p50_ms']:>8.3f} {row['p90_ms']:>8.3f} {row['p99_ms']:>8.3f}"
             f" {row['us_per_picture']:>10.1f} {row['cv']:>6.1%}  {row['model']} ({row['provider']}){noisy}"
         )
-    if options.output is not None:
-        options.output.write_text(json.dumps(found, indent=2) + "\n")
+    write(options.output, found)
 
 
 if __name__ == "__main__":

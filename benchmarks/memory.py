@@ -1,22 +1,21 @@
-"""Does memory grow with the number of pictures? Trains an epoch on a folder, and on the same pictures many times.
+"""Does training memory grow with the number of pictures? Trains an epoch on a folder, then on ten times as many.
 
     python benchmarks/memory.py PICTURES --times 1 10 --output memory.json
 
-PICTURES holds train/CLASS and test/CLASS. The folders to train on are made of links to its files, in a temporary
-place, as if they were that many pictures; each is decoded into a cache of its own. While cnn-train runs, Linux is
-asked for its memory a hundred times a second:
+PICTURES holds train/CLASS and test/CLASS. Each run trains on a temporary folder of links to its files, which count as
+pictures of their own, and has its own decode cache. While cnn-train runs, its memory is sampled a hundred times a
+second:
 
-- anonymous memory is what cannot be given back: the process dies where there is none. It must stay flat.
-- resident memory counts pages of the memory-mapped cache as well, which Linux takes back as soon as it needs them.
+- Anonymous memory cannot be reclaimed: without enough of it the process dies. It must not grow.
+- Resident memory also counts pages of the memory-mapped cache, which Linux reclaims when it needs them.
 
-The second run is made under a limit (RLIMIT_DATA, of private writable memory): what the first run was seen to take at
-most, and ``--spare`` megabytes more, since peaks of a millisecond are not always seen. Without room for all of its
-pictures it must train all the same: give it more decoded pictures than there is to spare.
+The second run has a limit on its private writable memory (RLIMIT_DATA): the peak of the first run plus ``--spare``
+megabytes, because sampling misses short peaks. It must train although its pictures do not fit under the limit, so use
+more decoded pictures than ``--spare`` megabytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -28,36 +27,37 @@ from pathlib import Path
 from typing import Any
 
 from cnn_infer import find_pictures
-from conditions import conditions
+from links import link
+from report import conditions, parser, write
 
 FIELDS = {"RssAnon": "anonymous_mb", "VmRSS": "resident_mb", "VmData": "data_mb"}
+"""The fields of /proc/PID/status, and their keys in the report."""
 
 
-def link(pictures: Path, times: int, folder: Path) -> int:
-    """Link every picture ``times`` times into ``folder``; how many links that makes."""
+def link_pictures(pictures: Path, times: int, folder: Path) -> int:
+    """Link every picture ``times`` times into ``folder`` and return the number of links."""
     count = 0
     for path in map(Path, find_pictures([pictures])):
-        place = folder / path.relative_to(pictures).parent
-        place.mkdir(parents=True, exist_ok=True)
         for number in range(times):
-            target = place / f"{number:04}-{path.name}"
-            try:
-                target.hardlink_to(path)
-            except OSError:  # of another disk
-                target.symlink_to(path.resolve())
+            link(path, folder / path.relative_to(pictures).parent / f"{number:04}-{path.name}")
             count += 1
     return count
 
 
-def watched(command: list[str], limit: int | None) -> dict[str, float]:
-    """Run a command, under a limit in bytes where there is one; the most it took, in megabytes."""
+def peaks(command: list[str], limit: int | None) -> dict[str, float]:
+    """Run a command and return the peaks of its memory in megabytes.
 
-    def limited() -> None:
+    Args:
+        command: The program and its arguments.
+        limit: Largest private writable memory in bytes; None: no limit.
+    """
+
+    def set_limit() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     most = dict.fromkeys(FIELDS.values(), 0.0)
-    process = subprocess.Popen(command, preexec_fn=limited)
+    process = subprocess.Popen(command, preexec_fn=set_limit)
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         lines = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
@@ -71,15 +71,15 @@ def watched(command: list[str], limit: int | None) -> dict[str, float]:
     return most
 
 
-def measured(pictures: Path, times: int, size: int | None, limit_mb: float | None) -> dict[str, Any]:
-    """One row: train an epoch on ``times`` links to each picture."""
+def train_epoch(pictures: Path, times: int, size: int | None, limit_mb: float | None) -> dict[str, Any]:
+    """Train an epoch on ``times`` links to each picture and return the row of the report."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
-        count = link(pictures, times, folder)
+        count = link_pictures(pictures, times, folder)
         places = ["--cache", f"{place}/cache", "--out", f"{place}/run"]
         options = ["--model", "nano", "--epochs", "1", *(["--size", str(size)] if size else [])]
         command = [sys.executable, "-m", "cnn_train", str(folder), *options, *places]
-        most = watched(command, None if limit_mb is None else int(limit_mb * (1 << 20)))
+        most = peaks(command, None if limit_mb is None else int(limit_mb * (1 << 20)))
         cache = sum(file.stat().st_size for file in Path(place, "cache").rglob("*") if file.is_file())
         spec = json.loads(Path(place, "run", "spec.json").read_text(encoding="utf-8"))
         report = json.loads(Path(place, "run", "report.json").read_text(encoding="utf-8"))
@@ -97,17 +97,20 @@ def measured(pictures: Path, times: int, size: int | None, limit_mb: float | Non
 
 def main() -> None:
     """Print a table; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--times", type=int, nargs=2, default=[1, 10], help="links to each picture, in each run")
-    parser.add_argument("--size", type=int, help="side to decode to, in pixels; default: as cnn-train decides")
-    parser.add_argument("--spare", type=float, default=1024, help="megabytes that the second run may take more")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("pictures", type=Path, help="a folder with train/CLASS and test/CLASS")
+    arguments.add_argument("--times", type=int, nargs=2, default=[1, 10], help="links to each picture, for each run")
+    arguments.add_argument(
+        "--size", type=int, help="side of the decoded pictures in pixels; default: cnn-train decides"
+    )
+    arguments.add_argument(
+        "--spare", type=float, default=1024, help="megabytes that the second run may take in addition"
+    )
+    options = arguments.parse_args()
     if not os.path.exists("/proc/self/status"):
-        sys.exit("this needs Linux: elsewhere nobody tells anonymous memory from mapped files")
-    few = measured(options.pictures, options.times[0], options.size, None)
-    many = measured(options.pictures, options.times[1], options.size, few["data_mb"] + options.spare)
+        sys.exit("this script needs Linux: no other system separates anonymous memory from mapped files")
+    few = train_epoch(options.pictures, options.times[0], options.size, None)
+    many = train_epoch(options.pictures, options.times[1], options.size, few["data_mb"] + options.spare)
     grown = (many["anonymous_mb"] - few["anonymous_mb"]) * (1 << 20) / (many["pictures"] - few["pictures"])
     packages = ("cnn-train", "torch", "numpy", "pillow")
     head = conditions("memory.py PICTURES", packages, times=options.times, size=options.size, spare=options.spare)
@@ -118,12 +121,10 @@ def main() -> None:
             f"{row['pictures']:>9,} pictures of {row['pixels']}, {row['decoded_mb']:>7,.1f} MB decoded: "
             f"{row['anonymous_mb']:,.0f} MB anonymous, {row['resident_mb']:,.0f} MB resident, "
             f"{row['training_pictures_per_second']:,.0f} pictures/s in training, "
-            f"{row['seconds_with_preparation']:,.0f} s in all{limit}"
+            f"{row['seconds_with_preparation']:,.0f} s in total{limit}"
         )
-    print(f"a picture more takes {grown:,.0f} bytes more")
-    if options.output is not None:
-        document = {**head, "bytes_per_picture": grown, "rows": [few, many]}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(f"each additional picture takes {grown:,.0f} bytes")
+    write(options.output, {**head, "bytes_per_picture": grown, "rows": [few, many]})
 
 
 if __name__ == "__main__":

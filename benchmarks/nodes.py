@@ -1,9 +1,9 @@
-"""Where the time of a model goes: each node that ONNX Runtime runs, from its profiler, on one thread.
+"""Where the time of a model goes: each node that ONNX Runtime executes, from its profiler, on one thread.
 
     python benchmarks/nodes.py runs/a/model.int8.onnx --batch 64
 
-Microseconds a picture, medians over calls, in the order in which the nodes run, and how many multiply-adds that is.
-The profiler itself takes one to two microseconds a call of each node: at batch 1 the sum is that much too high.
+The table shows microseconds for a picture (medians over the calls) and multiply-adds, in the order of execution. The
+profiler itself adds one to two microseconds to each node of a call, so at batch size 1 the sum is too high by that.
 """
 
 from __future__ import annotations
@@ -18,31 +18,24 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from cnn_infer.system import machine
+from sessions import one_thread_session
 
 WARM_UP = 20
+"""Calls that are not counted."""
 
 
 def profiled(model: bytes, pictures: np.ndarray, calls: int, folder: Path) -> tuple[list[dict[str, Any]], Path]:
-    """The profiler's events, and the graph that ran."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
-    options.optimized_model_filepath = str(folder / "running.onnx")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """The events of the profiler, and the file of the optimised graph that ran."""
+    session = one_thread_session(model, profile=folder)
     for _ in range(calls):
         session.run(["probabilities"], {"image": pictures})
     return json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")), folder / "running.onnx"
 
 
 def plain(model: bytes, pictures: np.ndarray, calls: int) -> float:
-    """Seconds of a call without the profiler, the median."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """Median seconds of a call without the profiler."""
+    session = one_thread_session(model)
     times = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -51,11 +44,26 @@ def plain(model: bytes, pictures: np.ndarray, calls: int) -> float:
     return statistics.median(times[WARM_UP:])
 
 
+def multiplications(kind: str, output: list[int], weights: list[int]) -> int:
+    """Multiply-adds of a node for one picture; 0 for nodes that only move or compare values.
+
+    Args:
+        kind: The operator.
+        output: The shape of its output, channels second or last: the product is the same.
+        weights: The shape of its weights, output channels first; empty without weights.
+    """
+    if not weights or not any(word in kind for word in ("Conv", "Gemm", "MatMul")):
+        return 0
+    if "Conv" in kind:
+        return int(np.prod(output[1:])) * int(np.prod(weights[1:]))
+    return int(np.prod(weights))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("model", type=Path, help="an exported model")
+    parser.add_argument("--batch", type=int, default=64, help="batch size")
     options = parser.parse_args()
     content, calls = options.model.read_bytes(), WARM_UP + max(40, 1000 // options.batch)
     shape = [size.dim_value for size in onnx.load(options.model).graph.input[0].type.tensor_type.shape.dim[1:]]
@@ -63,8 +71,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         events, running = profiled(content, pictures, calls, Path(folder))
         graph = onnx.load(running).graph
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer if len(tensor.dims) in (2, 4)}
-    weights = {node.name: max((sizes.get(name, 0) for name in node.input), default=0) for node in graph.node}
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) in (2, 4)}
+    weights = {
+        node.name: max((shapes[name] for name in node.input if name in shapes), key=np.prod, default=[])
+        for node in graph.node
+    }
     found: dict[str, list[float]] = {}
     about: dict[str, tuple[str, list[int]]] = {}
     for event in events:
@@ -78,11 +89,7 @@ def main() -> None:
     total = sum(medians.values())
     for name, microseconds in medians.items():
         kind, output = about[name]
-        places = int(np.prod(output[1:])) // max(output[1:]) if len(output) == 4 else 1
-        channels_last = places if kind in ("QLinearConv", "NhwcFusedConv") else int(np.prod(output[2:]))
-        work = weights.get(name, 0) * (channels_last if "Conv" in kind else 1)
-        if not any(word in kind for word in ("Conv", "Gemm", "MatMul")):
-            work = 0
+        work = multiplications(kind, output, weights.get(name, []))
         speed = f"{work / microseconds / 1e3:7.0f}" if work and microseconds else " " * 7
         print(f"{microseconds:12.2f} {microseconds / total:6.1%} {work / 1e6:7.2f} {speed}  {kind} {output[1:]}")
     without = 1e6 * plain(content, pictures, calls) / options.batch

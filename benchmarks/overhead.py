@@ -3,14 +3,12 @@
     python benchmarks/overhead.py MODEL --output overhead.json
 
 A round is one call of ``session.run``, one of ``Classifier.probabilities`` and one of ``Classifier.predict`` with an
-array of the model's size, in an order that changes from round to round. The overhead is the median over rounds of the
-difference to the ``session.run`` of the same round, in microseconds; the quartiles say how far rounds differ.
+array of the model's size. The order of the three changes from round to round. The overhead is the difference to the
+``session.run`` of the same round, in microseconds: the median over the rounds, with the quartiles as the spread.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,18 +17,21 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier
-from conditions import conditions, short
+from report import conditions, parser, short, write
+
+WARM_UP = 200
+"""Rounds that are not counted."""
 
 
 def microseconds(call: Callable[[], object]) -> float:
-    """One call."""
+    """The time of one call."""
     start = time.perf_counter_ns()
     call()
     return (time.perf_counter_ns() - start) / 1e3
 
 
 def measure(model: str, rounds: int) -> dict[str, Any]:
-    """Medians and quartiles, in microseconds."""
+    """Medians and quartiles of the overhead, in microseconds."""
     classifier = Classifier(model)
     run = classifier.model.session.run
     batch = np.random.default_rng(0).integers(0, 256, (1, *classifier.spec.shape), dtype=np.uint8)
@@ -42,11 +43,11 @@ def measure(model: str, rounds: int) -> dict[str, Any]:
     }
     names = list(calls)
     spent: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + 200):
+    for number in range(rounds + WARM_UP):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             found = microseconds(calls[name])
-            if number >= 200:  # warmed up
+            if number >= WARM_UP:
                 spent[name].append(found)
     result: dict[str, Any] = {"session.run_us": statistics.median(spent["session.run"])}
     for name in names[1:]:
@@ -58,11 +59,10 @@ def measure(model: str, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print a line for each call; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--rounds", type=int, default=20_000)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("model", help="an exported model")
+    arguments.add_argument("--rounds", type=int, default=20_000, help="counted rounds")
+    options = arguments.parse_args()
     found = measure(options.model, options.rounds)
     packages = ("cnn-infer", "onnxruntime", "numpy", "pillow")
     head = conditions("overhead.py MODEL", packages, rounds=options.rounds)
@@ -71,9 +71,7 @@ def main() -> None:
     for name in ("probabilities", "predict"):
         low, high = found[name]["quartiles_us"]
         print(f"{name:<13} {found[name]['overhead_us']:5.1f} us more (quartiles {low:.1f} and {high:.1f})")
-    if options.output is not None:
-        document = {**head, "model": short(Path(options.model)), "rounds": options.rounds, **found}
-        options.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write(options.output, {**head, "model": short(Path(options.model)), "rounds": options.rounds, **found})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""A plain residual net as a yardstick: how long one of its steps takes on this machine at this moment.
+"""A plain residual net as a unit of time: how long one of its training steps takes on this machine right now.
 
     python benchmarks/plain_net.py
 
-Neighbours can make a shared machine three times slower within minutes. So benchmarks/train.py times some steps of
-this net before and after each training and gives the training's time in epochs of it as well: a time that is twice
-as long because the machine was half as fast is the same number of them.
+A shared machine can become three times slower within minutes. So benchmarks/train.py times some steps of this net
+before and after each training, and also reports the training time in epochs of this net. If the machine is half as
+fast, the training takes twice as long, but the same number of these epochs.
 
-The net and its training stay as they are. 413k parameters; convolutions 16, 32 and pool, residual pair 32, 64 and
-pool, 128 and pool, residual pair 128, global max pool, linear, all 3x3 with batch norm and ReLU; pictures of
-28 x 28 x 1; SGD with Nesterov momentum 0.9, batch 256, label smoothing, bf16 where the processor has it.
+The net and its training must not change. It has 413k parameters: convolutions 16, 32 and pool, residual pair 32, 64 and
+pool, 128 and pool, residual pair 128, global max pool, linear; all convolutions are 3x3 with batch norm and ReLU. The
+pictures are 28 x 28 x 1. Training uses SGD with Nesterov momentum 0.9, batch size 256, label smoothing, and bf16 if the
+processor supports it.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from torch.nn import functional
 BATCH = 256
 SIDE = 28
 STEPS_PER_EPOCH = 235
-"""Of Fashion-MNIST's 60,000 training pictures."""
+"""Batches in an epoch of 60,000 pictures (Fashion-MNIST)."""
 
 WARM_UP = 3
 
 
 class Pair(nn.Module):
-    """x + two convolutions."""
+    """A residual block: the input plus two convolutions of it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(*convolution(width, width), *convolution(width, width))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, width, h, w) to the same shape."""
+        """Map (n, width, h, w) to the same shape."""
         result: Tensor = features + self.body(features)
         return result
 
@@ -49,7 +50,7 @@ def convolution(inputs: int, outputs: int, *after: nn.Module) -> list[nn.Module]
 
 
 def network() -> nn.Module:
-    """The net: float (n, 1, 28, 28) to logits (n, 10)."""
+    """The net, from float pictures (n, 1, 28, 28) to logits (n, 10)."""
     return nn.Sequential(
         *convolution(1, 16),
         *convolution(16, 32, nn.MaxPool2d(2)),
@@ -64,7 +65,7 @@ def network() -> nn.Module:
 
 
 def augmented(pictures: Tensor) -> Tensor:
-    """Crop after padding by two, flip, and cut out squares of eight: each picture by numbers of its own."""
+    """Pad by 2 pixels and crop, flip, and cut out a square of 8 pixels, at random for each picture."""
     device, count = pictures.device, len(pictures)
     side = torch.arange(SIDE, device=device)
     padded = functional.pad(pictures, (2,) * 4, mode="reflect")
@@ -79,11 +80,11 @@ def augmented(pictures: Tensor) -> Tensor:
 
 
 def seconds_per_step(device: str = "cpu", steps: int = 20) -> float:
-    """Mean seconds of one training step, on as many threads as PyTorch takes.
+    """Mean seconds of one training step, with PyTorch's default number of threads.
 
     Args:
         device: ``cpu`` or ``cuda``.
-        steps: Steps that are timed, after a few that warm up.
+        steps: Timed steps; a few untimed ones run first as a warm-up.
     """
     has_bf16 = device == "cuda" or pick_precision("auto", torch.device(device))[0] == "bf16"
     net = network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -101,15 +102,15 @@ def seconds_per_step(device: str = "cpu", steps: int = 20) -> float:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        loss.item()  # waits for the card
+        loss.item()  # waits for the GPU
     return (time.perf_counter() - start) / steps
 
 
 def main() -> None:
-    """Print one line."""
+    """Print the seconds of a step and of an epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train")
+    parser.add_argument("--steps", type=int, default=20, help="timed training steps")
     options = parser.parse_args()
     seconds = seconds_per_step(options.device, options.steps)
     print(f"{machine.description()}; {torch.get_num_threads()} threads, {options.device}")

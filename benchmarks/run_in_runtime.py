@@ -1,9 +1,9 @@
-"""Probabilities of pictures in whatever runtimes an environment has; benchmarks/runtimes.py starts it there.
+"""Run a model in each runtime that an environment has. benchmarks/runtimes.py starts this script there.
 
     PYTHON run_in_runtime.py MODEL FOLDER
 
-FOLDER holds pictures.npy, uint8 (n, height, width, channels). Writes RUNTIME.npy for each runtime into it, float32
-(n, classes), and prints their versions as JSON.
+FOLDER holds pictures.npy, uint8 (n, height, width, channels). The script writes the probabilities of each runtime to
+RUNTIME.npy in the same folder, float32 (n, classes), and prints the versions of the runtimes as JSON.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ BATCH = 100
 
 
 def batches(pictures: np.ndarray) -> Iterator[np.ndarray]:
-    """The pictures in order, some at a time."""
+    """The pictures in order, in batches of :data:`BATCH`."""
     for start in range(0, len(pictures), BATCH):
         yield np.ascontiguousarray(pictures[start : start + BATCH])
 
 
 def in_onnxruntime(model: str, pictures: np.ndarray) -> np.ndarray:
-    """As a plain session gives them."""
+    """Probabilities from a plain ONNX Runtime session."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -34,7 +34,7 @@ def in_onnxruntime(model: str, pictures: np.ndarray) -> np.ndarray:
 
 
 def in_openvino(model: str, pictures: np.ndarray) -> np.ndarray:
-    """In fp32 where the file is float."""
+    """Probabilities from OpenVINO, which computes in fp32 if the file is fp32."""
     import openvino
 
     core = openvino.Core()
@@ -44,7 +44,7 @@ def in_openvino(model: str, pictures: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Run the pictures through all runtimes that are installed."""
+    """Run the pictures through all installed runtimes."""
     model, folder = sys.argv[1], Path(sys.argv[2])
     pictures = np.load(folder / "pictures.npy")
     versions = {}

@@ -1,18 +1,18 @@
-"""Do other runtimes, and other versions, give the classes that our export was proven with? On every test picture.
+"""Do other runtimes and other versions give the same classes as this environment, on every test picture?
 
     python benchmarks/runtimes.py RUN... --python PYTHON --python PYTHON --output runtimes.json
 
-Each RUN is a folder that cnn-export --quantize wrote. Each PYTHON is an environment with NumPy and onnxruntime or
-openvino, or both; ours need not be installed there. Only the file and the test pictures go to it. The pictures are
-found again where training found them, and are shown to be the same. Exit code 1 if a class differs that is not a tie
-within the tolerance of ``cnn-infer --verify`` (0.0001 for fp32, 0.02 for int8), or a probability by more than that.
+Each RUN is a folder that cnn-export --quantize wrote. Each PYTHON is the interpreter of an environment with NumPy and
+onnxruntime or openvino, or both; EdgeCNN need not be installed there. The test pictures are read from the data set of
+the training, and it is verified that they are the same pixels. The tolerance is that of ``cnn-infer --verify``: 0.0001
+for fp32, 0.02 for int8. The exit code is 1 if a probability differs by more than the tolerance, or if a class differs
+that is not a tie within the tolerance.
 
-OpenVINO runs float in bf16 where the processor has it: it is asked for fp32 here, as a test of the file.
+OpenVINO runs fp32 files in bf16 if the processor supports it. This script asks for fp32, because it tests the file.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -25,13 +25,23 @@ from cnn_export.provenance import open_run_source, read_test_split
 from cnn_infer import Classifier
 from cnn_infer.golden import TOLERANCE
 from cnn_train import Run
-from conditions import conditions, short
+from report import conditions, parser, short, write
 
 IN_RUNTIME = Path(__file__).with_name("run_in_runtime.py")
 
 
 def compared(model: Path, pictures: np.ndarray, python: Path, folder: Path) -> list[dict[str, Any]]:
-    """One entry for each runtime of an environment: how far its probabilities are from those of this one."""
+    """Compare the runtimes of another environment with this one.
+
+    Args:
+        model: An exported model.
+        pictures: uint8 (n, height, width, channels).
+        python: The interpreter of the other environment.
+        folder: An empty folder for exchanging arrays.
+
+    Returns:
+        An entry for each runtime, with the differences of its classes and probabilities.
+    """
     classifier = Classifier(model)
     wanted = np.concatenate(
         [classifier.probabilities(part) for part in np.array_split(pictures, len(pictures) // 64 + 1)]
@@ -66,11 +76,16 @@ def compared(model: Path, pictures: np.ndarray, python: Path, folder: Path) -> l
 
 def main() -> int:
     """Print a line for each model and runtime; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--python", action="append", required=True, type=Path)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="an exported run folder")
+    arguments.add_argument(
+        "--python",
+        action="append",
+        required=True,
+        type=Path,
+        help="the Python of an environment with other runtimes; repeat it for several",
+    )
+    options = arguments.parse_args()
     entries = []
     for path in options.runs:
         run = Run.open(path)
@@ -81,14 +96,13 @@ def main() -> int:
                     for entry in compared(model, pictures, python, Path(folder)):
                         entries.append(entry)
                         print(
-                            "{model:<40} {runtime} {version}: {other_classes} of {pictures} other classes"
+                            "{model:<40} {runtime} {version}: {other_classes} of {pictures} classes differ"
                             " ({of_them_ties} ties), probabilities within {largest_difference:.2g}".format(**entry),
                             "" if entry["passed"] else " FAILED",
                             flush=True,
                         )
-    if options.output is not None:
-        head = conditions(f"runtimes.py RUN...{' --python PYTHON' * len(options.python)}", ("cnn-infer", "onnxruntime"))
-        options.output.write_text(json.dumps({**head, "rows": entries}, indent=2) + "\n", encoding="utf-8")
+    head = conditions(f"runtimes.py RUN...{' --python PYTHON' * len(options.python)}", ("cnn-infer", "onnxruntime"))
+    write(options.output, {**head, "rows": entries})
     return 0 if all(entry["passed"] for entry in entries) else 1
 
 

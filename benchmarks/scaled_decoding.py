@@ -1,34 +1,33 @@
-"""What scaled decoding of JPEG files costs in accuracy: the same pictures, scaled while decoded, and decoded in full.
+"""Does scaled decoding of JPEG files change the accuracy? Compares it with decoding the same files at full size.
 
     python benchmarks/scaled_decoding.py MODEL PICTURES --output scaled_decoding.json
 
-PICTURES has one subfolder a class and JPEG files of at least four times the model's size, or nothing is scaled.
-Training sees scaled pictures as well; a picture that the caller has opened is decoded in full.
+PICTURES has one subfolder for each class. Its JPEG files must be at least four times as large as the model's input;
+smaller ones are always decoded at full size. Training uses scaled decoding as well. A picture that the caller opens
+with Pillow is decoded at full size.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier, find_pictures
-from conditions import conditions
 from PIL import Image
+from report import conditions, parser, write
 
 
 def opened(paths: Iterable[str]) -> Iterator[Image.Image]:
-    """Pictures that are decoded in full."""
+    """Open each picture with Pillow, which decodes it at full size."""
     for path in paths:
         with Image.open(path) as image:
             yield image
 
 
 def compared(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
-    """Accuracy both ways, and how far pixels and answers differ."""
+    """The accuracy with both decodings, and the differences between pixels and between answers."""
     truth = [Path(path).parent.name for path in paths]
     labels = {
         "scaled": [classifier.predict(path).label for path in paths],
@@ -49,21 +48,18 @@ def compared(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Print the comparison; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("pictures")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("model", help="an exported model")
+    arguments.add_argument("pictures", help="a folder with one subfolder for each class")
+    options = arguments.parse_args()
     found = compared(Classifier(options.model), list(find_pictures([options.pictures])))
     print(
-        f"{found['pictures']:,} pictures, {found['scaled_pictures']:,} of them decoded smaller: accuracy "
-        f"{found['scaled']:.2%}, decoded in full {found['full']:.2%}; {found['other_answers']} other answers; "
-        f"a pixel differs by {found['mean_difference_of_a_pixel']:.2f} of 255 on average"
+        f"{found['pictures']:,} pictures, {found['scaled_pictures']:,} of them scaled while decoding: accuracy "
+        f"{found['scaled']:.2%}; decoded at full size: {found['full']:.2%}; {found['other_answers']} answers differ; "
+        f"mean difference of a pixel {found['mean_difference_of_a_pixel']:.2f} of 255"
     )
-    if options.output is not None:
-        packages = ("cnn-infer", "onnxruntime", "pillow", "simplejpeg")
-        head = conditions("scaled_decoding.py MODEL PICTURES", packages)
-        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
+    packages = ("cnn-infer", "onnxruntime", "pillow", "simplejpeg")
+    write(options.output, {**conditions("scaled_decoding.py MODEL PICTURES", packages), **found})
 
 
 if __name__ == "__main__":

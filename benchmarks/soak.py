@@ -1,17 +1,15 @@
-"""Four threads ask one Classifier for predictions, of good and bad pictures, for long: does anything grow or change?
+"""Four threads use one Classifier for a long time, on good and damaged pictures: do answers change or resources leak?
 
     python benchmarks/soak.py --seconds 1200 --output soak.json
 
-The pictures are those that fuzz.py begins with and damaged ones made of them, as bytes and as files. Each answer, also
-an error's text, must equal the one that a single thread got before. Memory and open files are looked at every second.
-Exit code 1 where an answer differs, a file stays open, or the most memory of the last quarter is more than that of the
-second by over ``--allowed`` megabytes (the first one fills the caches of Python and of the runtime).
+The pictures are the seeds of fuzz.py and damaged versions of them, as bytes and as files. Each answer, which may be the
+text of an error, must equal the answer that a single thread got before. Memory and open files are sampled every second.
+The exit code is 1 if an answer differs, if a file stays open, or if the peak memory of the last quarter exceeds that of
+the second quarter by over ``--allowed`` megabytes. (The first quarter fills the caches of Python and of the runtime.)
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import sys
@@ -22,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from cnn_infer import Classifier, PictureError, Prediction
-from conditions import conditions
 from fuzz import MODELS, mutated, picture_seeds
+from report import conditions, parser, write
 
 DAMAGED = 200
+"""Damaged pictures."""
 
 
 def pictures(folder: Path) -> list[bytes | Path]:
-    """Good and damaged pictures, each as bytes and as a file, and a file that is not there."""
+    """Good and damaged pictures, each as bytes and as a file in ``folder``, and a file that does not exist."""
     seeds = picture_seeds()
     data = [*seeds, *(mutated(random.Random(number), seeds) for number in range(DAMAGED)), b""]
     files = [folder / f"{number}.jpg" for number in range(len(data))]
@@ -39,7 +38,7 @@ def pictures(folder: Path) -> list[bytes | Path]:
 
 
 def answer(classifier: Classifier, picture: bytes | Path) -> Prediction | str:
-    """The prediction, or the reason why there is none."""
+    """The prediction, or the text of the error."""
     try:
         return classifier.predict(picture)
     except PictureError as error:
@@ -47,7 +46,7 @@ def answer(classifier: Classifier, picture: bytes | Path) -> Prediction | str:
 
 
 def state() -> dict[str, float]:
-    """Resident memory that belongs to this process alone, in megabytes, its open files and its threads."""
+    """The anonymous resident memory of this process in megabytes, its open files and its threads."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     return {
@@ -57,59 +56,65 @@ def state() -> dict[str, float]:
     }
 
 
-class Asking(threading.Thread):
-    """Asks for all pictures in an order of its own, again and again."""
+class User(threading.Thread):
+    """A thread that classifies all pictures again and again, each time in a new random order.
 
-    def __init__(self, number: int, classifier: Classifier, wanted: dict[bytes | Path, Prediction | str]) -> None:
+    Attributes:
+        stop: Set this event to end the thread.
+        calls: Predictions so far.
+        wrong: A line for each answer that differs from the expected one.
+    """
+
+    def __init__(self, seed: int, classifier: Classifier, expected: dict[bytes | Path, Prediction | str]) -> None:
         super().__init__(daemon=True)
         self.stop = threading.Event()
         self.calls = 0
         self.wrong: list[str] = []
-        self._chance = random.Random(number)
+        self._random = random.Random(seed)
         self._classifier = classifier
-        self._wanted = wanted
+        self._expected = expected
 
     def run(self) -> None:
-        """Until ``stop`` is set."""
-        order = list(self._wanted)
+        """Classify until ``stop`` is set."""
+        order = list(self._expected)
         while not self.stop.is_set():
-            self._chance.shuffle(order)
+            self._random.shuffle(order)
             for picture in order:
                 try:
                     found: object = answer(self._classifier, picture)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, it is wrong
+                except BaseException as error:  # noqa: BLE001 - every exception is a wrong answer
                     found = repr(error)
-                if found != self._wanted[picture]:
-                    self.wrong.append(f"{picture!r:.80}: {found}, not {self._wanted[picture]}")
+                if found != self._expected[picture]:
+                    self.wrong.append(f"{picture!r:.80}: {found}, not {self._expected[picture]}")
                 self.calls += 1
                 if self.stop.is_set():
                     break
 
 
-def soaked(classifier: Classifier, folder: Path, threads: int, seconds: float) -> dict[str, Any]:
-    """Ask for so long; what was seen."""
-    wanted = {picture: answer(classifier, picture) for picture in pictures(folder)}
-    askers = [Asking(number, classifier, wanted) for number in range(threads)]
+def soak(classifier: Classifier, folder: Path, threads: int, seconds: float) -> dict[str, Any]:
+    """Run ``threads`` users for ``seconds`` and return the figures of the report."""
+    expected = {picture: answer(classifier, picture) for picture in pictures(folder)}
+    users = [User(number, classifier, expected) for number in range(threads)]
     before, seen = state(), []
     start = time.monotonic()
-    for asker in askers:
-        asker.start()
+    for user in users:
+        user.start()
     while time.monotonic() - start < seconds:
         time.sleep(min(1.0, seconds / 20))
         seen.append({"seconds": time.monotonic() - start, **state()})
-    for asker in askers:
-        asker.stop.set()
-    for asker in askers:
-        asker.join()
+    for user in users:
+        user.stop.set()
+    for user in users:
+        user.join()
     after, quarter = state(), len(seen) // 4
     second, last = (max(row["anonymous_mb"] for row in part) for part in (seen[quarter : 2 * quarter], seen[-quarter:]))
     return {
         "seconds": time.monotonic() - start,
         "threads": threads,
-        "pictures": len(wanted),
-        "unreadable": sum(isinstance(found, str) for found in wanted.values()),
-        "calls": sum(asker.calls for asker in askers),
-        "wrong": [line for asker in askers for line in asker.wrong],
+        "pictures": len(expected),
+        "unreadable": sum(isinstance(found, str) for found in expected.values()),
+        "calls": sum(user.calls for user in users),
+        "wrong": [line for user in users for line in user.wrong],
         "open_files_more": after["open_files"] - before["open_files"],
         "memory_more_mb": last - second,
         "before": before,
@@ -119,16 +124,17 @@ def soaked(classifier: Classifier, folder: Path, threads: int, seconds: float) -
 
 
 def main() -> None:
-    """Print what was seen; with --output also write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MODELS / "rgb.onnx")
-    parser.add_argument("--seconds", type=float, default=1200)
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--allowed", type=float, default=2.0, help="megabytes that memory may be more")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    """Print the figures; with --output also write the JSON."""
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--model", type=Path, default=MODELS / "rgb.onnx", help="default: a small model of the tests"
+    )
+    arguments.add_argument("--seconds", type=float, default=1200, help="how long to run")
+    arguments.add_argument("--threads", type=int, default=4, help="threads that share the classifier")
+    arguments.add_argument("--allowed", type=float, default=2.0, help="megabytes by which memory may grow")
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = soaked(Classifier(options.model, device="cpu"), Path(folder), options.threads, options.seconds)
+        found = soak(Classifier(options.model, device="cpu"), Path(folder), options.threads, options.seconds)
     print(
         f"{found['calls']:,} predictions in {found['seconds']:,.0f} s from {found['threads']} threads: "
         f"{len(found['wrong'])} wrong, {found['open_files_more']} files stayed open, "
@@ -136,15 +142,14 @@ def main() -> None:
     )
     for line in found["wrong"][:10]:
         print(line)
-    if options.output is not None:
-        head = conditions(
-            "soak.py",
-            ("cnn-infer", "onnxruntime", "pillow", "numpy"),
-            model=None if options.model == parser.get_default("model") else "MODEL",
-            seconds=options.seconds,
-            threads=options.threads,
-        )
-        options.output.write_text(json.dumps({**head, **found}, indent=2) + "\n", encoding="utf-8")
+    head = conditions(
+        "soak.py",
+        ("cnn-infer", "onnxruntime", "pillow", "numpy"),
+        model=None if options.model == arguments.get_default("model") else "MODEL",
+        seconds=options.seconds,
+        threads=options.threads,
+    )
+    write(options.output, {**head, **found})
     grew = found["memory_more_mb"] > options.allowed or found["open_files_more"] > 0
     sys.exit(1 if found["wrong"] or grew else 0)
 

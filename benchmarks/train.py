@@ -1,4 +1,4 @@
-"""Accuracy for time: trains a row of the table below with the real cnn-train, once for each seed.
+"""Accuracy against training time: train a row of the table below with the real cnn-train, once for each random seed.
 
     python benchmarks/train.py --list
     python benchmarks/train.py fashion-mnist-small-4min --seeds 0 1 2 --output small.json
@@ -6,16 +6,16 @@
     python benchmarks/train.py fashion-mnist-small-4min -- --epochs 8 --lr 0.3
     python benchmarks/train.py --draw benchmarks/results/train.png
 
-Accuracy is that of the test split, each picture seen once. Time is ``seconds_with_preparation`` of the run's report:
-from the start of training, after imports, to the end of the last epoch. Finding and decoding the pictures, with an
-empty cache, and validation count. On CUDA it is ``seconds``, the epochs alone. Times are also given in epochs of
-benchmarks/plain_net.py, measured before and after each training: those hardly depend on how busy the machine is.
-What follows ``--`` goes to cnn-train as well, to try something; such a result is not the row's and is not drawn.
+The accuracy is that of the test split, with one view of each picture. The time is ``seconds_with_preparation`` of the
+run's report: from the start of training, after imports, to the end of the last epoch. It includes finding and decoding
+the pictures, with an empty cache, and validation. On CUDA it is ``seconds``, the epochs alone. Times are also reported
+in epochs of benchmarks/plain_net.py, measured before and after each training, because these hardly depend on the load
+of the machine. Options after ``--`` are passed to cnn-train as an experiment; such a result does not count for the row
+and is not drawn.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import statistics
@@ -26,7 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conditions import conditions
+from processes import run
+from report import conditions, parser, write
 from train_picture import draw
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,14 +35,14 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: what is trained, and what it must reach.
+    """A row of the table: a training and its target.
 
     Attributes:
-        data: A named data set, or what ``--data`` must name a folder of.
-        model: As cnn-train knows it.
-        options: What else cnn-train is told.
+        data: The name of a data set. If cnn-train cannot find it by name, ``--data`` names its folder.
+        model: The ``--model`` of cnn-train.
+        options: Further options of cnn-train.
         target: Mean test accuracy to reach, 0 to 1.
-        budget: Median seconds that it may take.
+        budget: Largest median time in seconds.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -54,7 +55,7 @@ class Row:
 
     @property
     def clock(self) -> str:
-        """Which of the report's times counts."""
+        """The key of the run's report whose time counts."""
         return "seconds_with_preparation" if self.device == "cpu" else "seconds"
 
 
@@ -75,18 +76,15 @@ ROWS = {
 
 
 def arguments(row: Row, more: list[str]) -> list[str]:
-    """What cnn-train is told, but for places and the seed."""
+    """The arguments of cnn-train, without paths and the random seed."""
     return ["--model", row.model, "--device", row.device, *shlex.split(row.options), *more]
 
 
-def trained(data: str, told: list[str], seed: int) -> dict[str, Any]:
-    """Train once, with an empty cache; the run's report, and what its specification says of the ``data``."""
+def train(data: str, given: list[str], seed: int) -> dict[str, Any]:
+    """Train once, with an empty cache, and return the run's report together with its description of the ``data``."""
     with tempfile.TemporaryDirectory() as folder:
         places = ["--cache", f"{folder}/cache", "--out", f"{folder}/run"]
-        command = [sys.executable, "-m", "cnn_train", data, *told, "--seed", str(seed), *places]
-        code = subprocess.run(command, check=False).returncode
-        if code:
-            sys.exit(code)
+        run([sys.executable, "-m", "cnn_train", data, *given, "--seed", str(seed), *places])
         report, spec = (
             json.loads(Path(folder, "run", name).read_text(encoding="utf-8")) for name in ("report.json", "spec.json")
         )
@@ -94,7 +92,7 @@ def trained(data: str, told: list[str], seed: int) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Mean, sample standard deviation (0 of a single one), median, least and most."""
+    """Mean, sample standard deviation (0 for a single value), median, minimum and maximum."""
     return {
         "mean": statistics.mean(values),
         "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
@@ -105,22 +103,34 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def plain_epoch(device: str, steps: int) -> float:
-    """Seconds that an epoch of the plain net takes at this moment, from some steps of it."""
-    from plain_net import STEPS_PER_EPOCH, seconds_per_step  # torch takes seconds to import
+    """Estimate the seconds of an epoch of the plain net right now from ``steps`` of its steps."""
+    from plain_net import STEPS_PER_EPOCH, seconds_per_step  # here, because torch takes seconds to import
 
     return STEPS_PER_EPOCH * seconds_per_step(device, steps)
 
 
 def card(device: str) -> str | None:
-    """The name of the card, or None where there is none in use."""
+    """The name of the GPU; None if training does not use one."""
     import torch
 
     return torch.cuda.get_device_name() if device == "cuda" else None
 
 
-def measured(row: Row, data: str, told: list[str], seed: int, before: float, steps: int) -> tuple[dict[str, Any], Any]:
-    """One training between two measurements of the plain net; its entry, and the run's report."""
-    report = trained(data, told, seed)
+def measure(row: Row, data: str, given: list[str], seed: int, before: float, steps: int) -> tuple[dict[str, Any], Any]:
+    """Train between two measurements of the plain net.
+
+    Args:
+        row: The row of the table.
+        data: The data set or its folder.
+        given: The arguments of cnn-train.
+        seed: The random seed.
+        before: Seconds of an epoch of the plain net, measured before this call.
+        steps: Steps of the plain net to measure after the training.
+
+    Returns:
+        The entry of this seed, and the run's report.
+    """
+    report = train(data, given, seed)
     after = plain_epoch(row.device, steps)
     seconds = report[row.clock]
     entry = {
@@ -136,17 +146,17 @@ def measured(row: Row, data: str, told: list[str], seed: int, before: float, ste
 
 
 def commit() -> str:
-    """The commit that is checked out, with ``-dirty`` where files differ from it."""
+    """The commit that is checked out, with ``-dirty`` if files differ from it."""
     command = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
 
 def document(name: str, more: list[str], runs: list[dict[str, Any]], report: dict[str, Any]) -> dict[str, Any]:
-    """All that is known of a row after some of its seeds."""
+    """The JSON document of a row, from the runs that are finished."""
     row = ROWS[name]
-    figures = {key: spread([run[key] for run in runs]) for key in ("accuracy", "seconds", "plain_epochs")}
-    seeds = [str(run["seed"]) for run in runs]
+    figures = {key: spread([entry[key] for entry in runs]) for key in ("accuracy", "seconds", "plain_epochs")}
+    seeds = [str(entry["seed"]) for entry in runs]
     command = shlex.join(["train.py", name, "--data", row.data, "--seeds", *seeds, *(["--", *more] if more else [])])
     return {
         "row": name,
@@ -166,56 +176,56 @@ def document(name: str, more: list[str], runs: list[dict[str, Any]], report: dic
 
 
 def text(found: dict[str, Any]) -> str:
-    """The result for a person."""
+    """The document of a row as text."""
     accuracy, seconds, epochs = found["accuracy"], found["seconds"], found["plain_epochs"]
+    seeds = f"{len(found['runs'])} seed" + ("s" if len(found["runs"]) > 1 else "")
     return (
-        f"{found['row']}: {len(found['runs'])} seeds, {found['parameters']:,} parameters, {found['epochs']} epochs\n"
-        f"  accuracy {accuracy['mean']:.2%}, deviation {accuracy['deviation']:.2%}; wanted {found['target']:.1%}\n"
+        f"{found['row']}: {seeds}, {found['parameters']:,} parameters, {found['epochs']} epochs\n"
+        f"  accuracy {accuracy['mean']:.2%}, standard deviation {accuracy['deviation']:.2%}; target"
+        f" {found['target']:.1%}\n"
         f"  time {seconds['median']:.1f} s ({seconds['least']:.1f} to {seconds['most']:.1f});"
-        f" wanted {found['budget']:g}\n"
+        f" target {found['budget']:g} s\n"
         f"  in epochs of the plain net {epochs['median']:.2f} ({epochs['least']:.2f} to {epochs['most']:.2f})\n"
         f"  {'reached' if found['reached'] else 'NOT reached'}"
     )
 
 
 def benchmark(name: str, data: str, seeds: list[int], more: list[str], steps: int, output: Path | None) -> None:
-    """Train a row with each seed; the result is written anew after each, since the next may take an hour."""
-    row, told = ROWS[name], arguments(ROWS[name], more)
+    """Train a row with each seed. The output is written after each one, because the next may take an hour."""
+    row, given = ROWS[name], arguments(ROWS[name], more)
     plain = plain_epoch(row.device, steps)
     runs: list[dict[str, Any]] = []
     for seed in seeds:
-        entry, report = measured(row, data, told, seed, plain, steps)
+        entry, report = measure(row, data, given, seed, plain, steps)
         plain = entry["plain_epoch_after"]
         runs.append(entry)
         found = document(name, more, runs, report)
         print(text(found), flush=True)
-        if output is not None:
-            output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write(output, found)
 
 
 def main() -> None:
-    """Train a row, list them, or draw the results."""
+    """Train a row, list the rows, or draw the results."""
     own, more = sys.argv[1:], []
     if "--" in own:
         own, more = own[: own.index("--")], own[own.index("--") + 1 :]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", nargs="?", choices=ROWS, metavar="ROW")
-    parser.add_argument("--data", help="where the row's data set lies; default: its name")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=20, help="of the plain net, before and after each training")
-    parser.add_argument("--output", type=Path, help="write the result there as JSON")
-    parser.add_argument("--list", action="store_true", help="name the rows")
-    parser.add_argument("--draw", type=Path, metavar="PICTURE", help="draw all results as a PNG file")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where --draw finds train_*.json")
-    options = parser.parse_args(own)
+    parsing = parser(__doc__)
+    parsing.add_argument("row", nargs="?", choices=ROWS, metavar="ROW", help="a row of the table")
+    parsing.add_argument("--data", help="folder of the row's data set; default: cnn-train finds it by name")
+    parsing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a training for each random seed")
+    parsing.add_argument("--steps", type=int, default=20, help="steps of the plain net before and after each training")
+    parsing.add_argument("--list", action="store_true", help="list the rows")
+    parsing.add_argument("--draw", type=Path, metavar="PNG", help="draw all results; train nothing")
+    parsing.add_argument("--results", type=Path, default=RESULTS, help="folder in which --draw finds train_*.json")
+    options = parsing.parse_args(own)
     if options.list:
         for name, row in ROWS.items():
-            told = " ".join([row.data, *arguments(row, [])])
-            print(f"{name:<28} {row.target:.1%} in {row.budget:>5,.0f} s  cnn-train {told}")
+            given = " ".join([row.data, *arguments(row, [])])
+            print(f"{name:<28} {row.target:.1%} in {row.budget:>5,.0f} s  cnn-train {given}")
     elif options.draw is not None:
         draw(sorted(options.results.glob("train_*.json")), options.draw)
     elif options.row is None:
-        parser.error("name a row (--list shows them), or pass --draw")
+        parsing.error("name a row (--list shows them), or pass --draw")
     else:
         data = options.data or ROWS[options.row].data
         benchmark(options.row, data, options.seeds, more, options.steps, options.output)

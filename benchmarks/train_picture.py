@@ -1,4 +1,4 @@
-"""The results of benchmarks/train.py as one picture: test accuracy against training time."""
+"""Draw the results of benchmarks/train.py: test accuracy against training time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ OTHER = "#777777"
 
 @dataclass(frozen=True)
 class Peer:
-    """What others reach; ``seconds`` is None where nobody says how long it took, then it is a line."""
+    """A published or measured result of another network.
+
+    Attributes:
+        data: The data set.
+        name: The label in the picture.
+        accuracy: Test accuracy in per cent.
+        seconds: Training time; None if it is not published, then the picture shows a line.
+        source: Where the figures come from.
+    """
 
     data: str
     name: str
@@ -38,12 +46,20 @@ PEERS = (
 
 
 def draw(files: list[Path], target: Path) -> None:
-    """One panel a data set; ours are dots with the deviation over seeds and the least and most time."""
+    """Write a PNG file with a panel for each data set.
+
+    A result is a dot with error bars: the standard deviation of the accuracy over the random seeds, and the range of
+    the times.
+
+    Args:
+        files: Reports of benchmarks/train.py. Those with options after ``--`` are skipped.
+        target: The PNG file to write.
+    """
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     found = [result for result in found if not result["more"]]
     panels = sorted({result["data"] for result in found}, reverse=True)
     if not panels:
-        sys.exit("nothing to draw: there is no train_*.json of an unchanged row")
+        sys.exit("nothing to draw: no train_*.json holds the result of a row without further options")
     figure = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for result in found:

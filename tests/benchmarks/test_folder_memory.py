@@ -1,4 +1,4 @@
-"""Memory of cnn-infer against the number of files: the script links, runs the real command and compares."""
+"""benchmarks/folder_memory.py runs the real cnn-infer on every way to give it files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Memory against the number of pictures: the script links, trains for real, limits and measures."""
+"""benchmarks/memory.py trains for real, first without and then with a memory limit."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux alone tells the kinds of memory apart")
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
 def test_the_second_run_has_more_pictures_under_a_limit(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 4)):

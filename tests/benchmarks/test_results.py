@@ -1,4 +1,4 @@
-"""The results in the repository: each says how it was measured, in words that hold on every machine."""
+"""Each committed result names the command that measured it, and no path of the machine."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 LOCAL = re.compile(r"(^|[\s\"'=:])(/|~|\.\./|[A-Z]:\\)")
-"""A path that is absolute, or leads out of the repository."""
+"""An absolute path, or one that leads out of the repository."""
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)

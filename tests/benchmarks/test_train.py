@@ -1,4 +1,4 @@
-"""Accuracy for time: the script trains for real, and what it writes is what is drawn."""
+"""benchmarks/train.py trains for real, writes a report, and draws reports."""
 
 import json
 import os
@@ -31,20 +31,20 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, benchmark: Benchmark) -> Path:
-    """The result of a row on the digits with one seed."""
+    """The report of a row on the digits with one random seed."""
     path = tmp_path_factory.mktemp("results") / "train_digits.json"
-    said = benchmark("digits-nano", "--seeds", 3, "--steps", 2, "--output", path).stdout
-    assert said.startswith("digits-nano: 1 seeds")
+    printed = benchmark("digits-nano", "--seeds", 3, "--steps", 2, "--output", path).stdout
+    assert printed.startswith("digits-nano: 1 seed,")
     return path
 
 
-def test_a_result_has_each_seed_and_what_it_was_measured_on(file: Path) -> None:
+def test_a_report_has_each_seed_and_the_conditions(file: Path) -> None:
     found: dict[str, Any] = json.loads(file.read_text())
     (run,) = found["runs"]
     assert run["seed"] == 3
     assert run["accuracy"] > 0.8
-    assert run["accuracy"] == round(run["accuracy"] * 179) / 179  # of the test split
-    assert 0 < run["seconds_of_epochs"] < run["seconds"]  # preparation counts
+    assert run["accuracy"] == round(run["accuracy"] * 179) / 179  # the test split has 179 pictures
+    assert 0 < run["seconds_of_epochs"] < run["seconds"]  # the time includes preparation
     assert run["plain_epochs"] == 2 * run["seconds"] / (run["plain_epoch_before"] + run["plain_epoch_after"])
     for key in ("accuracy", "seconds", "plain_epochs"):
         assert found[key] == {**dict.fromkeys(("mean", "median", "least", "most"), run[key]), "deviation": 0}
@@ -68,7 +68,7 @@ def test_the_picture_is_drawn_from_the_results(file: Path, tmp_path: Path, bench
     assert all(path.stat().st_size < 150_000 for path in pictures)
 
 
-def test_what_is_not_the_rows_own_is_not_drawn(file: Path, tmp_path: Path, benchmark: Benchmark) -> None:
+def test_a_result_with_further_options_is_not_drawn(file: Path, tmp_path: Path, benchmark: Benchmark) -> None:
     tried = {**json.loads(file.read_text()), "more": ["--lr", "0.3"]}
     (tmp_path / "train_tried.json").write_text(json.dumps(tried))
     assert "nothing to draw" in benchmark("--draw", tmp_path / "none.png", "--results", tmp_path, code=1).stderr
