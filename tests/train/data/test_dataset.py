@@ -1,4 +1,4 @@
-"""From files to arrays: decoded once, cached by what they depend on, bad files named and left out."""
+"""From files to arrays: decoded once, cached, and bad files named and left out."""
 
 import itertools
 import os

@@ -82,12 +82,12 @@ DAMAGED = {
     "text": (b"hello, world", "not an IDX file"),
     "floats": (b"\0\0\x0d\x03" + WHOLE[4:], "not an IDX file"),
     "header cut": (WHOLE[:9], "within its header"),
-    "pixels cut": (WHOLE[:-1], "ends after 59 bytes"),
-    "too long": (WHOLE + b"x", "goes on"),
-    "absurd size": (b"\0\0\x08\x03" + b"\xff" * 12, "must be damage"),
+    "pixels cut": (WHOLE[:-1], "has only 59 bytes of data where its header announces 60"),
+    "too long": (WHOLE + b"x", "has more bytes of data where its header announces 60"),
+    "absurd size": (b"\0\0\x08\x03" + b"\xff" * 12, "announces .* bytes: download"),
     "gzip cut": (gzip.compress(WHOLE)[:-12], "damaged gzip"),
     "gzip flipped": (gzip.compress(WHOLE)[:-8] + b"\0\0\0\0" + gzip.compress(WHOLE)[-4:], "damaged gzip"),
-    "gzip of less": (gzip.compress(WHOLE[:-1]), "ends after 59 bytes"),
+    "gzip of less": (gzip.compress(WHOLE[:-1]), "has only 59 bytes of data where its header announces 60"),
     "gzip garbage": (b"\x1f\x8b\x08" + b"\xff" * 40, "damaged gzip"),
 }
 

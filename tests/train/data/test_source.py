@@ -1,4 +1,4 @@
-"""From what a person types to classes and splits; every layout, and one line for what is none."""
+"""From a name or folder to classes and splits: every layout, and one line for a folder that is no data set."""
 
 import hashlib
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_nested_folders_count_and_hidden_ones_do_not(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert source.classes == ("cat", "dog")
     assert sizes(source) == {"train": 2, "val": 2, "test": 2}
-    assert any("left out: 1 pictures" in note for note in source.notes)
+    assert any("left out: 1 picture in" in note for note in source.notes)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_validation_comes_from_training(tmp_path: Path) -> None:
     assert not paths(source, "val") & paths(source, "train")
 
 
-def test_a_missing_test_folder_is_made_up_and_said(tmp_path: Path) -> None:
+def test_a_missing_test_folder_is_replaced_and_noted(tmp_path: Path) -> None:
     add_splits(tmp_path, train=50, val=4)
     source = open_source(str(tmp_path))
     assert sizes(source) == {"train": 90, "val": 8, "test": 10}
@@ -156,21 +156,21 @@ def test_refused_folders(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "no such folder: .*nowhere")
     add(tmp_path, "file.jpg")
     refused(tmp_path / "file.jpg", "not a folder")
-    refused(tmp_path, "has pictures but no folders")
+    refused(tmp_path, "has pictures but no class folders")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "is empty")
     add(tmp_path / "one" / "cat", *numbered(5))
     refused(tmp_path / "one", "one class only, 'cat'")
     add(tmp_path / "few" / "cat", *numbered(5))
     add(tmp_path / "few" / "dog", *numbered(2))
-    refused(tmp_path / "few", "class 'dog' has 2 training pictures where 3 are needed")
+    refused(tmp_path / "few", "class 'dog' has 2 training pictures: at least 3 are needed, one for each split")
     add(tmp_path / "hollow" / "cat", *numbered(5))
     add(tmp_path / "hollow" / "dog", "readme.txt")
     refused(tmp_path / "hollow", "dog has no pictures")
     add_splits(tmp_path / "untrained", val=3, test=3)
     refused(tmp_path / "untrained", "no train folder")
     add(tmp_path / "flat" / "train", *numbered(3))
-    refused(tmp_path / "flat", "train has pictures but no folders")
+    refused(tmp_path / "flat", "train has pictures but no class folders")
 
 
 def test_names_that_some_systems_cannot_tell_apart(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_names_that_some_systems_cannot_tell_apart(tmp_path: Path) -> None:
     refused(tmp_path, "'a:b' and 'a|b' would share".replace("|", r"\|"))
 
 
-def test_a_name_that_some_systems_cannot_have_is_changed_and_said(tmp_path: Path) -> None:
+def test_a_name_that_some_systems_cannot_have_is_changed_and_noted(tmp_path: Path) -> None:
     add(tmp_path / "what?", *numbered(5))
     add(tmp_path / "fine", *numbered(5))
     source = open_source(str(tmp_path))
@@ -223,7 +223,7 @@ def test_idx_classes_from_a_list(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("T-shirt/top\nhat \n\n")
     assert open_source(str(tmp_path)).classes == ("T-shirt-top", "hat")
     (tmp_path / "classes.txt").write_text("hat\n")
-    refused(tmp_path, "one name a line")
+    refused(tmp_path, "one name per line")
     (tmp_path / "classes.txt").write_text("hat\nhat\n")
     refused(tmp_path, "would share a folder")
 
@@ -306,7 +306,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         monkeypatch.setenv(name, str(cache))
 
 
-def test_offline_the_ways_out_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_one_line_says_how_to_get_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch, tmp_path)
     with pytest.raises(DataError, match=r"--data-dir.*dataset-fashion-mnist.*network") as caught:
         open_source("mnist")
@@ -328,7 +328,7 @@ def test_another_set_under_the_same_file_names_is_not_taken(tmp_path: Path) -> N
     assert holds("mnist", tmp_path / "fashion-mnist")
 
 
-def test_a_missing_data_folder_is_said(tmp_path: Path) -> None:
+def test_a_missing_data_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data-dir: no such folder"):
         open_source("mnist", data_dir=tmp_path / "gone")
 

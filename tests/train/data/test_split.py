@@ -1,4 +1,4 @@
-"""What is set aside: stratified, disjoint, and the same on every machine."""
+"""Random splits: stratified, disjoint, and the same on every machine."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which pictures may be mirrored: scikit-learn's digits may not, the same digits thrown about left and right may."""
+"""Which pictures may be mirrored: not scikit-learn's digits, but the same digits after half of them were mirrored."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(digits: Dataset, 
 def test_what_is_no_test_picture_is_never_lost(digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "work" / "deep").mkdir(parents=True)
     (tmp_path / "work" / "deep" / "thesis.txt").write_text("years")
-    with pytest.raises(RunError, match=r"thesis.txt is no test picture and would be lost"):
+    with pytest.raises(RunError, match=r"thesis.txt is not a test picture and would be lost"):
         write_test_pictures(digits, tmp_path / "work", overwrite=True)
     assert (tmp_path / "work" / "deep" / "thesis.txt").read_text() == "years"
 

@@ -1,1 +1,1 @@
-"""From the name of a data set to decoded splits."""
+"""Data sets: found by name or folder, divided into splits, decoded to pixels."""

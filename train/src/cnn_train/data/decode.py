@@ -1,4 +1,4 @@
-"""Many pictures through the one path to pixels: on all cores, in order, a few at a time."""
+"""Decoding of many pictures on all CPU cores, in order, a few at a time, by the code that inference uses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNK = 32  # pictures a thread takes at once: enough that handing them over costs nothing
+_CHUNK = 32  # items per task of a worker thread, so that the cost of a task does not matter
 
 
 class Outcome(NamedTuple):
-    """One picture: its pixels, uint8 (h, w, c), and the SHA-256 of what they came from; or why there are none."""
+    """The result of decoding one picture.
+
+    Attributes:
+        pixels: uint8 (h, w, c), or None if the picture is unreadable.
+        digest: SHA-256 of the file, or of the original pixels; empty if the picture is unreadable.
+        reason: Why the picture is unreadable; empty if it is readable.
+    """
 
     pixels: NDArray[np.uint8] | None
     digest: bytes
@@ -32,7 +38,12 @@ class Outcome(NamedTuple):
 
 
 def decoded(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec) -> Generator[Outcome, None, None]:
-    """The pictures as ``spec`` has them, in their order; what cannot be read has a reason instead of pixels."""
+    """Decode pictures to the size and colour mode of ``spec``, in order.
+
+    Args:
+        pictures: Paths, or uint8 (n, h, w, c).
+        spec: Size, colour mode and way of resizing.
+    """
     return in_order(lambda picture: _decode(picture, spec), pictures)
 
 
@@ -47,9 +58,14 @@ def _decode(picture: str | NDArray[np.uint8], spec: Spec) -> Outcome:
 
 
 def decode_digest(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec, most: int = 64) -> str:
-    """SHA-256, hexadecimal, of the first pictures as they are before they are made to fit ``spec``'s size.
+    """Return the SHA-256, hexadecimal, of the first ``most`` pictures, decoded but not yet resized.
 
-    Beside a digest of what the network takes it tells whether another decoder or another resize is to blame.
+    If the pixels of the network's input differ between two machines, this tells whether decoding or resizing differs.
+
+    Args:
+        pictures: Paths, or uint8 (n, h, w, c).
+        spec: Colour mode, and the size that a JPEG decoder may scale down towards.
+        most: Number of pictures.
     """
     digest = hashlib.sha256()
     for picture in pictures[:most]:
@@ -62,5 +78,5 @@ def decode_digest(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec, most:
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """``function`` of each item, computed on all cores, in the order of the items. Close it to stop early."""
+    """Yield ``function(item)`` for each item, in order, computed on all CPU cores. Close it to stop early."""
     return stream.in_order(lambda chunk: [function(item) for item in chunk], items, chunk=_CHUNK, workers=usable_cpus())

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a magic number, the shape as big-endian integers, then raw bytes.
+"""IDX files, the format of MNIST: a magic number, the shape as big-endian integers, then the raw bytes of the array.
 
 The format is described at http://yann.lecun.com/exdb/mnist/.
 """
@@ -25,24 +25,32 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(train|t10k)-(images|labels)[.-]idx[13]-ubyte(\.gz)?")
 _PLACES = ("", "raw", "MNIST/raw", "FashionMNIST/raw")  # the folder itself, and torchvision's below it
 MAX_BYTES = 1 << 34
-"""Files that announce more than this are taken to be damaged."""
+"""A file whose header announces more bytes than this is treated as damaged."""
 
 _UINT8 = 0x08
 _GZIP = b"\x1f\x8b"
 
 
 class IdxSet(NamedTuple):
-    """The files of one data set: images uint8 (n, h, w, 1), labels uint8 (n,). Without t10k files, no test."""
+    """The arrays of one data set.
+
+    Attributes:
+        train: Images uint8 (n, h, w, 1) and labels uint8 (n,).
+        test: The same, or None if there are no ``t10k`` files.
+    """
 
     train: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     test: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes, plain or gzip, whatever its name.
+    """Read an IDX file of unsigned bytes. Its content tells whether it is compressed with gzip.
+
+    Returns:
+        uint8, with 1 to 4 dimensions, read-only.
 
     Raises:
-        DataError: it cannot be read, is not such a file, or is shorter or longer than it says.
+        DataError: the file cannot be read, is not an IDX file of bytes, or is shorter or longer than announced.
     """
     try:
         with open(path, "rb") as raw:
@@ -50,11 +58,11 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
             raw.seek(0)
             return _read(cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw, path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{printable(path)} is a damaged gzip file ({error}): get it again") from error
+        raise DataError(f"{printable(path)} is a damaged gzip file ({error}): download it again") from error
     except OSError as error:
         raise DataError(f"cannot read {printable(path)}: {error.strerror or error}") from error
     except MemoryError as error:
-        raise DataError(f"there is not enough memory to read {printable(path)}") from error
+        raise DataError(f"not enough memory to read {printable(path)}") from error
 
 
 def _read(stream: IO[bytes], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -66,27 +74,29 @@ def _read(stream: IO[bytes], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         )
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
-        raise DataError(f"{printable(path)} ends within its header: get it again")
+        raise DataError(f"{printable(path)} ends within its header: download it again")
     shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
     expected = math.prod(shape)
-    if expected > MAX_BYTES:  # reading allocates what is asked for
-        raise DataError(f"{printable(path)} announces {expected:,} bytes, which must be damage: get it again")
-    data = stream.read(expected + 1)  # one more than expected: also makes gzip check its checksum
+    if expected > MAX_BYTES:  # checked first, because reading allocates as much as the header announces
+        raise DataError(f"the header of {printable(path)} announces {expected:,} bytes: download the file again")
+    data = stream.read(expected + 1)  # one byte more than expected makes gzip verify its checksum
     if len(data) != expected:
-        problem = f"ends after {len(data):,} bytes of pixels or labels" if len(data) < expected else "goes on"
-        raise DataError(f"{printable(path)} {problem} where {expected:,} were announced: get it again")
+        found = f"only {len(data):,}" if len(data) < expected else "more"
+        raise DataError(
+            f"{printable(path)} has {found} bytes of data where its header announces {expected:,}: download it again"
+        )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def find_idx(folder: str | os.PathLike[str]) -> Mapping[str, Path] | None:
-    """The IDX files of a data set in ``folder``, or in the ``MNIST/raw`` that torchvision makes in it.
+    """Find the IDX files of a data set in ``folder``, or in torchvision's ``MNIST/raw`` below it.
 
     Returns:
-        ``train-images``, ``train-labels``, and ``t10k-images`` and ``t10k-labels`` where there is a test split;
-        None where there is no IDX file. A plain file comes before its .gz.
+        Paths by ``train-images``, ``train-labels`` and, if there is a test split, ``t10k-images`` and ``t10k-labels``.
+        An uncompressed file is preferred to its ``.gz``. None if there is no IDX file.
 
     Raises:
-        DataError: images without labels or the reverse, no training files, or two data sets.
+        DataError: images lack their labels or the reverse, the training files are missing, or there are two data sets.
     """
     found = {place: files for place in _PLACES if (files := _named(Path(folder) / place))}
     if not found:
@@ -106,17 +116,17 @@ def find_idx(folder: str | os.PathLike[str]) -> Mapping[str, Path] | None:
 
 def _named(folder: Path) -> dict[str, Path]:
     try:
-        names = sorted(os.listdir(folder), reverse=True)  # so that the plain file, which comes last, wins
+        names = sorted(os.listdir(folder), reverse=True)  # the uncompressed file comes last and wins
     except OSError:
         return {}
     return {f"{match[1]}-{match[2]}": folder / name for name in names if (match := _NAME.fullmatch(name))}
 
 
 def load_idx(files: Mapping[str, Path]) -> IdxSet:
-    """Read what :func:`find_idx` found.
+    """Read the files that :func:`find_idx` found.
 
     Raises:
-        DataError: as :func:`read_idx`; images and labels do not fit together; the splits differ in size.
+        DataError: as for :func:`read_idx`; the numbers of images and labels differ; the splits differ in picture size.
     """
     train = _pair(files["train-images"], files["train-labels"])
     if "t10k-images" not in files:

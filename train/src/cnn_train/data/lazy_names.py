@@ -1,4 +1,4 @@
-"""The names of many pictures in little memory: a million of them must not take a million Python objects."""
+"""The names of many pictures in little memory: each is made when it is needed, so a million need no million strings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Names(Sequence[str]):
-    """Texts that are made when they are asked for; each takes the 8 bytes of its position.
+    """A sequence of names that are made on access. Each takes 8 bytes, its position.
 
     Args:
-        name_of: The text of a position.
-        positions: int64 (n,), the positions that are meant, in order.
+        name_of: Returns the name at a position.
+        positions: int64 (n,), in the order of the sequence.
     """
 
     def __init__(self, name_of: Callable[[int], str], positions: NDArray[np.int64]) -> None:
@@ -40,12 +40,17 @@ class Names(Sequence[str]):
         return self._name_of(int(self._positions[at]))
 
     def selected(self, chosen: NDArray[np.int64]) -> Names:
-        """Those at ``chosen``, int64 (k,), in that order."""
+        """Return the names at the indices ``chosen``, int64 (k,), in that order."""
         return Names(self._name_of, self._positions[chosen])
 
 
 def packed(folder: str | os.PathLike[str], paths: Iterable[str]) -> Names:
-    """Paths of files in ``folder``: what comes after the folder is kept, as bytes one behind the other."""
+    """Store the paths of files in ``folder``: the parts below the folder, as bytes, one after the other.
+
+    Args:
+        folder: The folder that all paths start with.
+        paths: Each consumed once, in order.
+    """
     start = os.path.join(folder, "")
     text, ends = bytearray(), array("q", [0])
     for path in paths:

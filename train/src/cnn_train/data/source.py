@@ -1,4 +1,4 @@
-"""From what a person calls the data set to three splits of labelled pictures, none of them decoded yet."""
+"""From the name or folder of a data set to three splits of labelled pictures, not decoded yet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_VALIDATION = 5000
-"""A validation split that is set aside has a tenth of the training pictures, and no more than this."""
+"""Most pictures that are set aside for validation; below this it is a tenth of the training pictures."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Records:
     """One split, not decoded yet.
 
     Attributes:
-        pictures: Paths of n files, or the pixels themselves: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
-        labels: Class of each picture, int64 (n,).
+        pictures: Paths of n files, or pixels: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
+        labels: int64 (n,), class indices.
     """
 
     pictures: Names | NDArray[np.uint8]
@@ -41,14 +41,14 @@ class Records:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that was found.
+    """A data set on this machine.
 
     Attributes:
-        name: What it is called, safe as part of a file name.
-        location: The folder it lies in, absolute; None for what comes with a library.
-        classes: One name a class, in the order of the labels; each is a valid folder name everywhere.
+        name: The name of the data set, valid as part of a file name.
+        location: Absolute path of its folder; None if it is a part of a library.
+        classes: The name of each class, in the order of the labels. Each is a valid folder name on every system.
         splits: ``train``, ``val`` and ``test``.
-        notes: Decisions that a person should know of, one line each.
+        notes: Decisions that the user should know about, one line each.
     """
 
     name: str
@@ -59,20 +59,20 @@ class Source:
 
 
 def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Source:
-    """Find a data set and its three splits.
+    """Find a data set and divide it into three splits.
 
-    What has no validation split gets one (a tenth of training, at most :data:`MAX_VALIDATION`), what has no
-    test split a tenth of training: stratified, and drawn by the seed.
+    A missing test split is made of a tenth of the training pictures, a missing validation split of a tenth and at most
+    :data:`MAX_VALIDATION`. Both are stratified, and drawn by the random seed.
 
     Args:
-        data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder: IDX files (with a
-            ``classes.txt``, one name a line, or without), CIFAR-10's pickles, ``train`` with optional ``val``
-            and ``test``, or one subfolder a class. ``./mnist`` is a folder, ``mnist`` the named set.
-        data_dir: Where the named sets are looked for first.
-        seed: Draws what is set aside; 0 or greater.
+        data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder with IDX files (optionally with a
+            ``classes.txt`` that has one name per line), CIFAR-10's pickles, ``train`` and optionally ``val`` and
+            ``test``, or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set.
+        data_dir: The folder to search for named data sets first.
+        seed: Random seed of the splits, 0 or greater.
 
     Raises:
-        DataError: it is missing, empty, damaged, or not laid out in a way that is understood.
+        DataError: the data set is missing, empty or damaged, or its layout is unknown.
         InputError: a folder cannot be listed.
     """
     if data == "digits":
@@ -111,7 +111,7 @@ def _records(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Records:
 
 
 def _written_names(path: Path, highest: int) -> tuple[str, ...] | None:
-    """The names in ``classes.txt``, or None where there is no such file."""
+    """The names in ``classes.txt``, or None if there is no such file."""
     try:
         names = tuple(path.read_text("utf-8").split("\n"))
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _written_names(path: Path, highest: int) -> tuple[str, ...] | None:
     while names and not names[-1].strip():
         names = names[:-1]
     if len(names) <= highest or not all(name.strip() for name in names):
-        raise DataError(f"{printable(path)} must have one name a line, for the labels 0 to {highest}")
+        raise DataError(f"{printable(path)} must have one name per line, for the labels 0 to {highest}")
     return tuple(name.strip() for name in names)
 
 
@@ -129,7 +129,7 @@ def _digits(seed: int) -> Source:
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
-    pixels = (loaded.images.astype(np.uint16) * 255 + 8) // 16  # 0 to 16 become 0 to 255, rounded
+    pixels = (loaded.images.astype(np.uint16) * 255 + 8) // 16  # from 0..16 to 0..255, rounded
     train = Records(pixels.astype(np.uint8)[..., np.newaxis], loaded.target.astype(np.int64))
     return _completed("digits", None, tuple(str(digit) for digit in range(10)), {"train": train}, seed, ())
 
@@ -142,17 +142,20 @@ def _completed(
     seed: int,
     notes: tuple[str, ...],
 ) -> Source:
-    """Set aside the splits that are missing, and check what every data set must have."""
+    """Set the missing splits aside, and check what every data set must have."""
     where = "digits" if folder is None else printable(folder)
     if len(classes) < 2:
-        raise DataError(f"{where} has one class only, {classes[0]!r}: two or more are needed")
+        raise DataError(f"{where} has one class only, {classes[0]!r}: at least two are needed")
     train = splits["train"]
     missing = [split for split in ("test", "val") if split not in splits]
     sizes = np.bincount(train.labels, minlength=len(classes))
     rarest = int(sizes.argmin())
     if sizes[rarest] <= len(missing):
-        enough = f"{1 + len(missing)} are needed" + (" because some are set aside" if missing else "")
-        raise DataError(f"{where}: class {classes[rarest]!r} has {sizes[rarest]} training pictures where {enough}")
+        purpose = ", one for each split" if missing else ""
+        raise DataError(
+            f"{where}: class {classes[rarest]!r} has {_pictures(int(sizes[rarest]), 'training ')}: "
+            f"at least {1 + len(missing)} are needed{purpose}"
+        )
     tenth = max(1, len(train.labels) // 10)
     counts = {"test": tenth, "val": min(tenth, MAX_VALIDATION)}
     left, *parts = set_aside(train.labels, [counts[split] for split in missing], seed)
@@ -164,7 +167,7 @@ def _completed(
     )
     valid = _valid_names(classes, where)
     renamed = tuple(
-        f"class {before!r} is called {after!r}: not every system can have a folder of that name"
+        f"class {before!r} is called {after!r}, which is a valid folder name on every system"
         for before, after in zip(classes, valid, strict=True)
         if before != after
     )
@@ -187,12 +190,12 @@ def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
 
 
 def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
-    """Class names, splits and remarks of a folder of folders."""
+    """The class names, splits and notes of a folder with one subfolder per class, perhaps below ``train`` etc."""
     inside = _folders(folder)
     splits = {name: path for name, path in inside.items() if name in ("train", "val", "test")}
     if set(inside) == set(splits) and splits and "train" not in splits:
         raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
-    # A class may be called train: then there are other classes beside it and only pictures in it.
+    # A class may be called train: it has other classes beside it and no folders in it.
     if "train" not in splits or (len(splits) < len(inside) and not _folders(splits["train"])):
         classes = _classes(folder)
         return classes, {"train": _class_pictures(folder, classes, empty_is_fine=False)}, _strays(folder)
@@ -210,7 +213,7 @@ def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
 
 
 def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Visible subfolders by name, sorted; links to folders count."""
+    """The paths of the visible subfolders by name, sorted, with links to folders."""
     try:
         with os.scandir(folder) as listing:
             found = {entry.name: entry.path for entry in listing if entry.is_dir() and not entry.name.startswith(".")}
@@ -222,8 +225,8 @@ def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
 def _classes(folder: Path) -> list[str]:
     classes = list(_folders(folder))
     if not classes:
-        problem = "has pictures but no folders, one a class," if _pictures_directly_in(folder) else "is empty: nothing"
-        raise DataError(f"{printable(folder)} {problem} to learn from: put the pictures into one folder a class")
+        problem = "has pictures but no class folders" if _count_pictures_in(folder) else "is empty"
+        raise DataError(f"{printable(folder)} {problem}: put the pictures into one folder per class")
     return classes
 
 
@@ -245,14 +248,18 @@ def _class_pictures(folder: Path, classes: Sequence[str], *, empty_is_fine: bool
     return Records(pictures, np.repeat(np.arange(len(classes)), counts))
 
 
-def _pictures_directly_in(folder: Path) -> int:
+def _count_pictures_in(folder: Path) -> int:
     names = (name for name in os.listdir(folder) if not name.startswith("."))
     return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
 
 
 def _strays(folder: Path) -> list[str]:
-    count = _pictures_directly_in(folder)
-    return [f"left out: {count:,} pictures that lie in {printable(folder)} outside of any class"] if count else []
+    count = _count_pictures_in(folder)
+    return [f"left out: {_pictures(count)} in {printable(folder)} outside of any class folder"] if count else []
+
+
+def _pictures(count: int, kind: str = "") -> str:
+    return f"1 {kind}picture" if count == 1 else f"{count:,} {kind}pictures"
 
 
 def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:

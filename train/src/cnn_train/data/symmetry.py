@@ -1,4 +1,4 @@
-"""Whether pictures look alike in a mirror: what the data itself says about mirroring them in training."""
+"""Whether pictures may be mirrored in training, decided by the pictures themselves."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD = 0.1
-"""Share of a class's left-right difference that all its pictures have in common, from which the class has a side.
+"""Share of the left-right difference that the pictures of a class have in common, above which left and right differ.
 Measured: at most 0.001 on CIFAR-10; on Fashion-MNIST 0.68 for boots and 0.47 for sneakers, whose toes all point to
 the left, and 0.07 for shirts; 0.70 on handwritten digits."""
 
-MOST_PICTURES = 200
+MAX_PICTURES = 200
+"""Pictures of each class that are compared. Of large pictures only 20 are."""
 
 
 def has_a_side(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
-    """Whether the pictures of any class agree on what is left and what is right.
+    """Whether the pictures of any class have a left and a right side, so that mirroring would change them.
 
-    Of each picture, the difference to its mirror image; of these differences, the share of their energy that lies in
-    their mean. Where mirroring is harmless they cancel out.
+    Each picture is subtracted from its mirror image. The share of the energy of these differences that is in their
+    mean decides: differences that point in random directions cancel out in the mean, and mirroring is harmless.
 
     Args:
         images: uint8 (n, h, w, c).
-        labels: int64 (n,). Of each class :data:`MOST_PICTURES` are looked at, of large pictures 20.
+        labels: int64 (n,).
     """
-    most = max(20, min(MOST_PICTURES, (4 << 20) // images[0].size))
+    most = max(20, min(MAX_PICTURES, (4 << 20) // images[0].size))
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
         chosen = of_class[:: max(1, len(of_class) // most)][:most]
@@ -34,7 +35,7 @@ def has_a_side(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
         difference = pictures - pictures[:, :, ::-1]
         energy = float(np.square(difference).sum() / count)
         common = float(np.square(difference.mean(axis=0)).sum())
-        # of independent differences the mean still keeps one part in count
+        # The mean of independent differences still has 1 / count of their energy: subtract it.
         share = (common - energy / count) / max(energy * (1 - 1 / count), 1e-9)
         if share > THRESHOLD + 2 / count:
             return True

@@ -1,4 +1,4 @@
-"""The test split as PNG files, for trying an exported model on files."""
+"""The test split as PNG files, to try an exported model on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ log = logging.getLogger(__name__)
 
 
 def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that :func:`write_test_pictures` would take something away from.
+    """Refuse a folder if writing the test pictures there would remove other files.
+
+    Args:
+        dataset: The data set of the test pictures.
+        folder: The folder to write. It may not exist yet.
+        overwrite: Whether earlier test pictures may be replaced.
 
     Raises:
-        DataError: it belongs to the data set.
-        RunError: it holds something and ``overwrite`` is off, or anything but test pictures.
+        DataError: the folder is inside the data set or contains it.
+        RunError: the folder is not empty and ``overwrite`` is off, or it contains other files than test pictures.
     """
     check_outside(dataset.source, folder, "--test-pictures", replaced=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
@@ -34,14 +39,22 @@ def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
         files = (path for path in folder.rglob("*") if not path.is_dir())
         foreign = next((path for path in files if not re.fullmatch(r"\d{6,}\.png", path.name)), None)
         if foreign is not None:
-            raise RunError(f"{foreign} is no test picture and would be lost: name another folder for --test-pictures")
+            raise RunError(
+                f"{foreign} is not a test picture and would be lost: name another folder for --test-pictures"
+            )
 
 
 def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
-    """Write the test split as ``folder/CLASS/NUMBER.png``, at the model's size: pixel for pixel what it is tested on.
+    """Write the test split as ``folder/CLASS/NUMBER.png``: exactly the pixels that the network is tested on.
+
+    Args:
+        dataset: The data set of the test pictures.
+        folder: The folder to write. It is complete or absent, even after an interruption.
+        overwrite: Replace earlier test pictures.
 
     Raises:
-        DataError, RunError: as :func:`check_folder`.
+        DataError: as for :func:`check_folder`.
+        RunError: as for :func:`check_folder`.
     """
     check_folder(dataset, folder, overwrite=overwrite)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +68,8 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    log.info(f"wrote {len(dataset.test.labels):,} test pictures to {folder}/")
+    count = len(dataset.test.labels)
+    log.info(f"wrote {count:,} test {'picture' if count == 1 else 'pictures'} to {folder}/")
 
 
 def _write_pngs(split: Split, classes: tuple[str, ...], folder: Path) -> None:
