@@ -1,10 +1,10 @@
-"""Run models that cnn-export wrote: pictures in, classes out. Needs ONNX Runtime, NumPy, Pillow and simplejpeg."""
+"""Classify pictures with models that cnn-export wrote. Needs ONNX Runtime, NumPy, Pillow and simplejpeg."""
 
 from __future__ import annotations
 
 from cnn_infer.lazy import lazily
 
-TYPE_CHECKING = False  # typing takes longer to load than this whole module
+TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_infer import latency as latency
     from cnn_infer.classifier import UNKNOWN as UNKNOWN, Classifier as Classifier, Prediction as Prediction
@@ -52,7 +52,7 @@ _PUBLIC = {
     "to_pixels": "pixels.convert",
     "verify": "golden",
 }
-"""Each public name and the module below this package that defines it."""
+"""For each public name, the module of this package that defines it."""
 
 __all__ = [*_PUBLIC]
 

@@ -1,4 +1,4 @@
-"""A folder of pictures through a model: a row for each, and a report of how well and how fast."""
+"""Classify folders of pictures: a row for each picture, and a report of accuracy and speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from cnn_infer.system import machine
 
 
 class Row(NamedTuple):
-    """One picture of a folder run: its path as text and either a prediction or the reason there is none."""
+    """The result for one picture.
+
+    Attributes:
+        path: The picture's path, as printable text.
+        prediction: The prediction; None if the picture could not be read.
+        error: Why the picture could not be read, as one line; None if there is a prediction.
+    """
 
     path: str
     prediction: Prediction | None
@@ -34,31 +40,34 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """How a folder run went. ``to_json`` writes exactly these fields.
+    """Accuracy and speed of a run over pictures. ``to_json`` writes exactly these fields.
+
+    A picture is *labelled* if it can be read and a folder on its path has the name of a class; see :func:`evaluate`.
+    The metrics from ``accuracy`` to ``confusion`` count labelled pictures and are None if there are none.
 
     Attributes:
-        images: Files seen.
-        errors: Files that could not be read; they count in no other figure.
-        labelled: Readable files with a folder named as one of the model's classes; see :func:`evaluate`.
-        accuracy: Share of the labelled ones that were classified right, 0 to 1; None without labels, as all
-            metrics are.
-        coverage: Share of the labelled ones that were not ``unknown``.
-        macro_f1: Mean F1 of the classes that occur.
-        weighted_f1: F1 weighted by the number of pictures of a class.
-        per_class: Precision, recall, F1, support and unknown of each class.
-        confusion: Rows are true classes, columns predicted ones, in the model's order.
-        unknown_folders: Folders of the other readable files, with the number of pictures in each.
-        missing_classes: Classes of the model without a picture here, where there are labels.
-        latency_ms: ``model`` (the picture's share of its batch) and ``total`` (with reading, decoding and
-            resizing), each with ``p50``, ``p90``, ``p99``, ``mean`` and ``n``, in milliseconds a picture.
-        images_per_second: Readable files by the wall clock, from the first file to the last.
-        provider: ONNX Runtime's execution provider.
-        threads: Threads that worked at the same time.
-        batch_size: Pictures to a run of the model.
-        tuned: What was measured to choose these two, in words; None where nothing was.
-        model: The model's file.
+        images: Number of picture files.
+        errors: Number of files that could not be read. No other figure except ``images`` includes them.
+        labelled: Number of labelled pictures.
+        accuracy: Share of the labelled pictures that are classified correctly, 0 to 1; ``unknown`` is not correct.
+        coverage: Share of the labelled pictures whose label is not ``unknown``, 0 to 1.
+        macro_f1: Mean F1 over the classes that occur as a true or a predicted class, 0 to 1.
+        weighted_f1: Mean F1 over the classes, weighted by their number of pictures, 0 to 1.
+        per_class: For each class ``precision``, ``recall``, ``f1``, ``support`` (labelled pictures) and ``unknown``
+            (those with that label).
+        confusion: Number of pictures by true class (row) and predicted class (column), in the model's order.
+        unknown_folders: Number of readable pictures without a label in each folder; empty if none is labelled.
+        missing_classes: The classes without a labelled picture; empty if none is labelled.
+        latency_ms: Milliseconds for each readable picture: ``model`` (its share of the run of its batch) and
+            ``total`` (with reading, decoding and resizing), each as ``p50``, ``p90``, ``p99``, ``mean`` and ``n``.
+        images_per_second: Readable pictures divided by the wall time from the first picture to the last.
+        provider: The ONNX Runtime execution provider.
+        threads: Number of worker threads.
+        batch_size: Pictures in one run of the model.
+        tuned: The measurements that chose ``threads`` and ``batch_size``, as text; None if they were not measured.
+        model: The model's file name.
         precision: ``fp32`` or ``int8``.
-        machine: The processor and system this was measured on.
+        machine: The processor and operating system.
     """
 
     images: int
@@ -83,7 +92,7 @@ class Report:
     machine: str
 
     def to_json(self) -> str:
-        """The report as one JSON document."""
+        """Return the report as one JSON document."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=2)
 
 
@@ -97,23 +106,26 @@ def evaluate(
     follow_symlinks: bool = False,
     on_row: Callable[[Row], None] | None = None,
 ) -> Report:
-    """Classify all pictures under ``paths`` and report.
+    """Classify all pictures under ``paths`` and report accuracy and speed.
+
+    A picture's true class comes from a folder name. For a picture below a folder in ``paths``, the folders from there
+    down to the picture are compared with the class names, and the first match counts: below ``photos``,
+    ``photos/cat/kitchen/1.jpg`` is a cat, as in training. If none matches, the name of the folder in ``paths`` itself
+    is compared. For a file in ``paths``, the name of its folder is compared.
 
     Args:
-        classifier: The model. For the best speed on a CPU open it with ``threads=1`` (the default).
-        paths: Files and folders; see :func:`cnn_infer.find_pictures`.
-        labels: Take folders that are named as classes for the truth, by name: below a folder in ``paths`` the first
-            on the way down to the picture, so that ``cat/kitchen/1.jpg`` is a cat as in training, else that folder
-            itself; of a file in ``paths`` the folder that it lies in.
-        batch_size: Pictures to a run of the model.
-        threads: Threads; None takes every processor this process may use.
-        follow_symlinks: Walk into symbolic links to folders.
-        on_row: Called with each picture's row, in the order of the files.
+        classifier: The model. On a CPU a classifier with ``threads=1``, the default, is fastest here.
+        paths: Files, folders and patterns, as :func:`cnn_infer.find_pictures` takes them.
+        labels: Whether folder names give true classes.
+        batch_size: Pictures in one run of the model, at least 1.
+        threads: Worker threads, at least 1; None for one for each processor that this process may use.
+        follow_symlinks: Whether symbolic links to folders are followed.
+        on_row: Called with the :class:`Row` of each picture, in the order of the files.
 
     Raises:
-        InputError: a path does not exist, a folder cannot be listed, there is no picture at all, or ``batch_size`` or
+        InputError: a path does not exist, a folder cannot be listed, there are no pictures, or ``batch_size`` or
             ``threads`` is less than 1.
-        ModelError: ONNX Runtime failed, for example for want of memory.
+        ModelError: ONNX Runtime failed, for example because it ran out of memory.
     """
     run = Evaluation(classifier, labels=labels, batch_size=batch_size, threads=threads, follow_symlinks=follow_symlinks)
     for row in run.rows(paths):
@@ -123,12 +135,15 @@ def evaluate(
 
 
 class Evaluation:
-    """A folder run that can be watched, interrupted and gone on with: what :func:`evaluate` does, step by step.
+    """A run over pictures, row by row: it can be interrupted and resumed. :func:`evaluate` is made of it.
 
     Args:
-        classifier: As for :func:`evaluate`, as are the others.
-        tuned: For the report: what was measured to choose ``batch_size`` and ``threads``.
-        counted: What :meth:`counted` gave of a run that this one goes on with; None for a run from the start.
+        classifier, labels, batch_size, threads, follow_symlinks: As for :func:`evaluate`.
+        tuned: The text for :attr:`Report.tuned`.
+        counted: The result of :meth:`counted` of the run that this one resumes; None for a new run.
+
+    Raises:
+        InputError: ``threads`` is less than 1, or ``counted`` is damaged.
     """
 
     def __init__(
@@ -142,6 +157,8 @@ class Evaluation:
         tuned: str | None = None,
         counted: Any = None,
     ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be a whole number of at least 1, not {threads!r}")
         self._classifier = classifier
         self._labels = labels
         self._batch_size = batch_size
@@ -155,7 +172,7 @@ class Evaluation:
         self._answered = 0
 
     def rows(self, paths: Iterable[str | os.PathLike[str] | Listed], skip: int = 0) -> Generator[Row, None, None]:
-        """A row for each picture, in order, after passing over the first ``skip``; raises as :func:`evaluate`."""
+        """Yield a row for each picture but the first ``skip``, in order. The errors are those of :func:`evaluate`."""
         waiting: deque[Found] = deque()
 
         def remembered() -> Iterator[str]:
@@ -163,7 +180,7 @@ class Evaluation:
                 waiting.append(found)
                 yield found.path
 
-        # a session's first run sets it up: it is no picture's latency
+        # the first run of a session includes its set-up, so it must not be the first picture's
         self._classifier.probabilities(np.zeros((1, *self._classifier.spec.shape), np.uint8))
         start = time.perf_counter()
         answers = self._classifier.answers(remembered(), batch_size=self._batch_size, workers=self._threads)
@@ -180,11 +197,11 @@ class Evaluation:
             )
 
     def counted(self) -> dict[str, Any]:
-        """What was counted up to the last row, but for times, as JSON has it."""
+        """Return the counts up to the last row, without times, as plain JSON."""
         return self._tally.counted()
 
     def report(self) -> Report:
-        """Of all rows so far, also of those before this run went on; times are of this run alone."""
+        """Return the report of all rows so far. Times do not include the run that was resumed."""
         details = self._classifier.spec.details
         return self._tally.report(
             images_per_second=self._answered / self._seconds if self._seconds else 0.0,
@@ -199,7 +216,7 @@ class Evaluation:
 
 
 class _Tally:
-    """What a run adds up, picture by picture."""
+    """The counts of a run."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
@@ -209,7 +226,7 @@ class _Tally:
         self.folders: Counter[str] = Counter()
         self.images = self.errors = 0
         self._folder: tuple[str, str | bool] | None = None
-        self._folder_truth: int | None = None
+        self._folder_class: int | None = None
         self.model_ms = Histogram()
         self.total_ms = Histogram()
 
@@ -234,42 +251,42 @@ class _Tally:
         return {
             "images": self.images,
             "errors": self.errors,
-            "confusion": [[int(true), int(said), int(self.confusion[true, said])] for true, said in pairs],
+            "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
             "folders": dict(self.folders),
         }
 
     def restore(self, counted: Any) -> None:
-        """Take over what an earlier run counted.
+        """Continue from the counts of an earlier run.
 
         Raises:
-            InputError: it is not what :meth:`counted` gives.
+            InputError: ``counted`` is not a result of :meth:`counted`.
         """
         try:
             self.images, self.errors = int(counted["images"]), int(counted["errors"])
-            for true, said, count in counted["confusion"]:
-                self.confusion[true, said] = count
+            for true, found, count in counted["confusion"]:
+                self.confusion[true, found] = count
             self.unknown[:] = counted["unknown"]
             self.folders.update(counted["folders"])
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"what was counted so far is damaged ({error}): begin anew without --resume") from error
+            raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
 
     def _truth(self, found: Found) -> int | None:
         folder = os.path.dirname(found.path), found.path == found.given or found.given
-        if folder != self._folder:  # pictures of a folder come one after the other
-            self._folder, self._folder_truth = folder, self._looked_up(found)
-        return self._folder_truth
+        if folder != self._folder:  # pictures of one folder are adjacent: one lookup for all of them
+            self._folder, self._folder_class = folder, self._class_of(found)
+        return self._folder_class
 
-    def _looked_up(self, found: Found) -> int | None:
-        # training calls a class by a name that every system can give a folder; this one may have another
+    def _class_of(self, found: Found) -> int | None:
+        # training rewrites class names so that they are valid folder names on every system: compare both forms
         known = (self.index.get(name, self.index.get(folder_name(name))) for name in folders_of(found))
         return next((index for index in known if index is not None), None)
 
     def report(self, **facts: Any) -> Report:
-        nothing = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
+        no_metrics = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
         support = self.confusion.sum(axis=1) + self.unknown
         labelled = int(support.sum())
-        metrics = summarise(self.confusion, self.unknown, self.classes) if labelled else {"labelled": 0, **nothing}
+        metrics = summarise(self.confusion, self.unknown, self.classes) if labelled else {"labelled": 0, **no_metrics}
         missing = [name for name, count in zip(self.classes, support, strict=True) if not count] if labelled else []
         return Report(
             images=self.images,

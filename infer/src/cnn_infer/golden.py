@@ -1,4 +1,4 @@
-"""Golden pictures: a few test pictures inside the model, with the probabilities it must give for them."""
+"""Golden pictures: a few test pictures in the model file, with the probabilities that the model must give for them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PICTURES = 8
+"""Largest number of golden pictures in a model."""
+
 MAX_BYTES = 64 << 10
-"""Golden pictures take at most this many bytes of a model, as they stand in its metadata."""
+"""Largest size of the golden pictures and their probabilities in the model's metadata, in bytes."""
 
 TOLERANCE = {"fp32": 1e-4, "int8": 0.02}
-"""Largest difference of a probability. An int8 model must also name the same class."""
+"""Largest accepted difference of a probability. An int8 model must also give the same class."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One golden picture on this machine.
+    """The result for one golden picture on this machine.
 
     Attributes:
-        expected: The class that the exporting machine named.
-        found: The class that this machine names.
-        difference: The largest absolute difference of a probability.
-        passed: Whether it is within the tolerance.
+        expected: The most probable class at export.
+        found: The most probable class on this machine.
+        difference: The largest absolute difference of a probability, 0 to 1; NaN if the model gives NaN.
+        passed: Whether the difference is within :data:`TOLERANCE` and, for int8, the class is the same.
     """
 
     expected: str
@@ -45,9 +47,14 @@ class Replay:
 
 
 def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit: int = MAX_PICTURES) -> str:
-    """The metadata text for ``pictures``, uint8 (n, h, w, c), and their ``probabilities``, float32 (n, classes).
+    """Return the text that stands in the model's metadata under :data:`~cnn_infer.model.GOLDEN_KEY`.
 
-    Takes the first ``limit`` that fit in :data:`MAX_BYTES` together; large ones are passed over.
+    Pictures are taken in their order. One that would exceed :data:`MAX_BYTES` is left out.
+
+    Args:
+        pictures: uint8, shape (n, height, width, channels).
+        probabilities: float32, shape (n, classes): the model's probabilities for ``pictures``.
+        limit: Largest number of pictures, 0 or more.
     """
     packed: list[dict[str, object]] = []
     for picture, row in zip(pictures, probabilities, strict=True):
@@ -66,10 +73,13 @@ def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit:
 
 
 def verify(classifier: Classifier) -> Sequence[Replay]:
-    """Classify the model's golden pictures on this machine and compare with what it must give.
+    """Classify the model's golden pictures on this machine and compare with the probabilities at export.
+
+    Returns:
+        A result for each golden picture. The model is verified if all have ``passed``.
 
     Raises:
-        ModelError: the model carries no golden pictures, or they are damaged.
+        ModelError: the model has no golden pictures, or they are damaged.
     """
     tolerance = TOLERANCE["int8" if classifier.spec.details.get("precision") == "int8" else "fp32"]
     try:
@@ -92,6 +102,6 @@ def _compare(
     names = classifier.spec.classes
     difference = float(np.abs(found - expected).max())
     want, have = int(expected.argmax()), int(found.argmax())
-    # NaN compares false with everything, so it fails; near-ties within the tolerance may change places in fp32
+    # NaN compares as false, so it fails; in fp32 two classes that differ by less than the tolerance may swap ranks
     passed = difference <= tolerance and (want == have or tolerance < 0.01)
     return Replay(names[want], names[have], difference, passed)

@@ -1,6 +1,7 @@
-"""How long a picture takes here, as MLPerf names it: SingleStream, one after the other, and Offline, as many as can be.
+"""Latency and throughput on this machine, by MLPerf's scenarios.
 
-(Reddi et al., 2020, "MLPerf Inference Benchmark", arXiv:1911.02549.) Nothing is clipped: a noisy machine is called so.
+SingleStream classifies pictures one after the other; Offline classifies them all at once with all processors (Reddi
+et al., 2020, "MLPerf Inference Benchmark", arXiv:1911.02549). No outliers are removed: a noisy measurement is marked.
 """
 
 from __future__ import annotations
@@ -27,29 +28,38 @@ from cnn_infer.pixels.read import read_file
 from cnn_infer.system import machine
 
 BLOCKS = 10
+"""Number of blocks of calls in SingleStream, after one block of warm-up."""
+
 BLOCK_SECONDS = 0.5
+"""Shortest duration of a block and of an Offline run, in seconds."""
+
 MOST_PICTURES = 256
+"""Largest number of different pictures."""
+
 NOISY = 0.05
+"""A measurement with a larger variation between blocks is marked as noisy."""
+
 STAGES = ("read", "decode", "resize", "model", "rest")
+"""The parts of a SingleStream call; ``rest`` turns probabilities into class names."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times in milliseconds; see :func:`measure`.
+    """The result of :func:`measure`.
 
     Attributes:
-        import_ms: To import the package and ONNX Runtime, in a fresh process.
-        load_ms: To open the model.
-        first_ms: The first picture, which sets the session up.
-        single_stream: ``p50``, ``p90``, ``p99`` and ``mean`` of a whole picture, from its path to its prediction.
-        stages: The same of reading, decoding, resizing, the model, and the rest (naming the classes).
-        offline: Pictures a second with all processors.
-        calls: Pictures measured one after the other.
-        variation: Standard deviation over mean of the blocks' medians.
-        noisy: Whether that is more than 5%: then the figures are not to be relied on.
-        threads: Processors used for ``offline``.
-        model: The model's file.
-        machine: Where this was measured.
+        import_ms: Time to import ``cnn_infer`` and ONNX Runtime in a fresh process, in milliseconds.
+        load_ms: Time to open the model, in milliseconds.
+        first_ms: Time of the first prediction of a new session, which includes the session's set-up, in milliseconds.
+        single_stream: ``p50``, ``p90``, ``p99`` and ``mean`` of the time from path to prediction, in milliseconds.
+        stages: The same figures for each of :data:`STAGES`.
+        offline: Pictures per second with all processors.
+        calls: Number of SingleStream calls.
+        variation: Standard deviation of the blocks' medians, divided by their mean.
+        noisy: Whether ``variation`` is above 5%. Then the figures are not reliable.
+        threads: Worker threads in Offline.
+        model: The model's file name.
+        machine: The processor and operating system.
     """
 
     import_ms: float
@@ -66,40 +76,43 @@ class Latency:
     machine: str
 
     def to_json(self) -> str:
-        """As one JSON document."""
+        """Return the result as one JSON document."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=2)
 
 
 def measure(
     model: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str] | Listed], *, device: str = "auto"
 ) -> Latency:
-    """Measure a model on pictures, at most 256 of them, again and again for five seconds, and then all at once.
+    """Measure a model on pictures: SingleStream for five seconds, then Offline for at least 1.5 seconds.
 
     Args:
         model: The model's file.
-        paths: Files and folders; see :func:`cnn_infer.find_pictures`.
+        paths: Files, folders and patterns, as :func:`cnn_infer.find_pictures` takes them. The first 256 pictures are
+            used, again and again.
         device: As for :class:`~cnn_infer.Classifier`.
 
     Raises:
-        InputError: a path does not exist, there is no picture at all, or none can be read.
+        InputError: a path does not exist, there are no pictures, or none can be read.
+        ModelError: the model cannot be opened, or ONNX Runtime failed.
+        DeviceError: the device is not available.
     """
-    some = list(islice(find_pictures(paths), MOST_PICTURES))
-    if not some:
-        raise InputError("no pictures found: latency is measured on pictures")
+    sample = list(islice(find_pictures(paths), MOST_PICTURES))
+    if not sample:
+        raise InputError("no pictures found: latency needs at least one picture")
     imported = _import_ms()
     start = time.perf_counter()
     opened = open_model(model, device=device)
     loaded = _ms(start)
     classifier = Classifier(opened)
-    good = [path for path in some if _is_good(classifier, path)]
-    if not good:
-        raise InputError("none of the pictures can be read: latency is measured on pictures")
-    # a second session, since the one above has been used by now
-    again = Classifier(open_model(model, device=device))
+    readable = [path for path in sample if _is_readable(classifier, path)]
+    if not readable:
+        raise InputError("none of the pictures can be read: latency needs at least one")
+    # a second session, because the first one has classified pictures already
+    fresh = Classifier(open_model(model, device=device))
     start = time.perf_counter()
-    again.predict(good[0])
+    fresh.predict(readable[0])
     first = _ms(start)
-    blocks = _single_stream(classifier, good)
+    blocks = _single_stream(classifier, readable)
     calls = np.concatenate(blocks)
     medians = [float(np.median(block.sum(axis=1))) for block in blocks]
     variation = statistics.stdev(medians) / statistics.mean(medians)
@@ -110,7 +123,7 @@ def measure(
         first_ms=first,
         single_stream=_percentiles(calls.sum(axis=1)),
         stages={name: _percentiles(calls[:, place]) for place, name in enumerate(STAGES)},
-        offline=_offline(classifier, good, threads),
+        offline=_offline(classifier, readable, threads),
         calls=len(calls),
         variation=variation,
         noisy=variation > NOISY,
@@ -121,7 +134,7 @@ def measure(
 
 
 def text(found: Latency) -> str:
-    """For people."""
+    """Return the result as a text of several lines, for people."""
     lines = [
         f"import {found.import_ms:.0f} ms, load {found.load_ms:.1f} ms, first picture {found.first_ms:.2f} ms",
         f"{'SingleStream':<14}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'mean ms':>9}",
@@ -145,14 +158,14 @@ def _import_ms() -> float:
         "print(time.perf_counter() - start)"
     )
     times = [
-        # -P: a module of the same name among the pictures, in the working directory, must not be loaded
+        # -P: Python must not import a file of the working directory that has the name of one of these modules
         1e3 * float(subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True).stdout)
         for _ in range(3)
     ]
     return statistics.median(times)
 
 
-def _is_good(classifier: Classifier, path: str) -> bool:
+def _is_readable(classifier: Classifier, path: str) -> bool:
     try:
         classifier.predict(path)
     except PictureError:
@@ -161,20 +174,21 @@ def _is_good(classifier: Classifier, path: str) -> bool:
 
 
 def _single_stream(classifier: Classifier, paths: Sequence[str]) -> list[np.ndarray]:
-    """Blocks of calls, each float64 (calls, stages) in milliseconds, after one block of warm-up."""
+    """Return blocks of calls after one block of warm-up, each float64 (calls, stages), in milliseconds."""
     blocks = []
     turn = 0
     for _ in range(BLOCKS + 1):
         rows: list[list[float]] = []
         until = time.perf_counter() + BLOCK_SECONDS
         while time.perf_counter() < until or len(rows) < 5:
-            rows.append(_one(classifier, paths[turn % len(paths)]))
+            rows.append(_timed_call(classifier, paths[turn % len(paths)]))
             turn += 1
         blocks.append(np.array(rows))
     return blocks[1:]
 
 
-def _one(classifier: Classifier, path: str) -> list[float]:
+def _timed_call(classifier: Classifier, path: str) -> list[float]:
+    """Classify one picture; return the time of each stage in milliseconds."""
     marks = [time.perf_counter()]
     data = read_file(path)
     marks.append(time.perf_counter())
@@ -190,7 +204,7 @@ def _one(classifier: Classifier, path: str) -> list[float]:
 
 
 def _offline(classifier: Classifier, paths: Sequence[str], threads: int) -> float:
-    """The median of three runs over the pictures, each as often as fills a second."""
+    """Return pictures per second: the median of three runs, each over as many copies as fill a block."""
     repeated = list(paths)
     rates: list[float] = []
     while len(rates) < 3:

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 from a confusion matrix: training, int8's verdict and folder runs share them."""
+"""Accuracy, precision, recall and F1 from a confusion matrix. Training, export and inference share them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Scores(NamedTuple):
-    """Metrics of each class; every field has shape (classes,).
+    """Metrics of each class. Every field has shape (classes,).
 
-    A ratio without any picture to count is 0, as with scikit-learn's ``zero_division=0``.
+    A ratio whose denominator is 0 is 0, as with scikit-learn's ``zero_division=0``.
 
     Attributes:
         precision: float64, 0 to 1.
         recall: float64, 0 to 1.
         f1: float64, 0 to 1.
-        support: int64, pictures of the class.
-        occurs: bool, whether the class is the truth or the prediction of any picture.
+        support: int64, number of pictures of the class.
+        occurs: bool, whether the class is the true or the predicted class of any picture.
     """
 
     precision: NDArray[np.float64]
@@ -32,20 +32,20 @@ class Scores(NamedTuple):
     occurs: NDArray[np.bool_]
 
     def macro(self, values: NDArray[np.float64]) -> float:
-        """The mean of ``values`` over the classes that occur."""
+        """Return the mean of ``values``, shape (classes,), over the classes that occur."""
         return float(values[self.occurs].mean())
 
     def weighted(self, values: NDArray[np.float64]) -> float:
-        """The mean of ``values``, weighted by support."""
+        """Return the mean of ``values``, shape (classes,), weighted by support."""
         return float((values * self.support).sum() / self.support.sum())
 
 
 def confusion_of(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The confusion matrix, int64 (classes, classes): rows are true classes, columns predicted ones.
+    """Return the confusion matrix, int64 (classes, classes): rows are true classes, columns predicted classes.
 
     Args:
-        truth: int64 (n,), the true class of each picture.
-        predicted: int64 (n,).
+        truth: int64 (n,), the index of each picture's true class.
+        predicted: int64 (n,), the index of each picture's predicted class.
         classes: Number of classes.
     """
     flat = np.bincount(truth * classes + predicted, minlength=classes * classes)
@@ -54,11 +54,12 @@ def confusion_of(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes
 
 
 def scores_of(confusion: NDArray[np.int64], unknown: NDArray[np.int64] | None = None) -> Scores:
-    """Metrics of each class.
+    """Return the metrics of each class.
 
     Args:
-        confusion: int64 (classes, classes); rows are true classes, columns predicted ones.
-        unknown: int64 (classes,), pictures of each class that got no prediction. They count as wrong. None for none.
+        confusion: int64 (classes, classes); rows are true classes, columns predicted classes.
+        unknown: int64 (classes,), number of pictures of each class whose label is ``unknown``. They count as wrong.
+            None means 0 for each class.
     """
     hits = np.diag(confusion).astype(float)
     support = confusion.sum(axis=1) + (0 if unknown is None else unknown)
@@ -73,16 +74,15 @@ def scores_of(confusion: NDArray[np.int64], unknown: NDArray[np.int64] | None = 
 
 
 def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """The metrics of a folder run, as plain JSON.
+    """Return the metrics of a :class:`~cnn_infer.evaluation.Report` as plain JSON.
 
     Args:
-        confusion: int64 (classes, classes); rows are true classes, columns predicted ones.
-        unknown: int64 (classes,), pictures of each class that got no prediction. They count as wrong.
-        classes: Names, in the order of the rows.
+        confusion: int64 (classes, classes); rows are true classes, columns predicted classes. At least one picture.
+        unknown: int64 (classes,), number of pictures of each class whose label is ``unknown``. They count as wrong.
+        classes: The class names, in the order of the rows.
 
     Returns:
-        ``labelled`` (number of pictures), ``accuracy``, ``coverage`` (share of pictures with a prediction),
-        ``macro_f1`` (over the classes that occur), ``weighted_f1``, ``per_class`` and ``confusion``.
+        ``labelled``, ``accuracy``, ``coverage``, ``macro_f1``, ``weighted_f1``, ``per_class`` and ``confusion``.
     """
     scores = scores_of(confusion, unknown)
     total = int(scores.support.sum())

@@ -1,4 +1,4 @@
-"""Opening an exported model: the file, its contract, and the device it runs on."""
+"""Open an exported model: read the file, choose the device, and check the model's contract."""
 
 from __future__ import annotations
 
@@ -23,17 +23,22 @@ if TYPE_CHECKING:
     import onnxruntime
 
 SPEC_KEY = "cnn.spec"
-"""Metadata key of the specification, the authority on everything the model knows of itself."""
+"""Metadata key of the model's specification, :class:`~cnn_infer.Spec`, as JSON."""
 
 GOLDEN_KEY = "cnn.golden"
 """Metadata key of the golden pictures and their expected probabilities."""
 
 INPUT = "image"
+"""Name of the input: uint8, (batch, height, width, channels)."""
+
 LOGITS = "logits"
+"""Name of the first output: float32, (batch, classes), divided by the temperature."""
+
 PROBABILITIES = "probabilities"
+"""Name of the second output: float32, (batch, classes), the softmax of the logits."""
 
 MAX_MODEL_BYTES = 2 << 30
-"""Larger files are refused unread; it is also the limit of ONNX's single-file format."""
+"""Larger files are refused before they are read. ONNX's single-file format has the same limit."""
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -45,24 +50,25 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "qnn": "QNNExecutionProvider",
 }
-"""Device names and the ONNX Runtime execution provider of each."""
+"""The ONNX Runtime execution provider of each device name."""
 
 DEVICES = ("auto", *PROVIDERS)
+"""The device names that :func:`open_model` accepts."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """An exported model, open and ready.
+    """An open model; :class:`~cnn_infer.Classifier` classifies pictures with it.
 
     Attributes:
-        name: Where it came from, for messages.
-        spec: Its specification.
+        name: The file's name, or ``model`` if it was opened from bytes; for messages.
+        spec: The model's specification.
         session: The ONNX Runtime session.
-        provider: The execution provider that runs it, as ONNX Runtime names it.
-        chosen: Why this device, in words.
-        metadata: All of the file's metadata.
-        bytes: The file's size.
-        data: The bytes that it was opened from. The session keeps the same object, so they take no extra memory.
+        provider: The name of the execution provider that runs the model.
+        chosen: Why this provider was chosen, as text.
+        metadata: The file's metadata.
+        bytes: The file's size in bytes.
+        data: The bytes of the file. The session uses the same object, so they take no extra memory.
     """
 
     name: str
@@ -76,23 +82,24 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of :attr:`data`, hexadecimal; computed on first use, because loading OpenSSL takes milliseconds."""
+        """SHA-256 of :attr:`data`, hexadecimal. Computed on first use, because loading OpenSSL takes milliseconds."""
         import hashlib
 
         return hashlib.sha256(self.data).hexdigest()
 
 
 def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1) -> Model:
-    """Open ``source``, a file or the bytes of one, and check that it keeps the contract.
+    """Open a model and check that it keeps the contract: its input, its outputs and its specification.
 
     Args:
-        source: An ``.onnx`` file that cnn-export wrote.
-        device: One of :data:`DEVICES`. ``auto`` is CUDA where it comes up, else the CPU.
-        threads: Threads that one call of the session uses on the CPU.
+        source: The path or the bytes of an ``.onnx`` file that cnn-export wrote.
+        device: One of :data:`DEVICES`. ``auto`` is CUDA if it works, else the CPU.
+        threads: CPU threads for each run of the model, at least 1.
 
     Raises:
-        ModelError: no such file, not ONNX, damaged, or not a model of ours.
-        DeviceError: ONNX Runtime is missing, or the device does not come up; never a silent fallback.
+        ModelError: the file is missing, larger than 2 GiB, damaged, or was not written by cnn-export.
+        InputError: ``device`` is not a known name.
+        DeviceError: ONNX Runtime is not installed, or the device is not available. There is no silent fallback.
     """
     ort = load_runtime()
     name, data = _read(source)
@@ -115,10 +122,10 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
 
 
 def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
-    """The model that the newest export under ``runs`` decided to ship: int8 where it may, else fp32.
+    """Return the model to run of the newest export below ``runs``: the int8 file if export accepted it, else fp32.
 
     Raises:
-        InputError: there is no finished export.
+        InputError: there is no finished export, or its report is damaged.
     """
     exports = folders_holding(EXPORT_REPORT, runs)
     if not exports:
@@ -133,7 +140,7 @@ def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
 
 
 def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
-    # The runtime gets bytes, never a path: given a path it would also load files beside the model.
+    # ONNX Runtime gets bytes, never a path: from a path it would also load weight files next to the model
     if isinstance(source, bytes):
         return "model", source
     path, name = Path(source), printable(source)
@@ -148,12 +155,12 @@ def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
 
 
 def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, str, str]:
-    """A session on CUDA where that comes up, else on the CPU; the provider; and why, in words."""
+    """Open a session on CUDA if that works, else on the CPU; return it, its provider, and why it was chosen."""
     cpu, cuda = PROVIDERS["cpu"], PROVIDERS["cuda"]
     if cuda not in ort.get_available_providers():
         return _open_session(ort, name, data, cpu, threads), cpu, "the installed ONNX Runtime has no CUDA"
     try:
-        return _open_session(ort, name, data, cuda, threads), cuda, "CUDA comes up"
+        return _open_session(ort, name, data, cuda, threads), cuda, "CUDA works"
     except DeviceError as error:
         return _open_session(ort, name, data, cpu, threads), cpu, str(error)
 
@@ -162,24 +169,24 @@ def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, thread
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; its log lines would be said twice
-    # for a model of bytes, files it refers to are looked for in the working directory: look where none can be
+    options.log_severity_level = 4  # errors are raised: the log would only repeat them
+    # a model of bytes may refer to weight files in the working directory: name a folder that cannot hold any
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    # operators that a device lacks may run on the CPU; the device itself must be the one asked for
+    # single operators that the device lacks may run on the CPU
     providers = list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
     try:
-        # its own fallback speaks on standard output, where rows go
+        # ONNX Runtime's own fallback prints to standard output, where the rows go
         session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
         if provider != PROVIDERS["cpu"]:
-            raise DeviceError(f"{provider} does not come up: {_first_line(error)}") from error
+            raise DeviceError(f"{provider} does not come up: {_one_line(error)}") from error
         raise ModelError(
-            f"not an ONNX model, or damaged: {name} ({_first_line(error)}); cnn-export makes one of a training"
+            f"not an ONNX model, or damaged: {name} ({_one_line(error)}); cnn-export writes models"
         ) from error
     if session.get_providers()[0] != provider:
         raise DeviceError(
-            f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: check that the "
-            "driver and the libraries it needs (for CUDA: CUDA and cuDNN) are installed, or pass --device cpu"
+            f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: install the "
+            "driver and the libraries that it needs (for CUDA: CUDA and cuDNN), or pass --device cpu"
         )
     session.disable_fallback()
     return session
@@ -197,7 +204,11 @@ def _provider(ort: ModuleType, device: str) -> str:
 
 
 def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str) -> None:
-    """One uint8 input [batch, height, width, channels]; logits and probabilities, float32 [batch, classes]."""
+    """Check names, types and shapes of the input and the outputs.
+
+    Raises:
+        ModelError: they differ from the specification, or the batch size is fixed.
+    """
     inputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_inputs()]
     outputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_outputs()]
     wanted_in = [(INPUT, "tensor(uint8)", list(spec.shape))]
@@ -210,5 +221,6 @@ def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str
         raise ModelError(f"the model does not keep its own contract: its batch size is fixed at {batch}: {name}")
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
+    """Return the start of the error's text, without line breaks."""
     return " ".join(str(error).split())[:200]

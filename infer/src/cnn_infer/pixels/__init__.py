@@ -1,1 +1,1 @@
-"""From the bytes of a picture to the array that a model takes."""
+"""Convert pictures (files, bytes, PIL images, arrays) to the pixels that a model takes."""

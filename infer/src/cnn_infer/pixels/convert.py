@@ -1,6 +1,6 @@
-"""Picture to pixels: the one path from a file, bytes, a PIL image or an array to what a model takes.
+"""Convert a picture (a file, bytes, a PIL image or an array) to the pixels that a model takes.
 
-Training, calibration, parity and inference all call :func:`to_pixels`, so they see the same bytes.
+Training, calibration, the parity check and inference all call :func:`to_pixels`, so they use the same pixels.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
     from cnn_infer.spec import Colour, Filter, Spec
 
     Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-    Decoded = Image.Image | NDArray[np.uint8]
+    """What :func:`to_pixels` accepts."""
+
+    DecodedPicture = Image.Image | NDArray[np.uint8]
+    """A picture in the model's colours, not resized yet: of mode L or RGB, or an array (h, w) or (h, w, 3)."""
 
 MAX_PIXELS = 100_000_000
-"""Pictures with more pixels than this are refused before they are decoded."""
+"""Default limit on a picture's size in pixels."""
 
 PADDING = 128
-"""Mid-grey: the value of what ``pad`` adds around a picture, in every channel."""
+"""The value of the pixels that ``pad`` adds around a picture, in every channel: mid-grey."""
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""File names that folders are searched for, in lower case. What decodes a file is its content, not its name."""
+"""Extensions of picture files in folders, in lower case. The content of a file, not its name, selects the decoder."""
 
 _FILTERS: dict[Filter, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,9 +50,8 @@ _FILTERS: dict[Filter, Image.Resampling] = {
     "hamming": Image.Resampling.HAMMING,
 }
 
-# Decoders are picked by content from this list and called directly: Image.open would ask every plugin that
-# the process has registered, and its own pixel limit is a global of the embedding program. Each is loaded when the
-# first such file comes.
+# The first bytes of a file select Pillow's decoder, which is imported on first use. Image.open would try every plugin
+# that the process has registered, and its limit on pixels is a global variable of the program.
 _DECODERS = (
     (jpeg.MAGIC, "Jpeg"),
     (b"\x89PNG\r\n\x1a\n", "Png"),
@@ -64,7 +66,13 @@ _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"
 
 
 class Header(NamedTuple):
-    """What a picture says of itself before it is decoded, upright (EXIF orientation applied)."""
+    """Size and colour of a picture file, read without decoding its pixels.
+
+    Attributes:
+        width: Width in pixels, after the EXIF orientation is applied.
+        height: Height in pixels, after the EXIF orientation is applied.
+        grey: Whether the picture is grey.
+    """
 
     width: int
     height: int
@@ -74,48 +82,53 @@ class Header(NamedTuple):
 def to_pixels(
     picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> NDArray[np.uint8]:
-    """The picture as the model takes it: uint8, shape ``spec.shape`` (height, width, channels).
+    """Convert a picture to the model's input: uint8, shape (height, width, channels) as in ``spec.shape``.
+
+    The picture is turned upright (EXIF), converted to the model's colour mode, resized, and cropped or padded.
+    Transparent pixels are blended with white. An array that already has the model's shape is returned as it is.
 
     Args:
-        picture: A path, the bytes of a file, a PIL image, or an array: uint8, (h, w) or (h, w, 1) grey,
-            (h, w, 3) RGB. Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
-        spec: The model's size, colour mode, way of resizing and filter.
-        max_pixels: Larger pictures are refused before they are decoded.
-        max_bytes: Files of more bytes are refused before they are read.
+        picture: A path, the bytes of a file, a PIL image, or a uint8 array: (h, w) or (h, w, 1) grey, (h, w, 3) RGB.
+            Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
+        spec: The model's specification.
+        max_pixels: Pictures with more pixels are refused before they are decoded.
+        max_bytes: Files with more bytes are refused before they are read.
 
     Raises:
         PictureError: the picture cannot be read, is damaged, too large, or of an unsupported kind.
-        InputError: the argument is none of the above, or an array of another shape or type.
+        InputError: the argument has another type, or the array has another shape or type.
     """
     if isinstance(picture, np.ndarray) and picture.shape == spec.shape and picture.dtype == np.uint8:
         return picture
-    with _reasons_named():
+    with _picture_errors():
         return fitted(_decoded(picture, spec, max_pixels, max_bytes), spec)
 
 
-def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Decoded:
-    """The first half of :func:`to_pixels`: upright, in the model's colours, not yet of its size.
+def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> DecodedPicture:
+    """Do the first half of :func:`to_pixels`: decode, turn upright, convert colours. :func:`fitted` is the second half.
 
-    Of a JPEG file that is much larger than the model's pictures only as many pixels are decoded as are needed.
-
-    Args and errors are those of :func:`to_pixels`.
-
-    Returns:
-        A PIL image of mode L or RGB, or the same as an array, uint8 (h, w) or (h, w, 3).
+    A large JPEG file is decoded at 1/2, 1/4 or 1/8 of its size, if that is at least twice the size it is resized to.
+    The arguments and errors are those of :func:`to_pixels`.
     """
-    with _reasons_named():
+    with _picture_errors():
         return _decoded(picture, spec, max_pixels, max_bytes)
 
 
 def read_header(
     picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Header:
-    """Size and colour of a file without decoding its pixels; the limits are those of :func:`to_pixels`.
+    """Return size and colour of a picture file without decoding its pixels.
+
+    Args:
+        picture: A path or the bytes of a file.
+        max_pixels: As for :func:`to_pixels`.
+        max_bytes: As for :func:`to_pixels`.
 
     Raises:
-        PictureError: as :func:`to_pixels`, as far as the header tells.
+        PictureError: the file cannot be read, is too large, or its header is damaged or of an unsupported format.
+        InputError: ``picture`` is neither a path nor bytes.
     """
-    with _reasons_named():
+    with _picture_errors():
         data = bytes_of(picture, max_bytes)
         found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
         if found is not None:
@@ -128,8 +141,8 @@ def read_header(
 
 
 @contextmanager
-def _reasons_named() -> Iterator[None]:
-    """Decoders raise almost anything on damaged files: make each a :class:`PictureError` with its reason."""
+def _picture_errors() -> Iterator[None]:
+    """Turn any exception of a decoder into a :class:`PictureError`: on damaged files decoders raise many types."""
     try:
         yield
     except EdgeCNNError:
@@ -141,7 +154,7 @@ def _reasons_named() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> Decoded:
+def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> DecodedPicture:
     if isinstance(picture, np.ndarray):
         return _in_colour(_from_array(picture), spec.colour)
     if isinstance(picture, Image.Image):
@@ -153,7 +166,7 @@ def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> D
     return _from_file(data, spec, max_pixels) if found is None else found
 
 
-def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> Decoded | None:
+def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture | None:
     header = jpeg.read_header(data)
     if header is None:
         return None
@@ -211,16 +224,22 @@ def _orientation_of_jpeg(data: bytes) -> int:
 
 
 def _divisor(width: int, height: int, spec: Spec) -> int:
-    """1, 2, 4 or 8: the most that leaves an upright JPEG twice the size that it is resized to."""
+    """Return 1, 2, 4 or 8: the largest divisor that leaves a JPEG at least twice the size it is resized to.
+
+    Args:
+        width: Upright width in pixels.
+        height: Upright height in pixels.
+        spec: The model's specification.
+    """
     across, down = _ratio(width, height, spec)
-    # what rounding adds to a whole number must not ask for one pixel more
+    # without 1e-6 a rounding error above a whole number would be rounded up to one pixel more
     least = (math.ceil(2 * width / across - 1e-6), math.ceil(2 * height / down - 1e-6))
     fitting = (by for by in jpeg.divisors(width, height) if width >= by * least[0] and height >= by * least[1])
     return next(fitting, 1)
 
 
 def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
-    """Mode L or RGB: transparency over white, 16 bits divided by 257, everything else as Pillow converts it."""
+    """Convert to mode L or RGB: transparency on white, 16-bit values divided by 257, all else as Pillow converts."""
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
@@ -237,7 +256,7 @@ def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
 
 
 def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
-    """Source pixels to a target pixel, across and down."""
+    """Return how many source pixels one target pixel covers, horizontally and vertically."""
     across, down = width / spec.width, height / spec.height
     if spec.resize == "crop":
         across = down = min(across, down)
@@ -246,8 +265,12 @@ def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
     return across, down
 
 
-def fitted(decoded: Decoded, spec: Spec) -> NDArray[np.uint8]:
-    """One antialiased resize to the model's size; what is outside of a crop is never computed."""
+def fitted(decoded: DecodedPicture, spec: Spec) -> NDArray[np.uint8]:
+    """Resize a decoded picture to the model's size in one antialiased step, with crop or padding.
+
+    Returns:
+        uint8, shape ``spec.shape``.
+    """
     if isinstance(decoded, np.ndarray) and decoded.shape[:2] == spec.shape[:2]:
         return decoded.reshape(spec.shape)
     image = Image.fromarray(decoded) if isinstance(decoded, np.ndarray) else decoded

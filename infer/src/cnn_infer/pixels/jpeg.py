@@ -1,6 +1,7 @@
-"""JPEG files by libjpeg-turbo itself: the pixels that Pillow gives, without what Pillow does in Python for each file.
+"""Decode JPEG files with libjpeg-turbo directly, to the same pixels that Pillow gives.
 
-That takes seven times as long as it takes to decode 32 x 32 pixels, and other threads must wait for it.
+On small files it is much faster: Pillow's Python code for each file takes seven times as long as decoding 32 x 32
+pixels, and it blocks the other threads.
 """
 
 from __future__ import annotations
@@ -16,35 +17,47 @@ if TYPE_CHECKING:
     from cnn_infer.spec import Colour
 
 MAGIC = b"\xff\xd8\xff"
-"""What a JPEG file begins with."""
+"""The first bytes of a JPEG file."""
 
-_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # CMYK and YCCK are left to Pillow
+_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
 _BLOCK = 8
+"""Side of a block of the discrete cosine transform, in pixels."""
 
 
-class Header(NamedTuple):
-    """What a JPEG file says of its pixels as they are stored."""
+class JpegHeader(NamedTuple):
+    """Size and colour of a JPEG file as stored, before the EXIF orientation is applied.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        colour: ``grey`` or ``rgb``.
+    """
 
     width: int
     height: int
     colour: Colour
 
 
-def read_header(data: bytes) -> Header | None:
-    """Size and colour, or None where Pillow has to say what is wrong with the file or to convert its colours."""
+def read_header(data: bytes) -> JpegHeader | None:
+    """Return the header of a JPEG file; None if Pillow must decode it, because it is damaged or of another colour."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return Header(width, height, _COLOURS[space]) if space in _COLOURS else None
+    return JpegHeader(width, height, _COLOURS[space]) if space in _COLOURS else None
 
 
-def decode(data: bytes, header: Header, divisor: int) -> NDArray[np.uint8] | None:
-    """The pixels, scaled down by ``divisor`` (1, 2, 4 or 8) while they are decoded, sides rounded up.
+def decode(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8] | None:
+    """Decode a JPEG file, reduced by ``divisor``.
+
+    Args:
+        data: The bytes of the file.
+        header: The file's header, from :func:`read_header`.
+        divisor: 1, or one of :func:`divisors` of the stored size.
 
     Returns:
-        uint8 (height, width, 3) or, of grey files, (height, width); None where libjpeg-turbo has anything to remark,
-        such as an early end: Pillow decides what to make of it.
+        uint8, shape (height, width, 3) RGB or (height, width) grey; the sides are divided by ``divisor`` and rounded
+        up. None if libjpeg-turbo reports an error or a warning, such as a truncated file: Pillow decides then.
     """
     grey = header.colour == "grey"
     width, height = -(-header.width // divisor), -(-header.height // divisor)
@@ -57,6 +70,6 @@ def decode(data: bytes, header: Header, divisor: int) -> NDArray[np.uint8] | Non
 
 
 def divisors(width: int, height: int) -> tuple[int, ...]:
-    """By what a picture can be scaled down while it is decoded, the most first."""
-    # simplejpeg is told the size that is wanted; below a block it does not tell which of its scales gives that
+    """Return the factors by which decoding can reduce a picture of this size, largest first."""
+    # simplejpeg takes the wanted size instead of a factor; for pictures below one block that is ambiguous
     return (8, 4, 2) if max(width, height) >= _BLOCK else ()

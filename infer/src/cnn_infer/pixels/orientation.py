@@ -1,4 +1,4 @@
-"""Which way up a picture is to be shown: the EXIF orientation, 1 to 8 (Exif 2.32, tag 274)."""
+"""Turn pictures upright by their EXIF orientation, 1 to 8 (Exif 2.32, tag 274)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ _TRANSPOSE = {
 
 
 def orientation_of(image: Image.Image) -> int:
-    """What the picture says, 1 where it says nothing. Pillow applies a TIFF's own while it loads."""
+    """Return the EXIF orientation, 1 if there is none or the EXIF data is damaged.
+
+    Pillow turns TIFF files upright when it loads their pixels; afterwards their orientation is 1.
+    """
     if "exif" not in image.info:
         return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds here
-        return 1  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # noqa: BLE001 - Pillow raises many types here
+        return 1  # the pixels can be good even if the EXIF data is damaged
 
 
 def turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height the other way round where the picture lies on its side."""
+    """Return the upright (width, height) of a picture that is stored with ``size`` = (width, height)."""
     return (size[1], size[0]) if 5 <= orientation <= 8 else size
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture as it is to be shown."""
+    """Return the picture turned upright."""
     transpose = _TRANSPOSE.get(orientation)
     return image if transpose is None else image.transpose(transpose)

@@ -1,4 +1,4 @@
-"""The bytes of picture files, no more of them than is allowed."""
+"""Read picture files, up to a limit on their size."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ import stat
 from cnn_infer.errors import InputError, PictureError
 
 MAX_BYTES = 400_000_000
-"""Files with more bytes than this are refused before they are read: 100 million pixels of four bytes each fit."""
+"""Default limit on a file's size in bytes: enough for 100 million pixels of four bytes each."""
 
 
 def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of a picture file.
+    """Return the bytes of a picture file.
+
+    Pipes and devices are refused, because they may never end. Read them yourself and pass the bytes.
+
+    Args:
+        path: The file.
+        max_bytes: A larger file is refused before it is read.
 
     Raises:
-        PictureError: it cannot be read, has more than ``max_bytes``, or is a pipe or a device, of which nobody knows
-            when it ends: pass the bytes that came from it.
+        PictureError: the file cannot be read, is larger than ``max_bytes``, or is a folder, a pipe or a device.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        with open(path, "rb", opener=_open_without_waiting) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise PictureError("it is a pipe or a device, not a file")
             size = status.st_size
             _check_size(size, max_bytes)
-            # a buffer is made of as many bytes as are asked for; some files in /proc say 0, and one may grow meanwhile
+            # read() allocates the size that it is given, so pass the file's own; some files in /proc report 0
             data = stream.read(size + 1 if size else max_bytes + 1)
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
@@ -36,11 +41,11 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
 
 
 def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
-    """The same of a picture that may be in memory already.
+    """Return the bytes of a picture file that is passed as a path or as bytes.
 
     Raises:
-        PictureError: as :func:`read_file`.
-        InputError: it is neither a path nor bytes.
+        PictureError: as :func:`read_file`, or there are more than ``max_bytes`` bytes.
+        InputError: ``picture`` is neither a path nor bytes.
     """
     if isinstance(picture, bytes):
         _check_size(len(picture), max_bytes)
@@ -50,8 +55,8 @@ def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
     return read_file(picture, max_bytes=max_bytes)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Opening a pipe would wait until somebody writes into it."""
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file for reading; do not wait for a writer if it is a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
