@@ -36,7 +36,7 @@ lint: docs
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
 
-# --no-index: cnn-infer is not published, so no other package of that name may be taken for it.
+# pip gets the file of the wheel: cnn-infer is not published, so pip must not search a registry for it.
 edge: wheels
 	rm -rf $(EDGE)
 	$(PYTHON) -m venv $(EDGE)

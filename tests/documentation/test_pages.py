@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cnn_export.int8.targets import TARGETS
+from cnn_export.int8.verdict import MAX_DROP, MAX_FLIPS, MIN_SPEEDUP
 from cnn_infer import Spec, open_model
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +87,15 @@ def test_the_contract_names_every_field_and_every_key(readme: Any) -> None:
     model = open_model(readme.folder / "model.onnx", device="cpu")
     missing = [name for name in ("format", *Spec.__dataclass_fields__, *model.metadata) if f"`{name}`" not in text]
     assert missing == []
+
+
+def test_the_int8_page_has_the_limits_and_the_targets_of_the_code() -> None:
+    text = (ROOT / "docs" / "int8.md").read_text(encoding="utf-8")
+    for limit in (f"{MAX_DROP} percentage points", f"at most {MAX_FLIPS:.0%} of", f"at least {MIN_SPEEDUP} times"):
+        assert limit in text
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| (\d) bits \| (u?int8) \|$", text, re.M)
+    wanted = [(t.name, "7" if t.reduce_range else "8", "int8" if t.signed else "uint8") for t in TARGETS.values()]
+    assert rows == wanted
 
 
 def test_the_benchmark_of_latency_names_the_machine(run_page: Callable[[str], Any]) -> None:
