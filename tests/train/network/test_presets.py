@@ -5,7 +5,7 @@ import pytest
 import torch
 from cnn_train import ConfigError
 from cnn_train.network.build import build
-from cnn_train.network.presets import PRESETS, ConvNorm, Shifts, SpaceToDepth, Whitening, whiten
+from cnn_train.network.presets import PRESETS, ConvNorm, Shifts, SpaceToDepth, Whitening, init_whitening
 from torch import nn
 
 SIZES = [(8, 8), (28, 28), (9, 60), (48, 49), (112, 30), (8, 224), (113, 127), (224, 224)]
@@ -97,7 +97,7 @@ def test_whitening_levels_the_variance_of_every_direction() -> None:
     network = build("nano", classes=3, channels=3, size=(8, 8), dropout=None)
     layer = network.get_submodule("whitening")
     assert isinstance(layer, Whitening)
-    whiten(network, pictures)
+    init_whitening(network, pictures)
     with torch.no_grad():
         found = layer.convolution(Shifts()(pictures)).movedim(1, 3).reshape(-1, 24).double()
     moments = (found.T @ found / len(found))[:12, :12]
@@ -110,7 +110,7 @@ def test_whitening_levels_the_variance_of_every_direction() -> None:
 def test_whitening_leaves_other_networks_alone() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3))
     before = network[0].get_parameter("weight").detach().clone()
-    whiten(network, torch.randn(4, 3, 8, 8))
+    init_whitening(network, torch.randn(4, 3, 8, 8))
     assert torch.equal(network[0].get_parameter("weight"), before)
 
 

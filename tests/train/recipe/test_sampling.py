@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_train import Run
-from cnn_train.recipe.sampling import epoch_order, imbalance
+from cnn_train.recipe.sampling import epoch_order, imbalance_warning
 from PIL import Image
 
 LABELS = np.repeat([2, 0, 1], [100, 7, 3])
@@ -53,8 +53,8 @@ def test_an_order_follows_from_seed_and_epoch(balance: bool) -> None:
 
 def test_from_ten_to_one_on_the_largest_and_smallest_class_are_named() -> None:
     names = ("ant", "bee", "cat")
-    assert imbalance(np.repeat([0, 1, 2], [100, 999, 500]), names) is None
-    text = imbalance(np.repeat([0, 1, 2], [100, 1000, 500]), names)
+    assert imbalance_warning(np.repeat([0, 1, 2], [100, 999, 500]), names) is None
+    text = imbalance_warning(np.repeat([0, 1, 2], [100, 1000, 500]), names)
     assert text is not None
     assert "bee has 1,000 training pictures, ant has 100: pass --balance" in text
 

@@ -10,7 +10,7 @@ from typing import Any
 from cnn_train.config import DEFAULTS, Config
 from cnn_train.data.dataset import Dataset
 from cnn_train.data.named_sets import NAMED
-from cnn_train.data.symmetry import has_a_side
+from cnn_train.data.symmetry import is_asymmetric
 from cnn_train.network.presets import PRESETS
 
 BATCH_SIZE = 256
@@ -81,6 +81,6 @@ def _patience(count: int, epochs: int) -> int:
 def _augmentations(dataset: Dataset) -> tuple[str, ...]:
     # class names of one character or of digits mean that the pictures show signs, which a mirror changes
     signs = all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
-    flip = () if signs or has_a_side(dataset.train.images, dataset.train.labels) else ("flip",)
+    flip = () if signs or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)

@@ -24,7 +24,7 @@ from cnn_train.data.source import open_source
 from cnn_train.metrics import pixel_digest
 from cnn_train.network.build import build
 from cnn_train.network.logits import to_input
-from cnn_train.network.presets import PRESETS, whiten
+from cnn_train.network.presets import PRESETS, init_whitening
 from cnn_train.normalisation import mean_and_deviation
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
     images = dataset.train.images
     order = np.random.default_rng(settings.seed).permutation(len(images))
     chosen = np.sort(order[: max(1, WHITENING_PIXELS // (spec.height * spec.width))])
-    whiten(network, to_input(images[chosen], spec, torch.device("cpu")))
+    init_whitening(network, to_input(images[chosen], spec, torch.device("cpu")))
     return network
 
 

@@ -26,12 +26,12 @@ from cnn_train.data.dataset import Dataset
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty
-from cnn_train.network.build import fit_biases
+from cnn_train.network.build import add_biases
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.finetuning import frozen_epochs
 from cnn_train.recipe.fit import Epoch, Fit
-from cnn_train.recipe.sampling import imbalance
+from cnn_train.recipe.sampling import imbalance_warning
 from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, save_checkpoint
@@ -85,7 +85,7 @@ class Session:
             DivergedError: the loss is infinite or not a number.
         """
         labels, config = self.dataset.train.labels, self.config
-        if not config.balance and (unequal := imbalance(labels, self.spec.classes)):
+        if not config.balance and (unequal := imbalance_warning(labels, self.spec.classes)):
             self.warn(unequal)
         keep_freed_memory()
         device = self.compute.device
@@ -112,7 +112,7 @@ class Session:
         """The training loop's state, the epochs behind it, and the best weights so far; from the checkpoint, if any."""
         checkpoint, network = self.checkpoint, self.network
         if checkpoint is not None:
-            fit_biases(network, checkpoint.network)
+            add_biases(network, checkpoint.network)
         network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         fit = Fit(network, self.dataset.train, self.dataset.val, self.spec, self.config, self.compute.dtype)
         if checkpoint is None:

@@ -14,7 +14,7 @@ MAX_PICTURES = 200
 """Pictures of each class that are compared. Of large pictures only 20 are."""
 
 
-def has_a_side(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
+def is_asymmetric(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
     """Whether the pictures of any class have a left and a right side, so that mirroring would change them.
 
     Each picture is subtracted from its mirror image. The share of the energy of these differences that is in their

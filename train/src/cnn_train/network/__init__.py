@@ -1,1 +1,1 @@
-"""Networks, and how pictures go through them."""
+"""Networks: our presets, torchvision's models, and the way from pictures to logits."""

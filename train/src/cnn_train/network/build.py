@@ -1,4 +1,4 @@
-"""The network for a name: one of our presets, or a torchvision classification model made to fit our contract."""
+"""Networks by name: one of our presets, or a torchvision classification model adapted to the model contract."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torchvision
+from cnn_infer.console import library_output
 from torch import nn
 
 from cnn_train.errors import ConfigError
@@ -16,19 +17,19 @@ from cnn_train.network.presets import PRESETS, preset
 
 
 def build(name: str, *, classes: int, channels: int, size: tuple[int, int], dropout: float | None) -> nn.Module:
-    """A network with fresh weights from torch's global generator.
+    """Return a network with random weights, drawn from torch's global generator.
 
-    It takes float (n, channels, height, width), normalised, and returns logits (n, classes).
+    It takes normalised float (n, channels, height, width) and returns logits (n, classes).
 
     Args:
         name: A preset or a torchvision classification model.
-        classes: Number of outputs.
+        classes: Number of logits.
         channels: 1 or 3.
         size: (height, width) in pixels.
-        dropout: Probability of the dropout layers; None keeps the architecture's own.
+        dropout: Probability of the dropout layers; None keeps that of the architecture.
 
     Raises:
-        ConfigError: no such model, or one that cannot keep the contract; says which and why.
+        ConfigError: the model is unknown, or cannot satisfy the contract for the reason in the message.
     """
     if name in PRESETS:
         return preset(name, classes=classes, channels=channels, size=size, dropout=dropout or 0.0)
@@ -36,21 +37,21 @@ def build(name: str, *, classes: int, channels: int, size: tuple[int, int], drop
     _set_channels(name, network, channels)
     if dropout is not None:
         _set_dropout(name, network, dropout)
-    _try_out(name, network, classes, channels, size)
+    _check_forward(name, network, classes, channels, size)
     return network
 
 
 def check_model(name: str, *, pretrained: bool, dropout: float | None, size: tuple[int, int] | None) -> None:
-    """Refuse a model, or a combination of options with it, before the data is opened.
+    """Refuse a model, or options that it does not support, before the data set is opened.
 
     Args:
         name: A preset or a torchvision classification model.
-        pretrained: Whether torchvision's weights are asked for.
+        pretrained: Whether torchvision's weights will be loaded.
         dropout: As for :func:`build`.
-        size: (height, width) in pixels; None if the data decides it.
+        size: (height, width) in pixels; None if it depends on the data.
 
     Raises:
-        ConfigError: as :func:`build` and :func:`load_pretrained` raise it.
+        ConfigError: as for :func:`build` and :func:`load_pretrained`.
     """
     if pretrained and name in PRESETS:
         raise ConfigError(f"--pretrained needs a torchvision model; {name} is trained from scratch")
@@ -63,20 +64,27 @@ def check_model(name: str, *, pretrained: bool, dropout: float | None, size: tup
 
 
 def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: float) -> None:
-    """Put torchvision's weights into ``network``, all but the last layer.
+    """Load torchvision's weights into all layers of ``network`` but the last.
 
-    The weights expect a mean and deviation per channel; the network gets ``(pixel - zero_point) * scale``. The
-    difference goes into the first convolution's weights and bias, so it sees the same (but for the border, where
-    padding is now the zero point).
+    The weights expect pixels normalised by a mean and standard deviation per channel, but the network receives
+    ``(pixel - zero_point) * scale``. The difference is folded into the weights and bias of the first convolution. So it
+    computes the same, except at the border, where padding now has the value of the zero point.
+
+    Args:
+        name: The torchvision model.
+        network: From :func:`build`, changed in place.
+        zero_point: Pixel value that is normalised to 0, from 0 to 255.
+        scale: Factor of the normalisation.
 
     Raises:
-        ConfigError: a preset, a model without weights, or weights that cannot be fetched.
+        ConfigError: the model is a preset, has no weights, or its weights cannot be downloaded.
     """
     if name in PRESETS:
         raise ConfigError(f"--pretrained needs a torchvision model; {name} is trained from scratch")
     try:
         weights = torchvision.models.get_model_weights(name).DEFAULT
-        state = weights.get_state_dict(progress=True, check_hash=True)
+        with library_output():
+            state = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -85,11 +93,14 @@ def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: fl
         ) from error
     first_name, first = _first_convolution(name, network)
     own = network.state_dict()
-    unknown = (f"{first_name}.bias", "num_batches_tracked")  # ours alone; and a counter that older files lack
+    unknown = (
+        f"{first_name}.bias",
+        "num_batches_tracked",
+    )  # the bias is added by us; the counter is missing from older files
     missing = [key for key in own if key not in state and not key.endswith(unknown)]
     if missing:
         raise ConfigError(f"torchvision's weights of {name} lack {missing[0]}: train it without --pretrained")
-    expected = weights.transforms()  # (pixel / 255 - mean) / deviation, for each channel
+    expected = weights.transforms()  # normalises to (pixel / 255 - mean) / deviation, per channel
     mean, deviation = torch.tensor(expected.mean), torch.tensor(expected.std)
     weight = state[f"{first_name}.weight"]
     shift = (zero_point / 255 - mean) / deviation
@@ -103,8 +114,11 @@ def load_pretrained(name: str, network: nn.Module, *, zero_point: int, scale: fl
     network.load_state_dict(fitting, strict=False)
 
 
-def fit_biases(network: nn.Module, state: dict[str, Any]) -> None:
-    """Give convolutions the bias that ``state`` has for them: pretrained networks got one for normalisation."""
+def add_biases(network: nn.Module, state: dict[str, Any]) -> None:
+    """Add the biases that ``state`` has and the convolutions of ``network`` lack.
+
+    :func:`load_pretrained` added a bias to the first convolution, and the stored weights contain it.
+    """
     for name, module in network.named_modules():
         bias = state.get(f"{name}.bias")
         if isinstance(module, nn.Conv2d) and module.bias is None and bias is not None:
@@ -120,7 +134,7 @@ def _torchvision(name: str, *, classes: int) -> nn.Module:
             f"unknown model {name!r}{meant}: one of {', '.join(PRESETS)}, or a torchvision classification model"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of two models, about how they will be initialised one day
+        warnings.simplefilter("ignore", FutureWarning)  # two models warn of a future change of their initialisation
         network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
     return network
 
@@ -150,8 +164,8 @@ def _set_dropout(name: str, network: nn.Module, probability: float) -> None:
         layer.p = probability
 
 
-def _try_out(name: str, network: nn.Module, classes: int, channels: int, size: tuple[int, int]) -> None:
-    """Refuse a network that does not take the size or returns anything but one tensor, before hours are spent."""
+def _check_forward(name: str, network: nn.Module, classes: int, channels: int, size: tuple[int, int]) -> None:
+    """Refuse a network that does not accept the picture size or does not return one tensor, before it is trained."""
     state = {key: value.clone() for key, value in network.state_dict().items()}
     try:
         with torch.no_grad():

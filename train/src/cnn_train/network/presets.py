@@ -1,12 +1,12 @@
-"""Our networks, shaped by the runtime that runs them: int8 in ONNX Runtime on a processor.
+"""Our networks, designed to be fast as int8 models in ONNX Runtime on a CPU.
 
-Plain 3x3 convolutions, most of them 48 or 96 wide (the int8 kernel works on 48 columns at a time: those widths
-were measured faster for their size than 64 and 128), batch norm that folds, ReLU, max pooling, one fully connected
-layer. In trainings of minutes residual blocks cost more than they brought.
+They consist of 3x3 convolutions, batch norm, ReLU, max pooling and one fully connected layer. Most convolutions have 48
+or 96 filters, because the int8 kernel computes 48 columns at a time: these widths were measured faster for their size
+than 64 and 128. In trainings of minutes residual blocks cost more time than their accuracy was worth.
 
-The first convolution's kernel is fast only for multiples of 4 input channels. :class:`Shifts` and
-:class:`SpaceToDepth` make them by moving pixels, without arithmetic, so that export lets ONNX Runtime do it on
-the raw bytes. They pad with zero, which is the pixel value that normalisation calls the zero point.
+The int8 kernel of the first convolution is fast only if the number of input channels is a multiple of 4.
+:class:`Shifts` and :class:`SpaceToDepth` produce such channels by moving pixels, without arithmetic, so the exported
+model applies them to the raw bytes. They pad with zero, which is the zero point of the normalisation.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from torch.nn import functional
 from cnn_train.errors import ConfigError
 
 MIN_SIDE = 8
+"""Least height and width of the pictures, in pixels."""
 
 NOISE = 5e-4
-"""Variance, of pictures of variance 1, below which a principal component is taken for noise."""
+"""Added to the variance of each principal component, for pictures of variance 1: components with less variance than
+this are treated as noise and are not amplified to variance 1."""
 
 
 PRESETS = {
@@ -31,11 +33,14 @@ PRESETS = {
     "base": ((64, 64), (128, 128), (192, 192)),
     "large": ((64, 64), (128, 128), (256, 256, 256)),
 }
-"""The widths of the convolutions in each stage; behind a stage's first convolution comes its pooling."""
+"""Number of filters of each convolution, by stage. The first convolution of a stage is followed by max pooling."""
 
 
 class Shifts(nn.Module):
-    """Four copies, moved by (0, 0), (0, 1), (1, 0) and (1, 1) pixels: a 3x3 convolution then spans 4x4."""
+    """Four copies of a picture, shifted by (0, 0), (0, 1), (1, 0) and (1, 1) pixels, as channels.
+
+    A 3x3 convolution of them sees 4x4 pixels.
+    """
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(n, c, h, w) to (n, 4c, h, w)."""
@@ -46,7 +51,7 @@ class Shifts(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """Squares of ``block`` x ``block`` pixels become the channels of one; what is missing at the edge is zero."""
+    """Turn each square of ``block`` x ``block`` pixels into the channels of one pixel, padded with zero at the edge."""
 
     def __init__(self, block: int) -> None:
         super().__init__()
@@ -61,10 +66,14 @@ class SpaceToDepth(nn.Module):
 
 
 class Whitening(nn.Module):
-    """The principal components of 2x2 patches (of a block, where there are blocks), scaled to unit variance; of each
-    its positive part and that of its opposite. Computed from training pictures by :func:`whiten`, not learned (Page,
-    2019, https://myrtle.ai/learn/how-to-train-your-resnet-8-bag-of-tricks/; both signs: Jordan, 2024,
-    arXiv:2404.00498). As a 1x1 convolution it costs little, and the training gets along with half the epochs.
+    """The principal components of 2x2 patches (or of larger blocks) scaled to unit variance, each with both signs.
+
+    :func:`init_whitening` computes the weights from training pictures, and they are not trained (Page, 2019,
+    https://myrtle.ai/learn/how-to-train-your-resnet-8-bag-of-tricks/; both signs: Jordan, 2024, arXiv:2404.00498). As
+    a 1x1 convolution this costs little, and it halves the number of epochs that a training needs.
+
+    Args:
+        inputs: Values per patch: channels times pixels.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -78,11 +87,16 @@ class Whitening(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution, max pooling if asked for, batch norm and ReLU.
+    """A 3x3 convolution, optional max pooling, batch norm and ReLU.
 
-    In training the norm follows the pooling, which leaves it a quarter of the values. It has a bias but no scale of its
-    own (the next filters can do that), so it never changes the order of values and may as well come first: so it does
-    in evaluation, where it folds into the convolution.
+    In training batch norm follows the pooling, where it has only a quarter of the values to process. In evaluation it
+    comes before the pooling, so that it can be folded into the convolution. Both give the same result, because this
+    batch norm has no scale of its own (the next convolution learns it) and so never changes the order of values.
+
+    Args:
+        inputs: Number of input channels.
+        outputs: Number of filters.
+        pool: Whether to halve height and width by max pooling.
     """
 
     def __init__(self, inputs: int, outputs: int, *, pool: bool) -> None:
@@ -93,7 +107,7 @@ class ConvNorm(nn.Module):
         self.pool = pool
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, inputs, h, w) to (n, outputs, h, w), or half of h and w."""
+        """(n, inputs, h, w) to (n, outputs, h, w), or to (n, outputs, h // 2, w // 2) with pooling."""
         features = self.convolution(features)
         if not self.pool:
             return functional.relu(self.norm(features))
@@ -103,23 +117,31 @@ class ConvNorm(nn.Module):
 
 
 class GlobalMaxPool(nn.Module):
-    """The largest value of each feature: training may show pictures of other sizes than the network's own."""
+    """The largest value of each channel, for features of any size: training may show smaller pictures."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, width, h, w) to (n, width)."""
-        # where the size is known, as in export, this is a plain MaxPool, which stays in int8
+        """(n, c, h, w) to (n, c)."""
+        # Exported with a fixed size this becomes a plain MaxPool node, which runs in int8.
         return functional.max_pool2d(features, features.shape[2:]).flatten(1)
 
 
 def preset(name: str, *, classes: int, channels: int, size: tuple[int, int], dropout: float) -> nn.Module:
-    """A network for pictures of ``size`` (height, width): normalised float (n, channels, h, w) in, logits out.
+    """Return one of our networks with random weights.
 
-    Up to 48 pixels a side the first convolution works at full resolution; larger pictures are first rearranged,
-    2x2 up to 112 pixels and 4x4 beyond, so that their cost stays within a few times that of small ones. Each stage
-    begins by halving what is at least 2 pixels wide; at the end the largest value of each feature is what counts.
+    It takes normalised float (n, channels, height, width) and returns logits (n, classes). Up to 48 pixels a side the
+    first convolution works at full resolution. Larger pictures are first rearranged by :class:`SpaceToDepth`, 2x2 up to
+    112 pixels and 4x4 beyond, so that their cost stays within a few times that of small ones. The first convolution of
+    each stage halves height and width, as long as both are at least 2.
+
+    Args:
+        name: One of :data:`PRESETS`.
+        classes: Number of logits.
+        channels: 1 or 3.
+        size: (height, width) in pixels.
+        dropout: Probability of dropout before the last layer.
 
     Raises:
-        ConfigError: the pictures are smaller than :data:`MIN_SIDE` pixels.
+        ConfigError: a side is shorter than :data:`MIN_SIDE` pixels.
     """
     if min(size) < MIN_SIDE:
         raise ConfigError(f"{name} takes pictures of at least {MIN_SIDE} pixels a side, not {size[0]} x {size[1]}")
@@ -144,18 +166,18 @@ def preset(name: str, *, classes: int, channels: int, size: tuple[int, int], dro
 
 
 @torch.no_grad()
-def whiten(network: nn.Module, pictures: Tensor) -> None:
-    """Set the weights of the network's :class:`Whitening`, where it has one.
+def init_whitening(network: nn.Module, pictures: Tensor) -> None:
+    """Compute the weights of the network's :class:`Whitening` layer from training pictures.
 
     Args:
-        network: From :func:`preset`; another stays as it is.
-        pictures: Some thousand training pictures, float (n, c, h, w), normalised.
+        network: From :func:`preset`. A network without such a layer is left unchanged.
+        pictures: Some thousands of normalised training pictures, float (n, c, h, w).
     """
     layer = getattr(network, "whitening", None)
     if not isinstance(layer, Whitening):
         return
     patches = network.get_submodule("rearrange")(pictures).movedim(1, 3).flatten(0, 2).double()
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    # noise that hardly varies must not become as loud as the picture
+    # NOISE limits the amplification of components that hardly vary.
     components = (vectors / (values + NOISE).sqrt()).T.float()
     layer.convolution.weight.copy_(torch.cat([components, -components])[:, :, None, None])

@@ -55,7 +55,7 @@ def epoch_order(
     return random.permutation(np.concatenate(drawn))
 
 
-def imbalance(labels: NDArray[np.int64], classes: Sequence[str]) -> str | None:
+def imbalance_warning(labels: NDArray[np.int64], classes: Sequence[str]) -> str | None:
     """Return a warning if the largest class has at least :data:`IMBALANCE` times the pictures of the smallest one.
 
     Args:

@@ -35,7 +35,7 @@ from torch import nn
 
 from cnn_train.config import Config
 from cnn_train.errors import RunError
-from cnn_train.network.build import build, fit_biases
+from cnn_train.network.build import add_biases, build
 from cnn_train.recipe.fit import Epoch
 
 
@@ -135,7 +135,7 @@ class Run:
         )
         try:
             state = safetensors.torch.load((self.path / WEIGHTS).read_bytes())
-            fit_biases(network, state)
+            add_biases(network, state)
             network.load_state_dict(state)
         except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
