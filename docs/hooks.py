@@ -53,6 +53,6 @@ def table(module: str) -> Iterator[str]:
     yield "| option | meaning |\n| --- | --- |"
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        if isinstance(parameter, click.Option) and record is not None:
             option, text = record[0], record[1].replace("|", "&#124;").replace("<", "&lt;")
             yield f"| `{option}` | {text} |"
