@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
+from numpy.typing import NDArray
 from torch import nn
 
 from cnn_train import distributed
@@ -25,7 +26,6 @@ from cnn_train.metrics import pixel_digest
 from cnn_train.network.build import build
 from cnn_train.network.logits import to_input
 from cnn_train.network.presets import PRESETS, init_whitening
-from cnn_train.normalisation import mean_and_deviation
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
     Normalisation has one mean, rounded to a pixel value, and one standard deviation for all channels. Both are
     computed from the training pictures.
     """
-    mean, deviation = mean_and_deviation(dataset.train.images)
+    mean, deviation = _mean_and_deviation(dataset.train.images)
     source = dataset.source
     spec = Spec(
         classes=source.classes,
@@ -122,3 +122,17 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
         "test_decoded": decode_digest(source.splits["test"].pictures, spec),
     }
     return replace(spec, details={"data": data, "settings": asdict(settings)})
+
+
+def _mean_and_deviation(images: NDArray[np.uint8]) -> tuple[float, float]:
+    """The mean and standard deviation of all values of uint8 pictures (n, h, w, c), from 0 to 255.
+
+    They are computed exactly from a histogram, with a few megabytes of pictures in memory at a time.
+    """
+    counts = np.zeros(256, np.int64)
+    block = max(1, (4 << 20) // images[0].size)
+    for start in range(0, len(images), block):
+        counts += np.bincount(images[start : start + block].ravel(), minlength=256)
+    values = np.arange(256)
+    mean = float((counts * values).sum() / counts.sum())
+    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))
