@@ -20,9 +20,10 @@ from cnn_infer.errors import EdgeCNNError
 from cnn_infer.system.interrupt import INTERRUPTED, raise_on_interrupt
 
 PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
+"""The packages whose log messages a command prints."""
+
 for _package in PACKAGES:  # without a handler, Python itself would print warnings to standard error
     logging.getLogger(_package).addHandler(logging.NullHandler())
-"""The packages whose log messages a command prints."""
 
 PROGRESS_SECONDS = 10
 """Seconds between two lines of progress where standard error is not a terminal."""
