@@ -4,50 +4,53 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.M))
 RELEASES = ["3.11", "3.12", "3.13", "3.14"]
 
 
-def jobs(path: Path) -> dict[str, Any]:
+def job() -> dict[str, Any]:
+    """The only job of the only workflow."""
+    (path,) = (ROOT / ".github" / "workflows").iterdir()
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert set(document) == {"name", True, "permissions", "jobs"}  # YAML 1.1 reads the key "on" as true
-    found: dict[str, Any] = document["jobs"]
+    (found,) = document["jobs"].values()
+    assert set(found) == {"name", "runs-on", "strategy", "steps"}
     return found
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_every_job_runs_one_target_on_a_machine_and_a_python(path: Path) -> None:
-    for job in jobs(path).values():
-        assert job["runs-on"]
-        commands = [step["run"] for step in job["steps"] if "run" in step]
-        assert len(commands) == 1
-        assert re.fullmatch(r"make ([a-z]+)", commands[0])
-        assert commands[0].removeprefix("make ") in TARGETS
-        used = [step["uses"].split("@")[0] for step in job["steps"] if "uses" in step]
-        assert used[:2] == ["actions/checkout", "actions/setup-python"]
-        assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
-
-
 def test_lint_tests_edge_docs_and_wheels_are_checked() -> None:
-    (path,) = WORKFLOWS
-    found = jobs(path)
-    targets = {step["run"].removeprefix("make ") for job in found.values() for step in job["steps"] if "run" in step}
-    assert targets == {"lint", "test", "edge", "docs", "wheels"}
-    assert found["test"]["strategy"]["matrix"]["python"] == RELEASES
-    assert found["edge"]["strategy"]["matrix"]["python"] == RELEASES
-    kept = [step["with"]["path"] for job in found.values() for step in job["steps"] if "upload" in step.get("uses", "")]
-    assert sorted(kept) == ["dist", "site"]
+    matrix = job()["strategy"]["matrix"]
+    assert matrix["python"] == RELEASES
+    assert matrix["target"] == ["test", "edge"]
+    assert [entry["target"] for entry in matrix["include"]] == ["lint", "docs", "wheels"]
+    assert {*matrix["target"], *(entry["target"] for entry in matrix["include"])} <= TARGETS
+    assert all(entry["python"] in RELEASES for entry in matrix["include"])
 
 
-def test_python_releases_are_those_that_the_packages_accept() -> None:
+def test_the_site_and_the_wheels_are_kept_where_make_writes_them() -> None:
+    folders = dict(re.findall(r"^(SITE|DIST) := (\S+)$", MAKEFILE, re.M))
+    kept = {entry["target"]: entry["keep"] for entry in job()["strategy"]["matrix"]["include"] if "keep" in entry}
+    assert kept == {"docs": folders["SITE"], "wheels": folders["DIST"]}
+
+
+def test_a_job_runs_nothing_but_its_target() -> None:
+    steps = job()["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["make ${{ matrix.target }}"]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert [re.sub(r"@v\d+$", "", name) for name in used] == [
+        "actions/checkout",
+        "actions/setup-python",
+        "actions/upload-artifact",
+    ]
+
+
+def test_python_releases_start_with_the_one_that_the_packages_require() -> None:
     for part in ("infer", "train", "export"):
-        assert f'requires-python = ">={RELEASES[0]}"' in (ROOT / part / "pyproject.toml").read_text()
+        assert f'requires-python = ">={RELEASES[0]}"' in (ROOT / part / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_the_makefile_says_what_each_target_does() -> None:
