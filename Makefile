@@ -1,6 +1,6 @@
 # make demo      train, export and classify real digits: some minutes the first time (6 GB are installed), then a second
-# make test      lint, the strict build of the docs, and all tests: about half an hour on two cores
-# make lint      ruff, mypy, import-linter, tables against results, docs: half a minute
+# make test      lint and all tests: tens of minutes on two cores
+# make lint      ruff, mypy, import-linter, the tables of figures, the docs: half a minute
 # make docs      build the pages of docs/ into site/, every warning an error: seconds
 # make edge      the wheel of cnn-infer alone, in an environment without PyTorch, and its tests: some minutes
 # make wheels    the wheels of the three packages, into dist/: seconds

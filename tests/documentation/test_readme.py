@@ -16,6 +16,12 @@ def test_it_is_short_and_starts_with_the_two_commands() -> None:
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
 
 
+def test_links_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) > 12
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 def test_every_block_is_run(blocks: Callable[[str], list[Any]], readme: Any) -> None:
     assert set(readme.printed) == {block.body for block in blocks("README.md")}
     assert len(readme.printed) == 3

@@ -81,7 +81,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., "subprocess.CompletedProcess[str]"]) -> Path:
-    """A folder in which the three commands were typed as they stand in the README.
+    """A folder in which the three commands ran with default settings.
 
     The pictures are of another training's test split: with one seed it is the same.
     """
