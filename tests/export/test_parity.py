@@ -1,11 +1,13 @@
-"""Parity fails when it should: planted faults, and nothing of an earlier export is lost."""
+"""Planted faults fail the parity check, and an earlier export is kept."""
 
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import safetensors.numpy
 from cnn_export import cli, export, exporting
@@ -15,23 +17,38 @@ from onnx import ModelProto, numpy_helper
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of ``cnn-export`` in this process, so that a fault can be planted in the graph it writes."""
+    """Run ``cnn-export`` in this process, so that a fault can be planted in its graph, and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["cnn-export", *arguments])
     with pytest.raises(SystemExit) as left:
         cli.main()
     return int(left.value.code or 0)
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    """Let the exporter write one weight of the first convolution wrong."""
+def add_to_first_weight(value: float) -> Callable[[ModelProto], None]:
+    """A fault: ``value`` is added to one weight of the first convolution."""
+
+    def change(model: ModelProto) -> None:
+        weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[0] += value
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+    return change
+
+
+def negate_last_layer(model: ModelProto) -> None:
+    """A fault: the weights of the last layer have the opposite sign."""
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, fault: Callable[[ModelProto], None]) -> None:
+    """Let the exporter write a graph with a fault."""
     original = exporting.keep_contract
 
     def faulty(model: ModelProto, *rest: object) -> ModelProto:
         result = original(model, *rest)
-        weight = next(tensor for tensor in result.graph.initializer if len(tensor.dims) == 4)
-        values = numpy_helper.to_array(weight).copy()
-        values.flat[0] += value
-        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        fault(result)
         return result
 
     monkeypatch.setattr(exporting, "keep_contract", faulty)
@@ -43,21 +60,33 @@ def test_one_changed_weight_fails_and_keeps_the_earlier_export(
 ) -> None:
     export(run)
     before = {name: (run.path / name).read_bytes() for name in ("model.onnx", "export.json")}
-    plant(monkeypatch, value)
+    plant(monkeypatch, add_to_first_weight(value))
     assert run_command(monkeypatch, str(run.path)) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    assert said[-1].startswith("cnn-export: parity failed")
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("cnn-export: parity failed")
     assert before == {name: (run.path / name).read_bytes() for name in before}
     evidence = json.loads((run.path / "export.failed.json").read_text(), parse_constant=pytest.fail)
     assert evidence["parity"]["passed"] is False
 
 
-def test_a_good_export_clears_the_evidence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passed_export_removes_the_evidence_of_a_failed_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as planted:
-        plant(planted, 1.0)
+        plant(planted, add_to_first_weight(1.0))
         assert run_command(planted, str(run.path)) == 1
     assert run_command(monkeypatch, str(run.path)) == 0
     assert not (run.path / "export.failed.json").exists()
+
+
+def test_the_reported_accuracy_is_that_of_the_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tolerance that lets wrong weights pass, the file is less accurate than the network."""
+    plant(monkeypatch, negate_last_layer)
+    result = export(run, tolerance=1, golden_pictures=0)
+    session = onnxruntime.InferenceSession((run.path / "model.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    test = exporting.read_test_split(run, exporting.open_run_source(run, None))
+    predicted = session.run(["probabilities"], {"image": test.images})[0].argmax(axis=1)
+    assert result.accuracy == (predicted == test.labels).mean()
+    assert result.accuracy < run.report["test"]["accuracy"]
+    assert json.loads((run.path / "export.json").read_text())["fp32"]["accuracy"] == result.accuracy
 
 
 def test_another_resize_filter_fails(
@@ -67,7 +96,7 @@ def test_another_resize_filter_fails(
     assert spec["filter"] == "bilinear"
     (run.path / "spec.json").write_text(json.dumps({**spec, "filter": "box"}))
     assert run_command(monkeypatch, str(run.path)) == 1
-    assert "decode to other pixels" in capsys.readouterr().err
+    assert "are decoded to other pixels" in capsys.readouterr().err
     assert not (run.path / "model.onnx").exists()
 
 
@@ -94,11 +123,13 @@ def test_a_specification_that_does_not_name_its_data_is_one_line(
     spec["details"]["data"] = data
     (run.path / "spec.json").write_text(json.dumps(spec))
     assert run_command(monkeypatch, str(run.path)) == 2
-    assert "does not say what the data was" in capsys.readouterr().err
+    assert "does not describe the data set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--tolerance", "nan"), ("--max-drop", "nan"), ("--max-drop", "-1")])
-def test_limits_that_are_none_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch, option: str, value: str) -> None:
+def test_nan_and_negative_limits_are_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: str, value: str
+) -> None:
     assert run_command(monkeypatch, str(run.path), option, value) == 2
     assert not (run.path / "export.failed.json").exists()
 
@@ -137,7 +168,10 @@ def test_a_tie_within_the_tolerance_may_flip_and_nothing_else() -> None:
     flipped = check(apart, [(1, outputs((0.49999, 0.50001), (0.9, 0.1)))], ["a", "b"], 1e-4)
     assert flipped.probabilities["max"] <= 1e-4
     assert not flipped.passed
-    assert "change their class" in flipped.reason
+    assert flipped.reason == "1 test picture changes its class: a"
+    found = [(size, outputs((0.49999, 0.50001), (0.49999, 0.50001))) for size in (1, 3)]
+    both = check(outputs((0.50008, 0.49992), (0.50008, 0.49992)), found, ["a", "b"], 1e-4)
+    assert both.reason == "2 test pictures change their class; the first is a"
 
 
 def test_a_saturated_softmax_does_not_hide_other_logits() -> None:

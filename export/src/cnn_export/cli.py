@@ -30,7 +30,7 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
     if option.type is bool:
         return click.option(option.flag, name, is_flag=True, help=option.help)
     text = option.help if option.default is not None else f"{option.help} Default: {option.default_text}."
-    kind: click.ParamType
+    kind: click.ParamType[Any]
     if option.choices:
         kind = click.Choice(option.choices)
     elif option.type is int:
@@ -55,8 +55,8 @@ def _table_options(command: Command) -> Command:
 @click.option(
     "--explain",
     is_flag=True,
-    help="Export nothing. Compare each stage of an exported model with training, and list the largest differences "
-    "first.",
+    help="Export nothing. Compare each stage of an exported model with training, and list the signal-to-noise ratios "
+    "(SNR), the lowest first.",
 )
 @click.version_option(package_name="cnn-export")
 def command(run: str | None, data: str | None, explain: bool, **options: Any) -> None:

@@ -1,17 +1,17 @@
-"""What can go wrong in export, under the base class that the three packages share."""
+"""The errors of ``cnn_export``. Their base class is shared by all three packages."""
 
 from cnn_infer.errors import EdgeCNNError
 
 
 class ExportError(EdgeCNNError):
-    """Base of the errors of ``cnn_export``: options, data or a network that cannot be exported."""
+    """Base of the errors of ``cnn_export``: an option, the run or its data set cannot be used."""
 
 
 class GraphError(ExportError):
-    """The network cannot be written as a graph that keeps the contract; says which part."""
+    """The network cannot be exported or quantized; the message names the reason."""
 
 
 class ParityError(ExportError):
-    """What was exported does not compute what was trained. The evidence is in ``export.failed.json``."""
+    """The exported model does not compute what was trained. ``export.failed.json`` has the evidence."""
 
     exit_code = 1

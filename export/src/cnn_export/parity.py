@@ -1,4 +1,4 @@
-"""Parity: does the exported file compute what PyTorch computes, on every test picture?"""
+"""The parity check: an exported file must compute what PyTorch computes, for every test picture."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from numpy.typing import NDArray
 
 BATCHES = (1, 3)
-"""Batch sizes besides the full one: a graph may be right for the size it was traced with and wrong for others."""
+"""Batch sizes that are checked besides the full one. A graph can be right for one batch size and wrong for others."""
 
 FULL_BATCH = 128
 
 LOGIT_TOLERANCE = 10.0
-"""Logits may differ by this much times the tolerance, relative to the largest: where the softmax is saturated,
-probabilities alone would not show a wrong graph.
+"""The tolerance of logits is this factor times the tolerance of probabilities times the largest logit. Logits are
+compared too because a saturated softmax hides wrong logits.
 """
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """``logits`` and ``probabilities``, each float32 (n, classes)."""
+    """The outputs of a model for n pictures.
+
+    Attributes:
+        logits: float32 (n, classes).
+        probabilities: float32 (n, classes).
+    """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
@@ -33,18 +38,18 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison of one file with PyTorch on the same pictures.
+    """The comparison of a file with PyTorch on the same pictures.
 
     Attributes:
-        images: Test pictures compared.
-        batch_sizes: Each of these ran over all of them; the figures are the worst of them.
-        tolerance: Largest difference of a probability that passes; :data:`LOGIT_TOLERANCE` relates logits to it.
-        logits: ``max`` and ``mean`` absolute difference.
-        probabilities: ``max`` and ``mean`` absolute difference.
-        top1_agreement: Share of pictures with the same class, 0 to 1.
-        flips: Pictures whose class changed, with both confidences, and whether it was a tie within the tolerance.
+        images: Number of compared pictures.
+        batch_sizes: Batch sizes at which all pictures were compared. Each figure below is the worst of them.
+        tolerance: Largest accepted difference of a probability. :data:`LOGIT_TOLERANCE` gives that of logits.
+        logits: Largest (``max``) and mean (``mean``) absolute difference of the logits.
+        probabilities: Largest (``max``) and mean (``mean``) absolute difference of the probabilities.
+        top1_agreement: Share of pictures with the same predicted class at every batch size, 0 to 1.
+        flips: Pictures whose predicted class differs, from :func:`find_flips`.
         passed: Whether the file computes what was trained.
-        reason: Why not, or an empty text.
+        reason: Why it does not; empty if it does.
     """
 
     images: int
@@ -61,7 +66,14 @@ class Parity:
 def run_model(
     model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str | None = None
 ) -> Outputs:
-    """Both outputs of an open model for uint8 ``pictures`` (n, h, w, c); ``what`` is the title of a progress bar."""
+    """Return the outputs of an open model.
+
+    Args:
+        model: The model.
+        pictures: uint8 (n, height, width, channels).
+        batch_size: Pictures per call.
+        what: Title of a progress bar; None for no bar.
+    """
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
         for start in range(0, len(pictures), batch_size):
@@ -72,20 +84,20 @@ def run_model(
 
 
 def check(reference: Outputs, found: Sequence[tuple[int, Outputs]], names: Sequence[str], tolerance: float) -> Parity:
-    """Compare what PyTorch gave with what the file gave at each batch size.
+    """Compare a file's outputs with PyTorch's.
 
     Args:
-        reference: PyTorch's outputs, on the CPU in fp32.
-        found: (batch size, outputs) of the same pictures.
-        names: The pictures' names, for the list of flips.
-        tolerance: Largest difference of a probability that passes.
+        reference: PyTorch's outputs, computed on the CPU in fp32.
+        found: Each batch size with the file's outputs for the same pictures.
+        names: Names of the pictures, for the list of flips.
+        tolerance: Largest accepted difference of a probability.
     """
     logits = np.max([np.abs(outputs.logits - reference.logits) for _, outputs in found], axis=0)
     probabilities = np.max([np.abs(outputs.probabilities - reference.probabilities) for _, outputs in found], axis=0)
     flips = [flip for size, outputs in found for flip in find_flips(reference, outputs, names, tolerance, size)]
     flipped = {flip["picture"] for flip in flips}
     finite = all(np.isfinite(values).all() for values in (logits, probabilities))
-    real = [flip for flip in flips if not flip["tie"]]
+    changed = list(dict.fromkeys(flip["picture"] for flip in flips if not flip["tie"]))
     reason = ""
     if not finite:
         reason = "an output is not a number"
@@ -95,8 +107,10 @@ def check(reference: Outputs, found: Sequence[tuple[int, Outputs]], names: Seque
     elif not logits.max() <= (limit := LOGIT_TOLERANCE * tolerance * np.abs(reference.logits).max()):
         worst = names[int(logits.max(axis=1).argmax())]
         reason = f"logits differ by up to {logits.max():.3g}, more than {limit:.3g} (at {worst})"
-    elif real:
-        reason = f"{len(real)} pictures change their class, the first is {real[0]['picture']}"
+    elif len(changed) == 1:
+        reason = f"1 test picture changes its class: {changed[0]}"
+    elif changed:
+        reason = f"{len(changed):,} test pictures change their class; the first is {changed[0]}"
     return Parity(
         images=len(reference.logits),
         batch_sizes=tuple(size for size, _ in found),
@@ -113,7 +127,19 @@ def check(reference: Outputs, found: Sequence[tuple[int, Outputs]], names: Seque
 def find_flips(
     reference: Outputs, found: Outputs, names: Sequence[str], tolerance: float, batch_size: int
 ) -> list[dict[str, Any]]:
-    """The pictures whose class differs, with the two classes' indices and confidences."""
+    """Find the pictures whose predicted class differs.
+
+    Args:
+        reference: Outputs of the model to compare with.
+        found: Outputs of the other model for the same pictures.
+        names: Names of the pictures.
+        tolerance: Two probabilities of ``reference`` that differ by no more count as a tie.
+        batch_size: Batch size of ``found``, for the report.
+
+    Returns:
+        For each such picture: its name, ``batch_size``, the two class indices, the confidence of each model in its own
+        prediction, and whether the two classes tie in ``reference``.
+    """
     before, after = reference.probabilities.argmax(axis=1), found.probabilities.argmax(axis=1)
     flips = []
     for index in np.flatnonzero(before != after):

@@ -1,4 +1,4 @@
-"""Which pictures to take where a few must stand for many."""
+"""The choice of a few pictures that represent many."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 
 def classes_in_turn(labels: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``order`` again, with the classes taking turns: the first picture of each, the second of each, and so on.
+    """Reorder pictures so that classes take turns: first one picture of each class, then a second of each, and so on.
 
     Args:
-        labels: int64 (n,), of all pictures.
-        order: Indices of pictures; those of one class keep their order.
+        labels: Classes of all pictures, int64 (n,).
+        order: Indices of pictures, int64 (at most n,). Pictures of one class stay in this order.
+
+    Returns:
+        The indices in ``order``, reordered.
     """
     seen: dict[int, int] = {}
     turn = np.zeros(len(order), np.int64)

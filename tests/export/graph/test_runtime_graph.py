@@ -38,15 +38,15 @@ def test_a_planted_slow_node_is_named(int8: onnx.ModelProto) -> None:
 
 
 def test_a_stray_is_in_the_report_and_the_summary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnn_export.cli import _int8_lines
     from cnn_export.graph.runtime_graph import Stray
     from cnn_export.int8 import search
+    from cnn_export.summary import int8_lines
 
     monkeypatch.setattr(search, "strays", lambda *_: [Stray("slow", "Elu", "no int8 kernel")])
     result = export(run, quantize=True, search_seconds=0)
     assert result.int8 is not None
     assert result.int8.strays == ("slow (Elu): no int8 kernel",)
-    assert any("slow (Elu)" in line for line in _int8_lines(result.int8))
+    assert any("slow (Elu)" in line for line in int8_lines(result.int8))
 
 
 def test_a_model_that_onnxruntime_rejects_is_an_error(int8: onnx.ModelProto) -> None:

@@ -18,9 +18,8 @@ from torch import nn
 
 from cnn_export.errors import GraphError
 from cnn_export.graph.passes import fold_batch_norm, leading_moves, replace_global_means, scale_logits, strip_unused
+from cnn_export.options import OPSET
 
-OPSET = 20
-LEAST_OPSET = 18
 IR_VERSION = 9
 """ONNX Runtime versions of 2024 load it; PyTorch's exporter writes 10, which they reject. Opsets after 20 need more."""
 

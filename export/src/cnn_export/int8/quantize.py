@@ -27,9 +27,9 @@ from cnn_export.graph.float_graph import NORMALISED
 from cnn_export.graph.passes import drop_bias_zero_points, leading_moves, strip_unused
 from cnn_export.int8.ranges import METHODS, Batches, Statistics
 from cnn_export.int8.targets import Target
+from cnn_export.options import CALIBRATION_PICTURES
 from cnn_export.selection import classes_in_turn
 
-CALIBRATION_PICTURES = 1024
 CALIBRATION_BATCH = 32
 
 

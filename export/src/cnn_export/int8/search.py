@@ -33,11 +33,9 @@ from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import Timing, Verdict, compare, decide, is_faster, measure, speed_text
+from cnn_export.options import SEARCH_SECONDS
 from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
-
-SECONDS = 120.0
-"""Default limit on the time of a search."""
 
 MEASUREMENTS = 3
 """How often a candidate is measured before it counts as not faster than fp32."""
@@ -116,7 +114,7 @@ class Search:
         self.fp32 = open_model(fp32, device="cpu")
         self.reference = run_model(self.fp32, val.images, what="validation").probabilities
 
-    def run(self, seconds: float = SECONDS) -> SearchResult:
+    def run(self, seconds: float = SEARCH_SECONDS) -> SearchResult:
         """Search for at most ``seconds``, and return the best candidate.
 
         At least one candidate is evaluated. Fine-tuning is not limited by ``seconds``.

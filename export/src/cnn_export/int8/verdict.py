@@ -14,8 +14,7 @@ from cnn_infer.model import INPUT, PROBABILITIES
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-MAX_DROP = 0.1
-"""Default limit on the loss of validation accuracy, in percentage points."""
+from cnn_export.options import MAX_DROP
 
 MAX_FLIPS = 0.05
 """Largest share of the validation pictures for which int8 may predict another class than fp32. Two equally accurate

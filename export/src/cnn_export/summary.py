@@ -1,0 +1,107 @@
+"""What ``cnn-export`` prints: the summary of an export, and the table of ``--explain``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
+
+if TYPE_CHECKING:
+    from cnn_export.explain import Stage
+    from cnn_export.exporting import Export
+    from cnn_export.int8.report import Int8
+
+MOST_STRAYS = 5
+"""Unintended fp32 nodes that are listed; the report has all of them."""
+
+
+def export_lines(result: Export) -> list[str]:
+    """Return the lines about a finished export."""
+    folder, parity = printable(result.run.path), result.parity
+    flipped = {flip["picture"] for flip in parity.flips}  # each batch size lists its own flips
+    lines = [
+        f"run            {folder}",
+        f"parity         passed: PyTorch and {FP32_MODEL} agree on {_count(parity.images, 'test picture')}",
+        f"  batch sizes  {', '.join(map(str, parity.batch_sizes))}",
+        f"  logits       differ by at most {parity.logits['max']:.2g}, on average by {parity.logits['mean']:.2g}",
+        f"  probability  differs by at most {parity.probabilities['max']:.2g} (tolerance {parity.tolerance:g})",
+        f"  top-1        same class for {parity.top1_agreement:.4%} of the pictures, {_count(len(flipped), 'flip')}",
+        f"fp32           {result.accuracy:.2%} accuracy on the test split, {result.bytes / 1024:,.0f} KiB",
+    ]
+    if result.int8 is not None:
+        lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
+    ship = printable(result.ship)
+    return [
+        *lines,
+        f"ships          {ship}",
+        f"report         {folder}/{EXPORT_REPORT}",
+        f"next step      cnn-infer FOLDER, or copy {ship} to another machine",
+    ]
+
+
+def int8_lines(int8: Int8) -> list[str]:
+    """Return the lines about the int8 model and the candidates of its search."""
+    test = int8.test
+    low, high = test.drop_interval
+    tried = _count(len(int8.candidates), "candidate")
+    untried = int8.planned - len(int8.candidates)
+    return [
+        f"int8           {tried}, {int8.search_seconds:.0f} s, for {int8.target} processors"
+        + (f"; {untried:,} more not tried: out of time" if untried > 0 else ""),
+        *_candidate_table(int8),
+        *([f"  ended early  {int8.ended_early}"] if int8.ended_early else []),
+        f"  best         {int8.recipe}",
+        *(f"  kept in fp32: {name}" for name in int8.floats),
+        *(f"  not in int8: {stray}" for stray in int8.strays[:MOST_STRAYS]),
+        *(
+            [f"  not in int8: {_count(more, 'more node')}, listed in {EXPORT_REPORT}"]
+            if (more := len(int8.strays) - MOST_STRAYS) > 0
+            else []
+        ),
+        f"  test split   accuracy {test.accuracy_int8:.2%} (fp32 {test.accuracy_fp32:.2%}), "
+        f"macro F1 {test.macro_f1_int8:.4f} (fp32 {test.macro_f1_fp32:.4f}), {_count(test.flips, 'flip')}",
+        f"               {test.drop_points:+.2f} points lost (95% confidence interval {low:+.2f} to {high:+.2f}), "
+        f"McNemar p {test.mcnemar_p:.2f}",
+        f"  size         {int8.bytes / 1024:,.0f} KiB",
+        *(
+            f"  batch {entry.batch_size:<6} {entry.fp32_ms:.3f} ms in fp32, {entry.int8_ms:.3f} ms in int8: "
+            f"{entry.speedup:.2f}x as fast (one thread)"
+            for entry in int8.latency
+        ),
+        f"  verdict      {'ships' if int8.verdict.ships else 'does NOT ship'}: {int8.verdict.reason}",
+    ]
+
+
+def _candidate_table(int8: Int8) -> list[str]:
+    speeds = " ".join(f"{f'batch {entry.batch_size}':>9}" for entry in int8.latency)
+    return [
+        f"    {'candidate, on the validation split':<42} {'points lost':>11} {'KL divergence':>13} {speeds}",
+        *(
+            f"  {'*' if candidate.name == int8.recipe else ' '} {candidate.name:<42} "
+            f"{candidate.validation.drop_points:+11.2f} {candidate.divergence:13.2g} "
+            + " ".join(f"{entry.speedup:8.2f}x" for entry in candidate.latency)
+            for candidate in int8.candidates
+        ),
+    ]
+
+
+def stage_lines(stages: list[Stage]) -> list[str]:
+    """Return the table of ``--explain``."""
+    width = max(len(stage.name) for stage in stages)
+    return [
+        f"{'stage':<{width}}  {'SNR':>9}  {'largest':>8}  compared",
+        *(f"{stage.name:<{width}}  {_snr_text(stage):>9}  {stage.largest:8.2g}  {stage.note}" for stage in stages),
+    ]
+
+
+def _snr_text(stage: Stage) -> str:
+    if math.isinf(stage.snr):
+        return "the same" if stage.snr > 0 else "DIFFERENT"
+    return f"{stage.snr:.1f} dB"
+
+
+def _count(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 flip`` and ``2 flips``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

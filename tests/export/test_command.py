@@ -1,0 +1,130 @@
+"""The command ``cnn-export`` and a call of ``export()``: options, messages, and a missing ONNX Runtime."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cnn_export import ExportError, export
+from cnn_export.cli import command as click_command
+from cnn_export.int8.targets import TARGETS
+from cnn_export.options import OPTIONS
+from cnn_train import Run
+
+WITHOUT_QUANTIZE = [
+    ("--for", "avx2"),
+    ("--max-drop", "1"),
+    ("--calibration", "1024"),
+    ("--search-seconds", "120"),
+    ("--qat",),
+]
+WITH_EXPLAIN = [
+    *WITHOUT_QUANTIZE,
+    ("--quantize",),
+    ("--tolerance", "0.0001"),
+    ("--golden", "8"),
+    ("--opset", "20"),
+]
+
+
+def command(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).with_name("cnn-export")
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_refused(done: "subprocess.CompletedProcess[str]", line: str) -> None:
+    assert done.stderr == f"cnn-export: {line}\n"
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("option", WITHOUT_QUANTIZE, ids=lambda option: option[0])
+def test_an_option_without_effect_is_refused_without_quantize(option: tuple[str, ...], tmp_path: Path) -> None:
+    assert_refused(command(tmp_path, *option), f"no effect without --quantize: {option[0]}")
+
+
+@pytest.mark.parametrize("option", WITH_EXPLAIN, ids=lambda option: option[0])
+def test_an_option_without_effect_is_refused_with_explain(option: tuple[str, ...], tmp_path: Path) -> None:
+    assert_refused(command(tmp_path, "--explain", *option), f"no effect with --explain: {option[0]}")
+
+
+def test_all_options_without_effect_are_named_at_once(tmp_path: Path) -> None:
+    given = ("--qat", "--max-drop", "1", "--for", "arm")
+    assert_refused(command(tmp_path, *given), "no effect without --quantize: --max-drop, --for, --qat")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"target": "avx2"}, {"max_drop": 1}, {"calibration_pictures": 8}, {"search_seconds": 0}, {"qat": True}],
+    ids=str,
+)
+def test_a_call_refuses_arguments_without_effect(arguments: dict[str, object], tmp_path: Path) -> None:
+    [name] = arguments
+    with pytest.raises(ExportError, match=f"^no effect without quantize=True: {name}$"):
+        export(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("tolerance", (-0.1, 1.1, float("nan"), "0.1")),
+        ("max_drop", (-1, 101, float("nan"))),
+        ("golden_pictures", (-1, 9, 2.5)),
+        ("calibration_pictures", (0, 1.5)),
+        ("search_seconds", (-1, float("nan"))),
+        ("target", ("sparc",)),
+        ("opset", (17, 999, "20")),
+    ],
+)
+def test_a_call_refuses_values_out_of_range(argument: str, values: tuple[object, ...], tmp_path: Path) -> None:
+    for value in values:
+        with pytest.raises(ExportError, match=f"^{argument} must be .*, not {value!r}$"):
+            export(tmp_path, quantize=True, **{argument: value})
+
+
+def test_the_command_has_the_defaults_and_ranges_of_the_call() -> None:
+    context = click_command.make_context("cnn-export", [])
+    parameters = {parameter.name: parameter for parameter in click_command.params}
+    for name, option in OPTIONS.items():
+        assert parameters[name].opts == [option.flag]
+        assert context.params[name] == export.__kwdefaults__[name] == option.default, name
+    assert OPTIONS["target"].choices == tuple(TARGETS)
+
+
+@pytest.fixture
+def without_runtime(tmp_path: Path) -> dict[str, str]:
+    """An environment in which ``import onnxruntime`` fails."""
+    folder = tmp_path / "without"
+    folder.mkdir()
+    (folder / "onnxruntime.py").write_text("raise ImportError(\"No module named 'onnxruntime'\")\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("options", [(), ("--quantize",), ("--explain",)], ids=str)
+def test_without_onnx_runtime_one_line_tells_how_to_install_it(
+    run: Run, without_runtime: dict[str, str], options: tuple[str, ...]
+) -> None:
+    (run.path / "model.onnx").touch()
+    done = command(run.path, *options, **without_runtime)
+    assert_refused(
+        done,
+        "ONNX Runtime is not installed or does not load (No module named 'onnxruntime'): "
+        "pip install 'cnn-infer[cpu]'  (or 'cnn-infer[gpu]' for CUDA)",
+    )
+
+
+def test_help_needs_no_onnx_runtime(without_runtime: dict[str, str]) -> None:
+    assert command("--help", **without_runtime).stdout.startswith("Usage: cnn-export [OPTIONS] [RUN]")
+
+
+def test_a_call_prints_nothing(run: Run) -> None:
+    (run.path / "export.failed.json").touch()  # the command reports that it removes this file
+    code = f"from cnn_export import export; export({str(run.path)!r}, quantize=True, search_seconds=0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
