@@ -1,9 +1,9 @@
-"""Writes models/*.onnx, the networks that the tests run: small enough to predict their answers by hand.
+"""Writes models/*.onnx, the models of the tests. They are so small that a few lines of NumPy predict their outputs.
 
     python tests/infer/make_models.py [FOLDER]
 
-Needs the onnx package; the tests do not. ``grey.onnx`` tells dark, middle and bright pictures by their mean,
-``rgb.onnx`` names the dominant colour. The others break the contract, each in one way.
+Needs the onnx package; the tests do not. ``grey.onnx`` classifies pictures as dark, middle or bright by their mean,
+``rgb.onnx`` by their dominant colour. The others break the contract, each in one way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Head = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 
 
 def expected(pictures: np.ndarray, head: Head) -> np.ndarray:
-    """The probabilities of uint8 (n, h, w, c) by NumPy alone."""
+    """The probabilities for pictures, uint8 (n, h, w, c), computed with NumPy."""
     _, weights, bias = head
     logits = ((pictures.astype(np.float64) - ZERO_POINT) * SCALE).mean(axis=(1, 2)) @ weights + bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -39,7 +39,7 @@ def expected(pictures: np.ndarray, head: Head) -> np.ndarray:
 
 
 def graph(head: Head, batch: int | str = "batch", fixed_rows: int = 0) -> onnx.ModelProto:
-    """uint8 NHWC -> DequantizeLinear -> NCHW -> mean -> linear -> softmax."""
+    """A model: uint8 NHWC, DequantizeLinear, transpose to NCHW, mean, linear layer, softmax."""
     classes, weights, bias = head
     constants = {
         "scale": np.array(SCALE, np.float32),
@@ -69,7 +69,7 @@ def graph(head: Head, batch: int | str = "batch", fixed_rows: int = 0) -> onnx.M
 
 
 def contract(model: onnx.ModelProto, head: Head, pictures: np.ndarray) -> onnx.ModelProto:
-    """The model with its specification and golden pictures."""
+    """Add a specification and golden pictures to a model."""
     spec = Spec(
         classes=head[0],
         height=8,
@@ -87,7 +87,7 @@ def contract(model: onnx.ModelProto, head: Head, pictures: np.ndarray) -> onnx.M
 
 
 def with_outside_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its weights moved to a file beside it, ``outside.data``."""
+    """Move a model's weights to another file, ``outside.data`` in the same folder."""
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
     data = numpy_helper.to_array(tensor).tobytes()
     tensor.ClearField("raw_data")
@@ -98,7 +98,7 @@ def with_outside_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def build() -> dict[str, onnx.ModelProto]:
-    """Every model by its file name."""
+    """Return every model by its file name."""
     ramp = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     grey = np.concatenate([ramp, ramp + 96, ramp + 192])
     rgb = np.zeros((4, 8, 8, 3), np.uint8)
@@ -115,7 +115,7 @@ def build() -> dict[str, onnx.ModelProto]:
 
 
 def main(folder: Path) -> None:
-    """Write them all."""
+    """Write all models."""
     for name, model in build().items():
         (folder / name).write_bytes(model.SerializeToString(deterministic=True))
         print(folder / name, (folder / name).stat().st_size, "bytes")

@@ -1,4 +1,4 @@
-"""The embed API: one picture, many pictures, and arrays of one's own."""
+"""Classifier: one picture, many pictures, and arrays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_predictions_are_those_computed_by_hand(rgb: Classifier, name: str) -> N
     np.testing.assert_allclose([value for _, value in found.top], np.sort(want)[::-1], atol=1e-5)
 
 
-def test_every_kind_of_source_gives_the_same(rgb: Classifier, tmp_path: Path) -> None:
+def test_paths_bytes_images_and_arrays_give_the_same_prediction(rgb: Classifier, tmp_path: Path) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (30, 41, 3), np.uint8)
     path = tmp_path / "noise.png"
     Image.fromarray(pixels).save(path)
@@ -71,7 +71,7 @@ def test_top_and_threshold() -> None:
             Classifier(model, **wrong)  # type: ignore[arg-type]
 
 
-def test_equal_probabilities_go_to_the_class_that_comes_first(rgb: Classifier) -> None:
+def test_of_equal_probabilities_the_lower_index_comes_first(rgb: Classifier) -> None:
     found = rgb.to_prediction(np.array([0.1, 0.4, 0.4, 0.1], np.float32))
     assert [label for label, _ in found.top] == ["green", "blue", "red", "grey"]
     names = tuple(f"class {number}" for number in range(100))
@@ -80,7 +80,7 @@ def test_equal_probabilities_go_to_the_class_that_comes_first(rgb: Classifier) -
     assert [label for label, _ in large.to_prediction(ties).top] == [*names[1::2], *names[::2]]
 
 
-def test_probabilities_take_a_batch_and_nothing_else(rgb: Classifier) -> None:
+def test_probabilities_accept_only_a_batch_of_the_models_size(rgb: Classifier) -> None:
     batch = np.stack([solid(name) for name in NAMES])
     found = rgb.probabilities(batch)
     assert found.dtype == np.float32
@@ -97,7 +97,7 @@ def test_probabilities_take_a_batch_and_nothing_else(rgb: Classifier) -> None:
             rgb.probabilities(other)  # type: ignore[arg-type]
 
 
-def test_the_ceiling_on_pixels_can_be_moved(rgb: Classifier) -> None:
+def test_max_pixels_limits_the_size_of_pictures(rgb: Classifier) -> None:
     small = Classifier(rgb.model, max_pixels=63)
     with pytest.raises(PictureError, match="exceed the limit"):
         small.predict(Image.new("RGB", (8, 8)))
@@ -133,7 +133,7 @@ def test_many_pictures_keep_their_order(rgb: Classifier, workers: int, batch_siz
     )
 
 
-def test_nothing_gives_nothing(rgb: Classifier) -> None:
+def test_no_pictures_give_no_predictions(rgb: Classifier) -> None:
     assert list(rgb.predict_many([])) == []
 
 
@@ -162,7 +162,7 @@ def test_behind_a_slow_picture_only_a_few_batches_wait(rgb: Classifier, tmp_path
     read = 0
 
     class Slow:
-        """The path of a picture, as slow as one likes."""
+        """A path that blocks until it is released."""
 
         def __fspath__(self) -> str:
             assert waited.wait(60)
@@ -190,7 +190,7 @@ def test_behind_a_slow_picture_only_a_few_batches_wait(rgb: Classifier, tmp_path
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_unreadable_picture_stops_the_run_or_takes_its_place(rgb: Classifier, workers: int) -> None:
+def test_an_unreadable_picture_is_raised_or_yielded_in_its_place(rgb: Classifier, workers: int) -> None:
     sources: list[object] = [solid("red"), b"", solid("blue"), b"text", solid("grey")]
     stream = rgb.predict_many(sources, batch_size=2, workers=workers)  # type: ignore[arg-type]
     assert next(stream).label == "red"
@@ -224,7 +224,7 @@ def test_wrong_arguments_are_refused_at_the_call(rgb: Classifier, wrong: dict[st
     assert str(found.value) == message
 
 
-def test_what_the_iterable_raises_comes_through(rgb: Classifier) -> None:
+def test_exceptions_of_the_iterable_are_passed_on(rgb: Classifier) -> None:
     def broken() -> Iterator[np.ndarray]:
         yield solid("red")
         raise RuntimeError("the camera is gone")
@@ -249,12 +249,12 @@ def test_eight_threads_share_one_classifier(rgb: Classifier) -> None:
 
 
 @pytest.mark.parametrize("one", ["photo.jpg", b"bytes", Path("photo.jpg"), Image.new("L", (8, 8)), None], ids=type)
-def test_one_picture_is_not_many(rgb: Classifier, one: object) -> None:
+def test_a_single_picture_is_refused_by_predict_many(rgb: Classifier, one: object) -> None:
     with pytest.raises(InputError, match="predict_many takes an iterable of pictures"):
         rgb.predict_many(one)  # type: ignore[call-overload]
 
 
-def test_an_unreadable_picture_is_named(rgb: Classifier, tmp_path: Path) -> None:
+def test_the_error_names_the_unreadable_picture(rgb: Classifier, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"absent\.jpg: cannot read it: No such file"):
         rgb.predict(tmp_path / "absent.jpg")
     paths: list[object] = [solid("red"), tmp_path / "absent.jpg", b""]

@@ -1,6 +1,6 @@
-"""Some thousand damaged inputs at every test run, and the harness itself: it must notice what it is there to notice.
+"""Fuzzing: some thousand damaged inputs, and checks that the fuzzer finds planted faults.
 
-benchmarks/fuzz.py tries as many as one likes.
+benchmarks/fuzz.py runs any number of inputs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(SCRIPT.parent)  # for what it imports from beside it
+    monkeypatch.syspath_prepend(SCRIPT.parent)  # for its imports from the same folder
     spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -33,7 +33,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize(("kind", "inputs"), [("pictures", 3000), ("specs", 5000), ("models", 100)])
-def test_damaged_inputs_end_in_an_error_of_ours(tmp_path: Path, kind: str, inputs: int) -> None:
+def test_damaged_inputs_raise_only_our_errors(tmp_path: Path, kind: str, inputs: int) -> None:
     command = [sys.executable, str(SCRIPT), kind, "--inputs", str(inputs), "--keep", "crashes"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,7 +42,7 @@ def test_damaged_inputs_end_in_an_error_of_ours(tmp_path: Path, kind: str, input
 
 
 @pytest.mark.parametrize("kind", ["pictures", "specs", "models"])
-def test_what_once_broke_something_is_tried_again(tmp_path: Path, kind: str) -> None:
+def test_inputs_that_once_failed_pass(tmp_path: Path, kind: str) -> None:
     corpus = Path(__file__).parent / "corpus" / kind
     command = [sys.executable, str(SCRIPT), kind, "--replay", str(corpus), "--output", "found.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
@@ -53,8 +53,8 @@ def test_what_once_broke_something_is_tried_again(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["pictures", "specs"])
-def test_most_inputs_are_others_and_some_still_pass(harness: ModuleType, kind: str) -> None:
-    """Inputs that are all refused at the first byte would try nothing."""
+def test_the_inputs_differ_and_some_are_valid(harness: ModuleType, kind: str) -> None:
+    """Inputs that are all refused at the first byte would test nothing."""
     make, attempt = harness.KINDS[kind]
     seeds = make()
     inputs = [harness.mutated(random.Random(number), seeds) for number in range(400)]
@@ -70,12 +70,12 @@ def test_most_inputs_are_others_and_some_still_pass(harness: ModuleType, kind: s
 
 
 def raises(data: bytes) -> None:
-    """A planted fault."""
+    """Fail on some inputs: the planted fault."""
     if len(data) % 7 == 0:
         raise IndexError("planted")
 
 
-def test_a_planted_exception_is_kept(
+def test_a_planted_exception_is_found(
     harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(harness.KINDS, "specs", (harness.spec_seeds, raises))
@@ -85,8 +85,8 @@ def test_a_planted_exception_is_kept(
 
 
 @pytest.mark.parametrize("planted", ["ends_the_process", "is_slow", "hangs"])
-def test_a_planted_crash_or_hang_is_kept_and_the_rest_is_tried(tmp_path: Path, planted: str) -> None:
-    """The worker processes load the script anew, so the fault is planted in a copy of it."""
+def test_a_planted_crash_or_hang_is_found_and_the_run_continues(tmp_path: Path, planted: str) -> None:
+    """Worker processes import the script again, so the fault is planted in a copy of it."""
     body = {
         "ends_the_process": "import os; os._exit(11)",
         "is_slow": "while True: pass",

@@ -1,4 +1,4 @@
-"""A model proves itself: its golden pictures give on this machine what they gave where it was exported."""
+"""verify: the golden pictures give the same probabilities on this machine as at export, within a tolerance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def golden(classifier: Classifier) -> list[dict[str, Any]]:
 
 
 def shifted(classifier: Classifier, by: float) -> str:
-    """The golden pictures, with the first one's most and least probable class moved towards each other."""
+    """The golden pictures; in the first, the most and the least probable class are moved towards each other."""
     entries = golden(classifier)
     row = np.array(entries[0]["probabilities"])
     row[row.argmax()] -= by
@@ -34,7 +34,7 @@ def shifted(classifier: Classifier, by: float) -> str:
     return json.dumps([{**entries[0], "probabilities": row.tolist()}, *entries[1:]])
 
 
-def test_a_model_proves_itself(grey: Classifier, rgb: Classifier, models: Path, cli: Run) -> None:
+def test_golden_pictures_are_verified(grey: Classifier, rgb: Classifier, models: Path, cli: Run) -> None:
     for classifier in (grey, rgb):
         replays = verify(classifier)
         assert [replay.expected for replay in replays] == list(classifier.spec.classes)
@@ -45,18 +45,20 @@ def test_a_model_proves_itself(grey: Classifier, rgb: Classifier, models: Path, 
 
 
 @pytest.mark.parametrize(("by", "passed"), [(5e-5, True), (2e-4, False)])
-def test_fp32_agrees_to_a_ten_thousandth(grey: Classifier, with_metadata: Edit, by: float, passed: bool) -> None:
+def test_the_tolerance_of_fp32_is_a_ten_thousandth(
+    grey: Classifier, with_metadata: Edit, by: float, passed: bool
+) -> None:
     replay = verify(Classifier(with_metadata("grey.onnx", "cnn.golden", shifted(grey, by))))[0]
     assert replay.passed is passed
     assert replay.difference == pytest.approx(by, abs=1e-5)
 
 
 @pytest.mark.parametrize(("by", "passed"), [(0.019, True), (0.021, False)])
-def test_int8_agrees_to_two_hundredths(models: Path, grey: Classifier, tmp_path: Path, by: float, passed: bool) -> None:
+def test_the_tolerance_of_int8_is_two_hundredths(models: Path, grey: Classifier, by: float, passed: bool) -> None:
     assert with_precision_int8(models, shifted(grey, by))[0].passed is passed
 
 
-def test_int8_must_name_the_same_class(models: Path, grey: Classifier) -> None:
+def test_int8_must_give_the_same_class(models: Path, grey: Classifier) -> None:
     entry = golden(grey)[1]
     assert not with_precision_int8(models, json.dumps([{**entry, "probabilities": [0.51, 0.49, 0.0]}]))[0].passed
     stream = io.BytesIO()
@@ -85,7 +87,7 @@ def test_a_difference_is_exit_code_1(grey: Classifier, with_metadata: Edit, tmp_
     assert last == "cnn-infer: 1 of 3 golden pictures differ on this machine (worst 0.01)"
 
 
-def test_nan_differs(grey: Classifier, with_metadata: Edit) -> None:
+def test_nan_fails(grey: Classifier, with_metadata: Edit) -> None:
     entries = golden(grey)
     entries[0]["probabilities"][0] = float("nan")
     assert not verify(Classifier(with_metadata("grey.onnx", "cnn.golden", json.dumps(entries))))[0].passed
@@ -117,14 +119,14 @@ def test_damaged_golden_pictures_are_refused(grey: Classifier, with_metadata: Ed
         verify(Classifier(with_metadata("grey.onnx", "cnn.golden", text)))
 
 
-def test_a_model_without_golden_pictures_says_so(with_metadata: Edit) -> None:
+def test_a_model_without_golden_pictures_is_refused(with_metadata: Edit) -> None:
     with pytest.raises(
         ModelError, match="carries no golden pictures: they were too large, or left out with --golden 0"
     ):
         verify(Classifier(with_metadata("grey.onnx", "cnn.golden", "[]")))
 
 
-def test_packing_keeps_within_its_limits() -> None:
+def test_packing_keeps_its_limits() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (20, 8, 8, 1), np.uint8)
     probabilities = rng.random((20, 2), np.float32)

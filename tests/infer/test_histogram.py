@@ -1,4 +1,4 @@
-"""The histogram of times: right percentiles from few numbers."""
+"""The percentiles of the histogram are close to those of NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cnn_infer.histogram import Histogram
 
 
 @pytest.mark.parametrize("shape", ["lognormal", "constant", "tiny and huge"])
-def test_percentiles_are_those_of_numpy(shape: str) -> None:
+def test_percentiles_are_close_to_those_of_numpy(shape: str) -> None:
     random = np.random.default_rng(0)
     values = {
         "lognormal": random.lognormal(0, 1.5, 20_000),
@@ -28,5 +28,5 @@ def test_percentiles_are_those_of_numpy(shape: str) -> None:
         assert summary["p50"] < 0.002 < summary["p90"]
 
 
-def test_without_times_all_is_zero() -> None:
+def test_an_empty_histogram_is_zero() -> None:
     assert Histogram().summary() == {"p50": 0.0, "p90": 0.0, "p99": 0.0, "mean": 0.0, "n": 0}

@@ -1,4 +1,4 @@
-"""--latency: every stage is measured, and stages add up."""
+"""--latency and cnn_infer.latency: every stage is measured, and the stages add up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def test_the_command_measures_every_stage(
     assert found["noisy"] is (found["variation"] > 0.05)
 
 
-def test_for_people_and_without_pictures(tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]) -> None:
+def test_the_text_for_people_and_unreadable_pictures(
+    tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
+) -> None:
     picture(tmp_path / "a.png", "red")
     text = cli("a.png", "--latency", "--model", models / "rgb.onnx").stdout.decode()
     assert "SingleStream" in text
@@ -46,7 +48,7 @@ def test_latency_without_pictures_is_refused_also_beside_info(models: Path, cli:
     assert b"--latency is measured on pictures" in done.stderr
 
 
-def test_from_python_folders_serve_as_well(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
+def test_measure_takes_folders(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
     picture(tmp_path / "in" / "a.png", "red")
     found = measure(models / "rgb.onnx", [tmp_path / "in"])
     assert found.model == str(models / "rgb.onnx")

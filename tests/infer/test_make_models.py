@@ -1,4 +1,4 @@
-"""The committed networks are what their script writes."""
+"""The committed models are those that make_models.py writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 
 def comparable(data: bytes) -> tuple[bytes, list[Any]]:
-    """The bytes without the golden pictures, and those decoded: how PNG compresses differs between builds of zlib."""
+    """The model without its golden pictures, and those decoded: their PNG bytes depend on the build of zlib."""
     model = onnx.ModelProto.FromString(data)
     golden = [entry for entry in model.metadata_props if entry.key == "cnn.golden"]
     decoded = [
@@ -50,7 +50,7 @@ def test_regenerating_gives_the_same_bytes(script: ModuleType, models: Path, tmp
         assert made == committed, name
 
 
-def test_the_good_ones_pass_the_checker(models: Path) -> None:
+def test_the_valid_models_pass_the_checker(models: Path) -> None:
     for name in ("grey.onnx", "rgb.onnx"):
         model = onnx.load(models / name)
         onnx.checker.check_model(model, full_check=True)

@@ -1,4 +1,4 @@
-"""Metrics are scikit-learn's, also where classes are missing or never predicted."""
+"""Metrics equal those of scikit-learn, also if classes are missing or never predicted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def confusion(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("true_classes", [range(6), (0, 2, 5), (1,)], ids=str)
 @pytest.mark.parametrize("found_classes", [range(6), (0, 1, 3), (4,), (1,)], ids=str)
 @pytest.mark.parametrize("share_unknown", [0.0, 0.2, 1.0])
-def test_they_equal_scikit_learns(true_classes: range, found_classes: range, share_unknown: float) -> None:
+def test_metrics_equal_those_of_scikit_learn(true_classes: range, found_classes: range, share_unknown: float) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(len(true_classes) * 10 + len(found_classes))
     truth, found = rng.choice(true_classes, 200), rng.choice(found_classes, 200)
@@ -27,7 +27,7 @@ def test_they_equal_scikit_learns(true_classes: range, found_classes: range, sha
     unknown = np.bincount(truth[~named], minlength=6)
     got = summarise(confusion(truth[named], found[named]), unknown, NAMES)
 
-    found = np.where(named, found, 6)  # a seventh answer that is never right
+    found = np.where(named, found, 6)  # unknown is a seventh class that is never correct
     assert got["labelled"] == 200
     assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, found))
     assert got["coverage"] == pytest.approx(named.mean())
@@ -45,11 +45,11 @@ def test_they_equal_scikit_learns(true_classes: range, found_classes: range, sha
     for average in ("macro", "weighted"):
         want = metrics.f1_score(truth, found, labels=occur, average=average, zero_division=0)
         assert got[f"{average}_f1"] == pytest.approx(want)
-    if share_unknown == 0:  # then it is scikit-learn's with no option at all
+    if share_unknown == 0:  # then the default of scikit-learn averages the same classes
         assert got["macro_f1"] == pytest.approx(metrics.f1_score(truth, found, average="macro"))
 
 
-def test_by_hand() -> None:
+def test_metrics_computed_by_hand() -> None:
     got = summarise(np.array([[3, 1], [2, 4]]), np.array([0, 2]), ("a", "b"))
     assert got["accuracy"] == pytest.approx(7 / 12)
     assert got["coverage"] == pytest.approx(10 / 12)

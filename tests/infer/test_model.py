@@ -1,4 +1,4 @@
-"""Opening a model: what keeps the contract opens, everything else is refused in one line."""
+"""open_model: a file that keeps the contract opens, any other is refused in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refusal(source: Any, **options: Any) -> str:
     return str(found.value)
 
 
-def test_a_model_knows_what_it_is(models: Path) -> None:
+def test_an_open_model_has_its_specification_and_provider(models: Path) -> None:
     model = open_model(models / "rgb.onnx")
     assert model.name == str(models / "rgb.onnx")
     assert model.bytes == (models / "rgb.onnx").stat().st_size
@@ -36,7 +36,7 @@ def test_a_model_knows_what_it_is(models: Path) -> None:
     assert json.loads(model.metadata["cnn.spec"])["classes"] == list(model.spec.classes)
 
 
-def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(models: Path, tmp_path: Path) -> None:
     whole = (models / "grey.onnx").read_bytes()
     for data in (
         b"",
@@ -59,21 +59,21 @@ def test_a_truncated_model_is_refused_wherever_it_ends(models: Path) -> None:
         refusal(whole[:length])
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "absent.onnx")
     assert "Is a directory" in refusal(tmp_path)
     assert "null byte" in refusal("a\0b.onnx")
 
 
 @pytest.mark.parametrize("name", ["metadata_not_utf8", "output_name_not_utf8", "text_not_utf8"])
-def test_texts_that_are_not_utf_8_are_refused_in_one_line(name: str, refused: Refused) -> None:
+def test_a_model_with_invalid_utf_8_is_refused(name: str, refused: Refused) -> None:
     model = Path(__file__).parent / "corpus" / "models" / f"{name}.onnx"
     assert "not an ONNX model, or damaged: " in refused("--info", "--model", model)
 
 
 def test_a_model_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.onnx").open("wb") as stream:
-        stream.truncate(3 << 30)  # takes no room
+        stream.truncate(3 << 30)  # a sparse file
     tracemalloc.start()
     assert "the model is larger than 2 GiB" in refusal(tmp_path / "huge.onnx")
     peak = tracemalloc.get_traced_memory()[1]
@@ -81,11 +81,11 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) 
     assert peak < 1_000_000
 
 
-def test_a_model_of_others_is_refused(models: Path) -> None:
+def test_a_model_without_our_specification_is_refused(models: Path) -> None:
     assert "not one that cnn-export wrote" in refusal(models / "foreign.onnx")
 
 
-def test_weights_beside_the_model_are_never_read(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_weights_are_never_read(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "outside.data").write_bytes(np.zeros((3, 4), np.float32).tobytes())
     (tmp_path / "outside.onnx").write_bytes((models / "outside.onnx").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -120,11 +120,11 @@ def test_a_damaged_specification_is_refused(with_metadata: Edit, text: str) -> N
     assert "cnn.spec" in refusal(with_metadata("grey.onnx", "cnn.spec", text))
 
 
-def test_a_model_that_takes_one_picture_only_is_refused(models: Path) -> None:
+def test_a_fixed_batch_size_is_refused(models: Path) -> None:
     assert "batch" in refusal(models / "one_at_a_time.onnx")
 
 
-def test_a_model_that_fails_while_it_runs_says_so_in_one_line(models: Path) -> None:
+def test_an_error_of_the_running_model_is_one_line(models: Path) -> None:
     classifier = Classifier(models / "fails_in_batches.onnx")
     pictures = [np.zeros((8, 8), np.uint8)] * 2
     assert classifier.predict(pictures[0]).label == "dark"
@@ -163,7 +163,7 @@ assert dict(os.environ) == before, "opening a model changed the environment"
     assert done.returncode == 0, done.stderr
 
 
-def test_devices(models: Path) -> None:
+def test_device_names(models: Path) -> None:
     with pytest.raises(InputError, match="unknown device 'gpu': one of auto, cpu, cuda"):
         open_model(models / "grey.onnx", device="gpu")
     assert open_model(models / "grey.onnx", device="cpu").chosen == "asked for"
@@ -180,7 +180,7 @@ def test_two_builds_of_onnx_runtime_are_refused(tmp_path: Path, models: Path, mo
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
-def test_a_device_that_is_not_there_is_an_error_not_the_processor(models: Path) -> None:
+def test_an_absent_device_is_an_error_and_not_the_cpu(models: Path) -> None:
     import onnxruntime
 
     absent = {"cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider"}
@@ -192,7 +192,7 @@ def test_a_device_that_is_not_there_is_an_error_not_the_processor(models: Path) 
         assert "\n" not in str(found.value)
 
 
-def test_the_newest_export_is_the_one_that_was_finished_last(tmp_path: Path) -> None:
+def test_the_newest_export_is_the_last_finished_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run cnn-train and cnn-export first, or pass --model"):
         newest_export(tmp_path)
     for number, (name, ship) in enumerate({"b": "model.onnx", "c": "model.onnx", "a": "model.int8.onnx"}.items()):

@@ -1,4 +1,4 @@
-"""What holds for any pictures: an answer for each, in their order, the same alone, in a batch, and on many threads."""
+"""Properties for any pictures: one answer each, in order, and the same alone, in a batch and with several threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answers(clf: Classifier, pictures: list[object], **options: int) -> list[obj
 
 @QUICKLY
 @given(pictures=st.lists(PICTURES, max_size=12), batch_size=st.integers(1, 15), workers=st.integers(1, 3))
-def test_batches_and_threads_do_not_matter(
+def test_batch_size_and_threads_do_not_change_predictions(
     rgb: Classifier, pictures: list[object], batch_size: int, workers: int
 ) -> None:
     alone = [answers(rgb, [picture])[0] for picture in pictures]
@@ -33,7 +33,7 @@ def test_batches_and_threads_do_not_matter(
 
 @QUICKLY
 @given(picture=PICTURES)
-def test_any_array_has_probabilities(grey: Classifier, picture: object) -> None:
+def test_probabilities_sum_to_1_and_are_sorted(grey: Classifier, picture: object) -> None:
     try:
         found = grey.predict(picture)
     except PictureError:
@@ -46,7 +46,7 @@ def test_any_array_has_probabilities(grey: Classifier, picture: object) -> None:
 
 @QUICKLY
 @given(batch=st.integers(1, 9).flatmap(lambda count: arrays(np.uint8, (count, 8, 8, 3))))
-def test_a_picture_alone_is_the_picture_in_a_batch(rgb: Classifier, batch: np.ndarray) -> None:
+def test_a_picture_alone_and_in_a_batch_has_the_same_probabilities(rgb: Classifier, batch: np.ndarray) -> None:
     together = rgb.probabilities(batch)
     for index in range(len(batch)):
         assert np.array_equal(rgb.probabilities(batch[index : index + 1])[0], together[index])

@@ -1,4 +1,4 @@
-"""The specification inside a model: what is written is read back, and nonsense is refused by one kind of error."""
+"""Spec: what to_json writes, from_json reads; invalid documents are a ModelError."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def document(**changes: Any) -> str:
     return json.dumps({**GOOD, **changes})
 
 
-def test_what_is_written_is_read_back() -> None:
+def test_a_specification_is_written_and_read() -> None:
     spec = Spec.from_json(json.dumps(GOOD))
     assert spec.classes == ("b", "a", "ü\n")
     assert spec.shape == (28, 32, 1)
@@ -37,14 +37,14 @@ def test_what_is_written_is_read_back() -> None:
     assert Spec.from_json(spec.to_json()) == spec
 
 
-def test_what_has_a_default_may_be_absent_and_what_is_new_is_passed_over() -> None:
+def test_optional_keys_may_be_absent_and_unknown_keys_are_ignored() -> None:
     short = {key: value for key, value in GOOD.items() if key not in ("temperature", "details")}
     spec = Spec.from_json(json.dumps({**short, "invented_later": 1}))
     assert (spec.temperature, dict(spec.details)) == (1.0, {})
 
 
 @pytest.mark.parametrize("key", [key for key in GOOD if key not in ("temperature", "details")])
-def test_what_is_missing_is_refused(key: str) -> None:
+def test_a_missing_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(ModelError, match=key):
         Spec.from_json(json.dumps({name: value for name, value in GOOD.items() if name != key}))
 
@@ -88,13 +88,13 @@ def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
     ],
     ids=lambda text: text[:12],
 )
-def test_what_is_no_document_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_json_object_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match=r"cnn\.spec"):
         Spec.from_json(text)
 
 
 @pytest.mark.parametrize("depth", [200, 400, 900, 2_000])
-def test_deep_nesting_is_read_and_written_or_refused(depth: int) -> None:
+def test_deep_nesting_is_refused_or_kept(depth: int) -> None:
     text = document(details=0).replace('"details": 0', '"details": {"x": ' + "[" * depth + "]" * depth + "}")
     try:
         spec = Spec.from_json(text)
@@ -104,19 +104,19 @@ def test_deep_nesting_is_read_and_written_or_refused(depth: int) -> None:
         assert Spec.from_json(spec.to_json()) == spec
 
 
-def test_numbers_that_are_not_finite_are_refused_however_they_are_written() -> None:
+def test_infinite_numbers_and_nan_are_refused() -> None:
     for number in ("1e999", "-1e999", "NaN", "Infinity"):
         with pytest.raises(ModelError, match=r"cnn\.spec"):
             Spec.from_json(document(details=0).replace('"details": 0', f'"details": {{"loss": {number}}}'))
 
 
-def test_texts_that_no_stream_can_hold_are_refused() -> None:
+def test_lone_surrogates_are_refused() -> None:
     for changes in ({"classes": ["a", "\ud800"]}, {"details": {"x": "\udfff"}}):
         with pytest.raises(ModelError, match=r"cnn\.spec"):
             Spec.from_json(document(**changes))
 
 
-def test_python_values_are_checked_as_documents_are() -> None:
+def test_values_from_python_are_checked_too() -> None:
     with pytest.raises(ModelError, match="scale"):
         Spec(("a", "b"), 8, 8, "grey", "crop", "box", 0, 0.0)
     with pytest.raises(ModelError, match="details"):

@@ -1,4 +1,4 @@
-"""The wheel alone, in a bare virtual environment: no torch, no onnx, no scikit-learn, and everything works."""
+"""The wheel of cnn-infer works alone, in a virtual environment without torch, onnx and scikit-learn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a virtual environment with cnn-infer[cpu] and what it needs."""
+    """The folder of a virtual environment with cnn-infer[cpu] and its dependencies."""
     if not (ROOT / "infer" / "pyproject.toml").exists():
         pytest.skip("not in a checkout")
     folder = tmp_path_factory.mktemp("wheel")
@@ -43,7 +43,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT / "infer"], capture_output=True, text=True, check=False
     )
     if made.returncode and ("Connection" in made.stderr or "No matching distribution" in made.stderr):
-        pytest.skip("the build tools are neither installed nor to be had offline")
+        pytest.skip("the build tools are not installed, and the registry cannot be reached")
     assert made.returncode == 0, made.stderr
     (wheel,) = folder.glob("cnn_infer-*.whl")
     assert all(name.startswith("cnn_infer") for name in zipfile.ZipFile(wheel).namelist())

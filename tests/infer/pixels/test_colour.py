@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the same 8-bit grey or RGB that plain Pillow calls give."""
+"""Pictures of every colour mode become the 8-bit grey or RGB that plain Pillow calls give."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def check(data: bytes, rgb: np.ndarray, grey: np.ndarray | None = None) -> None:
-    """Both colour modes of a model, from bytes and from the PIL image alike."""
+    """Check both colour modes of a model, from bytes and from a PIL image."""
     for source in (data, Image.open(io.BytesIO(data))):
         np.testing.assert_array_equal(to_pixels(source, spec("rgb")), rgb)
         np.testing.assert_array_equal(to_pixels(source, spec("grey"))[..., 0], luma(rgb) if grey is None else grey)
@@ -77,7 +77,7 @@ def test_palette() -> None:
     check(saved(image, "PNG"), np.asarray(image.convert("RGB")))
 
 
-def test_palette_with_transparency_lies_on_white() -> None:
+def test_a_transparent_palette_is_blended_with_white() -> None:
     image = Image.new("P", (SIDE, SIDE), 1)
     image.putpalette([200, 0, 0, 0, 90, 0])
     image.paste(0, (0, 0, SIDE, SIDE // 2))
@@ -92,7 +92,7 @@ def test_palette_with_transparency_lies_on_white() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
-def test_rgba_lies_on_white(form: str) -> None:
+def test_rgba_is_blended_with_white(form: str) -> None:
     data = saved(
         Image.fromarray(np.dstack([COLOURS, ALPHA])),
         form,
@@ -103,14 +103,14 @@ def test_rgba_lies_on_white(form: str) -> None:
     np.testing.assert_array_equal(to_pixels(data, spec("grey"))[..., 0], luma(found.astype(np.uint8)))
 
 
-def test_grey_with_alpha_lies_on_white() -> None:
+def test_grey_with_alpha_is_blended_with_white() -> None:
     data = saved(Image.fromarray(np.dstack([GREYS, ALPHA]), "LA"), "PNG")
     want = on_white(GREYS[..., None], ALPHA)[..., 0]
     assert np.abs(to_pixels(data, spec("grey"))[..., 0] - want).max() <= 1
     assert np.abs(to_pixels(data, spec("rgb")) - want[..., None]).max() <= 1
 
 
-def test_grey_with_one_transparent_value_lies_on_white() -> None:
+def test_grey_with_one_transparent_value_is_blended_with_white() -> None:
     greys = GREYS.copy()
     greys[0, 0] = 7
     want = np.where(greys == 7, 255, greys)
@@ -137,7 +137,7 @@ def test_thirty_two_bits_a_channel_are_refused() -> None:
             to_pixels(saved(Image.new(mode, (SIDE, SIDE)), "TIFF"), spec("grey"))
 
 
-def test_an_animated_gif_is_its_first_frame(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animated_gif_is_used(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "lime", "blue")]
     path = tmp_path / "moving.gif"
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=50)
@@ -158,5 +158,5 @@ def test_an_animated_gif_is_its_first_frame(tmp_path: Path) -> None:
         ("CMYK", "JPEG", False),
     ],
 )
-def test_the_header_tells_size_and_colour(mode: str, form: str, is_grey: bool) -> None:
+def test_the_header_has_size_and_colour(mode: str, form: str, is_grey: bool) -> None:
     assert read_header(saved(Image.new(mode, (30, 20)), form)) == (30, 20, is_grey)

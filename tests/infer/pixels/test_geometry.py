@@ -1,4 +1,4 @@
-"""Turning, resizing, cropping, padding and scaled decoding, against plain Pillow calls."""
+"""Orientation, resizing, cropping, padding and reduced decoding give the pixels of plain Pillow calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """Every corner another colour: turning it the wrong way shows."""
+    """A picture with four corners of different colours, so that a wrong orientation changes the pixels."""
     return Image.fromarray(np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 0]]], np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
@@ -74,7 +74,7 @@ def test_pad_shows_everything_on_mid_grey(size: tuple[int, int], name: str) -> N
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
-def test_a_picture_of_the_models_size_is_not_touched(resize: str) -> None:
+def test_a_picture_of_the_models_size_is_not_changed(resize: str) -> None:
     image = noise(12, 9)
     np.testing.assert_array_equal(to_pixels(image, spec(resize)), np.asarray(image))
 
@@ -119,7 +119,7 @@ def test_other_formats_are_turned_upright(orientation: int, form: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_is_no_reason_to_refuse_a_picture() -> None:
+def test_a_picture_with_damaged_exif_is_read() -> None:
     stream = io.BytesIO()
     smooth(20, 14).save(stream, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff")
     want = to_pixels(np.asarray(Image.open(io.BytesIO(stream.getvalue()))), spec())
@@ -175,19 +175,19 @@ def test_a_jpeg_is_decoded_as_small_as_the_rule_allows(
 
 
 @pytest.mark.parametrize(("side", "size", "by"), [(28, (453, 448), 8), (100, (803, 800), 4), (28, (448, 453), 8)])
-def test_the_rule_is_not_moved_by_rounding(side: int, size: tuple[int, int], by: int) -> None:
+def test_rounding_errors_do_not_change_the_divisor(side: int, size: tuple[int, int], by: int) -> None:
     model = spec("squash", side, side)
     data = jpeg(noise(*size))
     want = at_scale(data, by)
     np.testing.assert_array_equal(to_pixels(data, model), to_pixels(np.asarray(want), model))
 
 
-def test_only_jpeg_files_are_decoded_smaller() -> None:
+def test_only_jpeg_files_are_decoded_at_a_reduced_size() -> None:
     stream = io.BytesIO()
     noise(192, 144).save(stream, "PNG")
     want = noise(192, 144).resize((12, 9), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(to_pixels(stream.getvalue(), spec()), np.asarray(want))
     data = jpeg(noise(192, 144))
-    whole = to_pixels(Image.open(io.BytesIO(data)), spec())  # an image that its owner opened is not changed either
+    whole = to_pixels(Image.open(io.BytesIO(data)), spec())  # nor is a PIL image that the caller opened
     np.testing.assert_array_equal(whole, to_pixels(np.asarray(Image.open(io.BytesIO(data))), spec()))
     assert (whole != to_pixels(data, spec())).any()

@@ -1,4 +1,4 @@
-"""What to_pixels takes, what it refuses, and the reason it gives."""
+"""What to_pixels accepts, what it refuses, and with which message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def jpeg(width: int = 60, height: int = 40) -> bytes:
     return stream.getvalue()
 
 
-def test_a_path_a_text_and_the_bytes_are_the_same(tmp_path: Path) -> None:
+def test_paths_strings_and_bytes_give_the_same_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg())
     for source in (path, str(path)):
@@ -51,7 +51,7 @@ def test_a_path_a_text_and_the_bytes_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("colour", ["grey", "rgb"])
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 3), (3, 3, 3), (9, 12)])
-def test_an_array_is_the_picture_made_of_it(shape: tuple[int, ...], colour: str, resize: str) -> None:
+def test_an_array_gives_the_pixels_of_its_image(shape: tuple[int, ...], colour: str, resize: str) -> None:
     array = RNG.integers(0, 256, shape, np.uint8)
     image = Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
     model = spec(colour, resize=resize)
@@ -61,14 +61,14 @@ def test_an_array_is_the_picture_made_of_it(shape: tuple[int, ...], colour: str,
     np.testing.assert_array_equal(found, to_pixels(image, model))
 
 
-def test_any_memory_layout_will_do() -> None:
+def test_arrays_of_any_memory_layout_are_accepted() -> None:
     array = RNG.integers(0, 256, (60, 40, 3), np.uint8)
     for view in (array.transpose(1, 0, 2), array[::-2, ::2], array[..., ::-1]):
         np.testing.assert_array_equal(to_pixels(view, spec()), to_pixels(view.copy(), spec()))
 
 
 @pytest.mark.parametrize("colour", ["grey", "rgb"])
-def test_an_array_of_the_models_shape_comes_back_as_it_is(colour: str) -> None:
+def test_an_array_of_the_models_shape_is_returned_as_it_is(colour: str) -> None:
     model = spec(colour)
     array = RNG.integers(0, 256, model.shape, np.uint8)
     assert to_pixels(array, model) is array
@@ -86,7 +86,7 @@ def test_other_arrays_are_refused(array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("thing", [None, 7, [1, 2], object()])
-def test_other_things_are_refused(thing: object) -> None:
+def test_other_types_are_refused(thing: object) -> None:
     with pytest.raises(InputError, match="expected a path, bytes, a PIL image or a uint8 array"):
         to_pixels(thing, spec())  # type: ignore[arg-type]
 
@@ -105,7 +105,7 @@ def test_other_things_are_refused(thing: object) -> None:
         (b"\x89PNG\r\n\x1a\n", "damaged or unsupported"),
     ],
 )
-def test_what_is_no_picture_has_a_reason(data: bytes, reason: str) -> None:
+def test_bytes_that_are_not_a_picture_are_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(PictureError, match=reason):
         to_pixels(data, spec())
     with pytest.raises(PictureError, match=reason):
@@ -124,17 +124,17 @@ def test_a_truncated_file_is_refused_wherever_it_ends(form: str) -> None:
         assert "\n" not in str(found.value)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     data = png_that_claims(50_000, 50_000)
     assert len(data) < 200
     for read in (read_header, lambda data: to_pixels(data, spec())):
         with pytest.raises(PictureError, match="50000 x 50000 pixels exceed the limit of 100,000,000"):
             read(data)
-    with pytest.raises(PictureError, match="damaged"):  # under the ceiling it is decoded, and found to be short
+    with pytest.raises(PictureError, match="damaged"):  # below the limit it is decoded, and its data are too short
         to_pixels(png_that_claims(500, 500), spec())
 
 
-def test_the_ceiling_is_inclusive_and_can_be_moved() -> None:
+def test_max_pixels_is_inclusive() -> None:
     image = Image.new("RGB", (60, 40))
     for source in (image, jpeg()):
         to_pixels(source, spec(), max_pixels=2400)
@@ -145,7 +145,7 @@ def test_the_ceiling_is_inclusive_and_can_be_moved() -> None:
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(
     tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
-    huge = tmp_path / "huge.jpg"  # a terabyte that takes no room
+    huge = tmp_path / "huge.jpg"  # a sparse file of a terabyte
     with huge.open("wb") as stream:
         stream.write(jpeg())
         stream.truncate(1 << 40)
@@ -162,7 +162,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(
     assert b'huge.jpg,,,,,"the file has more than 400,000,000 bytes"' in done.stdout
 
 
-def test_the_limit_on_bytes_is_inclusive_and_can_be_moved(
+def test_max_bytes_is_inclusive(
     tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
     data, path = jpeg(), tmp_path / "a.jpg"
@@ -178,14 +178,14 @@ def test_the_limit_on_bytes_is_inclusive_and_can_be_moved(
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
-def test_a_file_may_have_more_bytes_than_it_said_before_it_was_read() -> None:
+def test_max_bytes_holds_for_a_file_that_reports_a_size_of_0() -> None:
     assert os.stat("/proc/self/maps").st_size == 0
     with pytest.raises(PictureError, match="more than 1,000 bytes"):
         to_pixels("/proc/self/maps", spec(), max_bytes=1000)
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.jpg")  # nobody writes into it
+    os.mkfifo(tmp_path / "pipe.jpg")  # without a writer
     for name in (tmp_path / "pipe.jpg", os.devnull):
         with pytest.raises(PictureError, match="a pipe or a device, not a file"):
             to_pixels(name, spec())
@@ -196,7 +196,7 @@ def test_a_picture_without_pixels_is_refused() -> None:
         to_pixels(Image.new("RGB", (0, 5)), spec())
 
 
-def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="No such file"):
         to_pixels(tmp_path / "absent.jpg", spec())
     with pytest.raises(PictureError, match="it is a folder"):
@@ -207,28 +207,28 @@ def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path) -> None:
         to_pixels("a" * 5000, spec())
 
 
-def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_the_content_selects_the_decoder_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(jpeg())
     np.testing.assert_array_equal(to_pixels(path, spec()), to_pixels(path.read_bytes(), spec()))
 
 
-def test_decoders_that_a_program_registers_with_pillow_are_not_asked() -> None:
+def test_other_decoders_of_pillow_are_not_used() -> None:
     stream = io.BytesIO()
-    Image.new("RGB", (5, 5)).save(stream, "PPM")  # Pillow opens it; the allow-list has it not
+    Image.new("RGB", (5, 5)).save(stream, "PPM")  # Pillow opens it, but it is not on our list
     Image.open(stream)
     with pytest.raises(PictureError, match="not a picture"):
         to_pixels(stream.getvalue(), spec())
 
 
-def test_the_callers_image_is_left_alone() -> None:
+def test_the_callers_image_is_not_changed() -> None:
     image = Image.open(io.BytesIO(jpeg()))
     before = image.size, image.mode
     to_pixels(image, spec("grey"))
     assert (image.size, image.mode) == before
 
 
-def test_damaged_details_are_not_said_on_standard_error(
+def test_warnings_about_damaged_exif_are_not_printed(
     tmp_path: Path, models: Path, cli: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
     Image.new("L", (20, 14), 250).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff")

@@ -1,4 +1,4 @@
-"""libjpeg-turbo called directly gives the pixels of Pillow, bit for bit, and leaves the rest to it."""
+"""Decoding with libjpeg-turbo directly gives the same pixels as Pillow, which decodes all other files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spec(side: int = 4, colour: str = "rgb") -> Spec:
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Slopes and noise: low and high frequencies, and colours that differ from pixel to pixel."""
+    """Gradients and noise: low and high frequencies, and colours that differ from pixel to pixel."""
     rng = np.random.default_rng(width * height)
     down, across = np.mgrid[0:height, 0:width]
     slopes = np.stack([down * 3, across * 2, down + across], axis=2) % 256
@@ -50,7 +50,7 @@ def by_pillow(data: bytes, divisor: int = 1) -> np.ndarray:
 
 
 def directly(data: bytes, divisor: int = 1) -> np.ndarray:
-    """What libjpeg-turbo gives; it must not have been left to Pillow."""
+    """The pixels that libjpeg-turbo decodes; fails if it leaves the file to Pillow."""
     header = jpeg.read_header(data)
     assert header is not None
     pixels = jpeg.decode(data, header, divisor)
@@ -60,17 +60,17 @@ def directly(data: bytes, divisor: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: " ".join(f"{key}={value}" for key, value in form.items()))
-def test_every_form_of_jpeg_has_the_pixels_that_pillow_gives(form: dict[str, object], mode: str) -> None:
+def test_every_kind_of_jpeg_has_the_pixels_of_pillow(form: dict[str, object], mode: str) -> None:
     for size in SIZES:
         data = encoded(picture(*size, mode), **form)
         for divisor in (1, *jpeg.divisors(*size)):
             np.testing.assert_array_equal(directly(data, divisor), by_pillow(data, divisor), f"{size} / {divisor}")
 
 
-def test_photographs_have_the_pixels_that_pillow_gives() -> None:
+def test_photographs_have_the_pixels_of_pillow() -> None:
     found = importlib.util.find_spec("sklearn")
     if found is None or found.origin is None:
-        pytest.skip("scikit-learn has two photographs; it is not installed")
+        pytest.skip("needs the two photographs of scikit-learn, which is not installed")
     photographs = sorted((Path(found.origin).parent / "datasets" / "images").glob("*.jpg"))
     assert len(photographs) == 2
     for path in photographs:
@@ -81,7 +81,7 @@ def test_photographs_have_the_pixels_that_pillow_gives() -> None:
 
 @pytest.mark.parametrize("colour", ["grey", "rgb"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_colours_are_converted_as_pillow_does(mode: str, colour: str) -> None:
+def test_colours_are_converted_as_in_pillow(mode: str, colour: str) -> None:
     data = encoded(picture(20, 20, mode), quality=95)
     want = Image.open(io.BytesIO(data)).convert("RGB" if colour == "rgb" else "L")
     model = spec(20, colour)
@@ -90,18 +90,18 @@ def test_colours_are_converted_as_pillow_does(mode: str, colour: str) -> None:
     assert (jpeg.read_header(data) is None) == (mode == "CMYK")
 
 
-def test_a_damaged_file_is_what_pillow_makes_of_it() -> None:
+def test_a_damaged_file_is_decoded_by_pillow() -> None:
     data = encoded(picture(64, 64), quality=95)
     header = jpeg.read_header(data)
     assert header is not None
     damaged = bytearray(data)
-    middle = (data.index(b"\xff\xda") + len(data)) // 2  # within the picture's data
+    middle = (data.index(b"\xff\xda") + len(data)) // 2  # inside the compressed data
     damaged[middle : middle + 20] = bytes(20)
     assert jpeg.decode(bytes(damaged), header, 1) is None
     np.testing.assert_array_equal(to_pixels(bytes(damaged), spec(64)), by_pillow(bytes(damaged)))
 
 
-def test_a_file_that_ends_early_is_no_picture() -> None:
+def test_a_truncated_file_is_refused() -> None:
     data = encoded(picture(64, 64), quality=95)
     header = jpeg.read_header(data)
     assert header is not None
@@ -112,7 +112,7 @@ def test_a_file_that_ends_early_is_no_picture() -> None:
             to_pixels(short, spec(64))
 
 
-def test_the_ceiling_holds_before_a_jpeg_is_decoded() -> None:
+def test_max_pixels_holds_for_jpeg() -> None:
     data = encoded(picture(64, 50))
     to_pixels(data, spec(), max_pixels=3200)
     with pytest.raises(PictureError, match="64 x 50 pixels exceed the limit of 3,199"):
