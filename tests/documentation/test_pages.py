@@ -10,6 +10,8 @@ import pytest
 from cnn_export.int8.targets import TARGETS
 from cnn_export.int8.verdict import MAX_DROP, MAX_FLIPS, MIN_SPEEDUP
 from cnn_infer import Spec, open_model
+from cnn_infer.command.rows import FIELDS
+from cnn_infer.run_files import EXPORT_FILES, TRAINING_FILES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
@@ -87,6 +89,16 @@ def test_the_contract_names_every_field_and_every_key(readme: Any) -> None:
     model = open_model(readme.folder / "model.onnx", device="cpu")
     missing = [name for name in ("format", *Spec.__dataclass_fields__, *model.metadata) if f"`{name}`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [("cnn-train", TRAINING_FILES), ("cnn-export", EXPORT_FILES), ("cnn-infer", FIELDS)],
+    ids=["cnn-train", "cnn-export", "cnn-infer"],
+)
+def test_a_page_names_all_files_and_fields(page: str, names: tuple[str, ...]) -> None:
+    text = (ROOT / "docs" / "commands" / f"{page}.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_the_int8_page_has_the_limits_and_the_targets_of_the_code() -> None:
