@@ -204,21 +204,14 @@ def test_latencies_are_medians_of_alternating_calls(monkeypatch: pytest.MonkeyPa
     assert {size for _, size in calls} == {1, 32}
 
 
-@pytest.fixture
-def no_root_handlers() -> Iterator[logging.Logger]:
-    """The root logger as it is outside of pytest, without any handler."""
-    root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []
-    yield root
-    root.handlers = handlers
-
-
 def test_quantization_adds_no_handler_that_prints_every_message_twice(
-    run: Run, no_root_handlers: logging.Logger
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = no_root_handlers.level
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # as outside of pytest
+    level = root.level
     export(run, quantize=True, search_seconds=0)
-    assert (no_root_handlers.handlers, no_root_handlers.filters, no_root_handlers.level) == ([], [], before)
+    assert (root.handlers, root.filters, root.level) == ([], [], level)
 
 
 def test_only_the_quantizers_own_warnings_are_hidden(

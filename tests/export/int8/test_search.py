@@ -6,7 +6,7 @@ computes exactly. So no result depends on this machine.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,20 +25,16 @@ from scipy.stats import entropy
 
 
 class Latencies:
-    """Gives one speed-up after the other, instead of measuring; counts the measurements."""
+    """Gives one speed-up after the other and then always the last one, instead of measuring; counts the calls."""
 
-    def __init__(self, speedups: Iterable[float]) -> None:
-        self._speedups = iter(speedups)
+    def __init__(self, *speedups: float) -> None:
+        self._speedups = itertools.chain(speedups, itertools.repeat(speedups[-1]))
         self.count = 0
 
     def __call__(self, *_: object) -> list[Timing]:
         self.count += 1
         speedup = next(self._speedups)
         return [Timing(1, 1.0, 1 / speedup, speedup, 50), Timing(32, 2.0, 1 / speedup, 2 * speedup, 50)]
-
-
-def fast() -> Latencies:
-    return Latencies(itertools.repeat(2.0))
 
 
 def search_of(
@@ -51,7 +47,7 @@ def search_of(
     graph = float_graph(run.network(), run.spec) if graph is None else graph
     dataset = read_dataset(run, open_run_source(run, None))
     fp32 = with_metadata(keep_contract(graph, run.spec), run.spec, {SPEC_KEY: run.spec.to_json()})
-    target, latencies = target_of("generic"), latencies or fast()
+    target, latencies = target_of("generic"), latencies or Latencies(2.0)
     return Search(graph, fp32, dataset.train.images, dataset.val, run.spec, target, max_drop, tune, latencies)
 
 
@@ -103,7 +99,7 @@ def test_without_time_one_candidate_is_evaluated_and_all_are_counted(run: Run) -
 
 
 def test_where_int8_is_not_faster_the_search_ends_after_one_candidate_of_each_structure(run: Run) -> None:
-    latencies = Latencies([0.95, 0.94, 0.96, 0.97, 0.98, 0.99])
+    latencies = Latencies(0.95, 0.94, 0.96, 0.97, 0.98, 0.99)
     found = search_of(run, latencies=latencies, tune=pytest.fail).run(seconds=1000)
     assert [one.name for one in found.candidates] == ["minmax, per channel", "minmax, per tensor"]
     assert (found.planned, latencies.count) == (2, 6)  # each was measured three times; the median counts
@@ -116,19 +112,19 @@ def test_where_int8_is_not_faster_the_search_ends_after_one_candidate_of_each_st
 
 @pytest.mark.parametrize("noisy", [[0.8, 2.0, 2.0], [2.0, 0.8, 2.0, 2.0], [2.0] * 8 + [0.8, 2.0, 2.0]])
 def test_one_noisy_measurement_does_not_end_the_search(run: Run, noisy: list[float]) -> None:
-    found = search_of(run, latencies=Latencies([*noisy, *itertools.repeat(2.0, 60)])).run(seconds=1000)
+    found = search_of(run, latencies=Latencies(*noisy)).run(seconds=1000)
     assert len(found.candidates) == found.planned == 16
     assert all(one.speedup == 2 for one in found.candidates)
     assert found.ended_early == ""
 
 
 def test_a_structure_that_is_not_faster_is_skipped(run: Run) -> None:
-    per_channel = Latencies([*itertools.repeat(2.0, 8), *itertools.repeat(0.95)])
+    per_channel = Latencies(*[2.0] * 8, 0.95)
     found = search_of(run, latencies=per_channel).run(seconds=1000)
     names = [str(recipe) for recipe in fully_int8()]
     assert [one.name for one in found.candidates] == names[:9]
     assert (found.planned, found.ended_early) == (9, "")
-    per_tensor = Latencies([0.95, 0.95, 0.95, *itertools.repeat(2.0)])
+    per_tensor = Latencies(0.95, 0.95, 0.95, 2.0)
     found = search_of(run, latencies=per_tensor).run(seconds=1000)
     assert [one.name for one in found.candidates] == [names[0], *names[8:]]
     assert (found.planned, found.ended_early) == (9, "")
@@ -137,14 +133,14 @@ def test_a_structure_that_is_not_faster_is_skipped(run: Run) -> None:
 
 def test_out_of_time_after_a_structure_that_is_not_faster(run: Run) -> None:
     """Eight candidates per tensor are still planned, so the search did run out of time."""
-    found = search_of(run, latencies=Latencies(itertools.repeat(0.95)), tune=pytest.fail).run(seconds=0)
+    found = search_of(run, latencies=Latencies(0.95), tune=pytest.fail).run(seconds=0)
     assert (len(found.candidates), found.planned) == (1, 9)
     assert found.ended_early.endswith("(per channel); the search ended after 1 candidate")
 
 
 def test_fine_tuning_and_fp32_layers_build_on_a_structure_that_is_faster(run: Run) -> None:
     """Although the skipped one, per channel, is nearer to fp32."""
-    latencies = Latencies([0.95, 0.95, 0.95, *itertools.repeat(2.0)])
+    latencies = Latencies(0.95, 0.95, 0.95, 2.0)
     graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
     found = search_of(run, graph, max_drop=0, latencies=latencies, tune=lambda model: model).run(seconds=1000)
     assert found.candidates[9].name.endswith("fine-tuned")
@@ -168,7 +164,7 @@ def scaled_channel(model: ModelProto, factor: float) -> ModelProto:
 def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: list[float]) -> None:
     """Also where one measurement in three is too slow."""
     graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
-    found = search_of(run, graph, max_drop=0, latencies=Latencies(itertools.cycle(speedups))).run(seconds=1000)
+    found = search_of(run, graph, max_drop=0, latencies=Latencies(*speedups * 100)).run(seconds=1000)
     assert not any(one.verdict.good_enough for one in found.candidates if not one.floats)
     winner = found.candidates[found.winner]
     assert winner.verdict.good_enough
@@ -178,7 +174,7 @@ def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: 
 
 def test_no_more_layers_are_kept_in_fp32_once_the_model_is_not_faster(run: Run) -> None:
     graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
-    latencies = Latencies([*itertools.repeat(2.0, 16), *itertools.repeat(1.0)])
+    latencies = Latencies(*[2.0] * 16, 1.0)
     found = search_of(run, graph, max_drop=0, latencies=latencies).run(seconds=1000)
     assert len(found.candidates) == found.planned == 17
     assert latencies.count == 16 + 3

@@ -14,8 +14,6 @@ from onnx import ModelProto, NodeProto, TensorProto
 from cnn_export.errors import GraphError
 from cnn_export.graph.passes import consumers_of, makers_of
 
-INTEGERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
-
 BY_PAIR = frozenset({"DequantizeLinear", "QuantizeLinear"})
 FOLLOWERS = BY_PAIR | {"ReorderInput", "ReorderOutput", "Transpose", "Relu", "Clip", "MaxPool", "GlobalAveragePool"}
 """Operators that may stay in fp32 next to an fp32 layer, because converting their input would cost more."""
