@@ -1,4 +1,4 @@
-"""The three commands as processes, a folder of photographs, and one chain of all three that several tests look at."""
+"""The three commands as processes, a folder of photographs, and one run of all three commands for several tests."""
 
 import json
 import os
@@ -15,24 +15,30 @@ from PIL import Image
 CLASSES = {"lake": (40, 80, 190), "meadow": (60, 170, 60), "sunset": (220, 110, 40)}
 EXIF_ORIENTATION = 0x0112
 
+HANGS_AFTER = 900
+"""Seconds after which a command counts as hanging. No test measures speed."""
+
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """One thread, an empty home folder, nothing of this user's."""
+    """Environment variables for the commands: one thread, an empty home folder, no settings of this user."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "TORCH_", "PYTHONPATH"))}
     return {**kept, "HOME": str(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
 def run(environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run a command in a folder: ``run(folder, "train", "--epochs", 1)`` is ``cnn-train --epochs 1`` there."""
+    """Run a command in a folder: ``run(folder, "train", "--epochs", 1)`` runs ``cnn-train --epochs 1`` in it.
+
+    The test fails if the exit code is not ``code``.
+    """
 
     def call(folder: Path, name: str, *arguments: object, code: int = 0) -> "subprocess.CompletedProcess[str]":
         command = [str(Path(sys.executable).with_name(f"cnn-{name}")), *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=170, check=False
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANGS_AFTER, check=False
         )
-        assert done.returncode == code, f"{command} left with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{command} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done
 
@@ -41,7 +47,7 @@ def run(environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProce
 
 @pytest.fixture(scope="session")
 def infer(run: Callable[..., "subprocess.CompletedProcess[str]"]) -> Callable[..., dict[str, Any]]:
-    """cnn-infer in a folder, and its report."""
+    """Run cnn-infer in a folder, with rows in the file ``rows``, and return its report."""
 
     def call(folder: Path, *arguments: object) -> dict[str, Any]:
         run(folder, "infer", *arguments, "--report", "report-of-infer.json", "--output", "rows", "--format", "jsonl")
@@ -52,7 +58,7 @@ def infer(run: Callable[..., "subprocess.CompletedProcess[str]"]) -> Callable[..
 
 
 def picture(random: np.random.Generator, name: str) -> Image.Image:
-    """Of any size and shape, and so noisy that a network of one epoch is often wrong."""
+    """A picture of random size, so noisy that a network is often wrong after one epoch of training."""
     width, height = (int(side) for side in random.integers(24, 90, 2))
     coarse = random.integers(0, 110, (5, 6, 3))
     pixels = np.clip(np.array(CLASSES[name]) * 0.6 + coarse, 0, 255).astype(np.uint8)
@@ -61,7 +67,7 @@ def picture(random: np.random.Generator, name: str) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and test/ with JPEG files: every fifth is grey, every third is turned by its EXIF data; one is broken."""
+    """train/ and test/ with JPEG files: every fifth is grey, every third is rotated by its EXIF data, one is broken."""
     folder = tmp_path_factory.mktemp("photos") / "holiday pictures"
     random = np.random.default_rng(0)
     for split, count in (("train", 40), ("test", 16)):
@@ -83,7 +89,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chain(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., "subprocess.CompletedProcess[str]"]) -> Path:
     """A folder in which the three commands ran with default settings.
 
-    The pictures are of another training's test split: with one seed it is the same.
+    Another training writes the pictures of the test split; it is the same split because the seed is the same.
     """
     folder = tmp_path_factory.mktemp("chain")
     run(folder, "train")

@@ -1,4 +1,4 @@
-"""Three distributions, one version; and what the edge box imports needs no training library."""
+"""The three distributions have one version, and cnn-infer imports no training library."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_importing_cnn_infer_imports_no_training_library(code: str) -> None:
     assert not loaded & HEAVY
 
 
-def test_the_three_have_one_version() -> None:
+def test_the_distributions_have_one_version() -> None:
     versions = {name: metadata.version(name) for name in ("cnn-infer", "cnn-train", "cnn-export")}
     assert len(set(versions.values())) == 1, versions
     assert {module.__version__ for module in (cnn_infer, cnn_train, cnn_export)} == set(versions.values())

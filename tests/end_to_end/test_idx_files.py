@@ -1,4 +1,4 @@
-"""IDX files as MNIST's, plain and compressed: train, export, infer on the pictures of the test split."""
+"""IDX files in the format of MNIST, plain and compressed: train, export, and infer on the test pictures."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
-def test_idx_files_from_training_to_rows(
+def test_idx_files_are_trained_exported_and_classified(
     tmp_path: Path, run: Callable[..., "subprocess.CompletedProcess[str]"], infer: Callable[..., dict[str, Any]]
 ) -> None:
     data = tmp_path / "data"

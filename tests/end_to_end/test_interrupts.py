@@ -1,52 +1,60 @@
-"""Ctrl-C while a command still loads its modules."""
+"""Ctrl-C while a command imports its modules."""
 
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PRESS_CTRL_C = """\
+import signal, sys
 
-@pytest.mark.parametrize("module", ["click._compat", "numpy"])
-@pytest.mark.parametrize("name", ["infer", "train", "export"])
-def test_ctrl_c_while_modules_load_is_one_line_and_130(environment: dict[str, str], name: str, module: str) -> None:
-    """Python itself says on standard error when a module is loaded; others are loaded after each of these."""
-    package = f"cnn_{name}"
-    arguments = {"infer": "--info", "train": "digits", "export": "run"}
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", package, arguments[name]],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+class PressCtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, PressCtrlC())
+"""
+"""A sitecustomize module with which a process interrupts itself when it imports ``module``: no race with the test."""
+
+
+def run_interrupted(
+    environment: dict[str, str], folder: Path, module: str, *arguments: str, ignored: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``python -m ARGUMENTS`` with Ctrl-C at the import of ``module``. A shell's background jobs ignore Ctrl-C."""
+    (folder / "sitecustomize.py").write_text(PRESS_CTRL_C.format(module=module))
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**environment, "PYTHONPATH": str(folder)},
+        capture_output=True,
         text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.rpartition("|")[2].strip() == module:
-            break
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
-    lines = [line for line in errors.splitlines() if not line.startswith("import time:")]
-    assert lines == [f"cnn-{name}: interrupted"]
-    assert process.returncode == 130
-    assert said == ""
 
 
-def test_loading_goes_on_where_ctrl_c_is_ignored(environment: dict[str, str]) -> None:
-    """As of a shell's background jobs."""
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "cnn_infer", "--version"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.rpartition("|")[2].strip() == "numpy":
-            break
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert said.startswith("cnn-infer, version ")
+@pytest.mark.parametrize(
+    ("name", "argument", "module"),
+    [
+        ("infer", "--info", "click._compat"),
+        ("infer", "--info", "numpy"),
+        ("train", "digits", "click._compat"),
+        ("train", "digits", "torch"),
+        ("export", "run", "click._compat"),
+        ("export", "run", "torch"),
+        ("export", "run", "onnx"),
+    ],
+)
+def test_ctrl_c_while_modules_load_is_one_line_and_130(
+    environment: dict[str, str], tmp_path: Path, name: str, argument: str, module: str
+) -> None:
+    done = run_interrupted(environment, tmp_path, module, f"cnn_{name}", argument)
+    assert (done.stderr, done.returncode, done.stdout) == (f"cnn-{name}: interrupted\n", 130, "")
+
+
+def test_an_ignored_ctrl_c_does_not_stop_loading(environment: dict[str, str], tmp_path: Path) -> None:
+    done = run_interrupted(environment, tmp_path, "click._compat", "cnn_infer", "--version", ignored=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("cnn-infer, version ")

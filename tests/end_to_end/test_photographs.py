@@ -1,4 +1,4 @@
-"""JPEG photographs of any size, grey and colour, some turned by EXIF data, one broken: from files to files."""
+"""JPEG photographs of any size, grey and colour, some rotated by EXIF data, one broken, through all three commands."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ OPTIONS = ("--size", 32, "--epochs", 1, "--batch-size", 16)
 
 @pytest.fixture(scope="session")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory, run: Command) -> tuple[Path, str]:
-    """The folder in which training and export took place, and what training said."""
+    """The folder of a training and an export, and the messages of the training."""
     folder = tmp_path_factory.mktemp("photographs")
     done = run(folder, "train", photos, "--model", "nano", *OPTIONS, "--out", "run")
     run(folder, "export", "run")
@@ -29,7 +29,7 @@ def correct(folder: Path, name: str = "run") -> tuple[int, list[list[int]]]:
     return test["correct"], test["confusion"]
 
 
-def test_accuracy_on_the_original_files_is_that_of_training(
+def test_accuracy_on_the_original_files_equals_that_of_training(
     trained: tuple[Path, str], photos: Path, infer: Infer
 ) -> None:
     folder, _ = trained
@@ -41,19 +41,19 @@ def test_accuracy_on_the_original_files_is_that_of_training(
     assert 0 < right < 48
 
 
-def test_the_specification_says_how_pixels_were_made(trained: tuple[Path, str]) -> None:
+def test_the_specification_stores_how_pixels_are_made(trained: tuple[Path, str]) -> None:
     spec = json.loads((trained[0] / "run" / "spec.json").read_text())
     assert (spec["height"], spec["width"], spec["colour"], spec["resize"]) == (32, 32, "rgb", "crop")
     assert spec["classes"] == ["lake", "meadow", "sunset"]
 
 
 def test_a_broken_file_is_reported_and_left_out(trained: tuple[Path, str], photos: Path) -> None:
-    folder, said = trained
+    folder, messages = trained
     [entry] = json.loads((folder / "run" / "report.json").read_text())["unreadable"]
     assert entry["path"] == str(photos / "train" / "lake" / "broken.jpg")
     assert entry["reason"]
-    assert "1 picture could not be read and will be left out:" in said
-    assert f"{entry['path']}: {entry['reason']}" in said
+    assert "1 picture could not be read and will be left out:" in messages
+    assert f"{entry['path']}: {entry['reason']}" in messages
     images = json.loads((folder / "run" / "spec.json").read_text())["details"]["data"]["images"]
     assert images == {"train": 108, "val": 12, "test": 48}
 
@@ -66,8 +66,8 @@ def test_strict_refuses_a_broken_file(photos: Path, tmp_path: Path, run: Command
     assert not (tmp_path / "run").exists()
 
 
-def test_exif_data_decides_what_is_up(trained: tuple[Path, str], photos: Path, tmp_path: Path, infer: Infer) -> None:
-    """The files as an image viewer shows them, stored upright without loss, give the same rows."""
+def test_exif_rotation_is_applied(trained: tuple[Path, str], photos: Path, tmp_path: Path, infer: Infer) -> None:
+    """Pictures that were rotated upright and saved without loss give the same rows as the originals."""
     folder, _ = trained
     turned = [
         path for path in sorted((photos / "test").rglob("*.jpg")) if Image.open(path).getexif().get(0x0112, 1) > 1
@@ -95,7 +95,7 @@ def test_exif_data_decides_what_is_up(trained: tuple[Path, str], photos: Path, t
         assert first["probability"] == pytest.approx(second["probability"], abs=1e-4)
 
 
-def test_moved_data_is_found_with_a_flag_and_other_data_is_refused(
+def test_moved_data_is_found_with_data_and_other_data_is_refused(
     trained: tuple[Path, str], photos: Path, tmp_path: Path, run: Command
 ) -> None:
     folder, _ = trained
@@ -117,7 +117,7 @@ def test_moved_data_is_found_with_a_flag_and_other_data_is_refused(
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-def test_torchvision_s_models_train_export_and_keep_parity(
+def test_torchvision_models_are_trained_and_exported_with_parity(
     name: str, photos: Path, tmp_path: Path, run: Command, infer: Infer
 ) -> None:
     run(tmp_path, "train", photos, "--model", name, *OPTIONS, "--out", "run")
