@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     """What :func:`to_pixels` accepts."""
 
     DecodedPicture = Image.Image | NDArray[np.uint8]
-    """A picture in the model's colours, not resized yet: of mode L or RGB, or an array (h, w) or (h, w, 3)."""
+    """An upright picture in the model's colours, not resized yet; see :func:`decode`."""
 
 MAX_PIXELS = 100_000_000
 """Default limit on a picture's size in pixels."""
@@ -109,6 +109,9 @@ def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_by
 
     A large JPEG file is decoded at 1/2, 1/4 or 1/8 of its size, if that is at least twice the size it is resized to.
     The arguments and errors are those of :func:`to_pixels`.
+
+    Returns:
+        A PIL image of mode L or RGB, or an array, uint8 (h, w) or (h, w, 3), of any size.
     """
     with _picture_errors():
         return _decoded(picture, spec, max_pixels, max_bytes)

@@ -39,7 +39,7 @@ class JpegHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> JpegHeader | None:
-    """Return the header of a JPEG file; None if Pillow must decode it, because it is damaged or of another colour."""
+    """Return the header of a JPEG file; None if Pillow must decode the file: it is damaged, CMYK or YCCK."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
