@@ -1,4 +1,4 @@
-"""What the tests of training share: the digits, one finished run, a folder of pictures, and the command itself."""
+"""Fixtures of the training tests: the digits, a finished run, a folder of pictures, and the command."""
 
 import json
 import os
@@ -27,13 +27,13 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three epochs of nano on the digits; to be read only."""
+    """Three epochs of nano on the digits. Tests must not change it."""
     return train("digits", model="nano", epochs=3, out=tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture
 def run(finished: Run, tmp_path: Path) -> Path:
-    """A copy of the finished run's folder, to be changed at will."""
+    """A copy of the finished run's folder that a test may change."""
     return Path(shutil.copytree(finished.path, tmp_path / "run"))
 
 
@@ -52,7 +52,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Of a process with one thread and a home folder of its own, without a way to any network."""
+    """Environment variables for a process with one thread, its own home folder, and no network."""
     (tmp_path / "home").mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "TORCH_"))}
     return {**kept, "HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "https_proxy": "http://127.0.0.1:9"}
@@ -60,7 +60,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start cnn-train as a process of its own, in ``tmp_path``."""
+    """Start cnn-train as a separate process, in ``tmp_path``."""
 
     def begin(*arguments: str, **settings: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -78,7 +78,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproce
 
 FORKS = """
 import json, os, sys
-import cnn_train.training  # seconds, and once for all
+import cnn_train.training  # takes seconds, so it is done once
 from cnn_train.cli import main
 for line in sys.stdin:
     folder, *arguments = json.loads(line)
@@ -95,7 +95,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Started:
-    """A cnn-train in a process of its own."""
+    """A running cnn-train in a separate process."""
 
     pid: int
     folder: Path
@@ -115,7 +115,7 @@ class Started:
 
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Callable[..., Started]]:
-    """Start cnn-train in a folder, at once: forked off a process that has PyTorch loaded. One at a time."""
+    """Start cnn-train in a folder without delay: a process that has imported PyTorch forks. One at a time."""
     with subprocess.Popen(
         [sys.executable, "-c", FORKS],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -137,7 +137,7 @@ def forked() -> Iterator[Callable[..., Started]]:
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str]]:
-    """The command's entry point in this process (torch is loaded already): exit code and standard error."""
+    """Call the command's entry point in this process. Returns the exit code and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -154,7 +154,7 @@ def command(
 
 @pytest.fixture
 def refused(command: Callable[..., tuple[int, str]]) -> Callable[..., str]:
-    """Run the command where it must fail: exit code 2, and the error in one last line, which is returned."""
+    """Run a command that must fail with exit code 2 and one line of error. Returns that line."""
 
     def call(*arguments: str) -> str:
         code, text = command(*arguments)

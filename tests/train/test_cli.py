@@ -77,7 +77,7 @@ def test_mistyped_options_are_one_line(command: Callable[..., tuple[int, str]], 
         (("empty",), "empty is empty"),
         (("one",), "one has one class only, 'cat'"),
         (("broken",), "no picture of the"),
-        (("pictures",), "has pictures but no folders"),
+        (("pictures",), "has pictures but no class folders"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -109,10 +109,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (("link",), "runs lies in the data set .*link.* --out"),
     ],
 )
-def test_nothing_is_written_among_the_pictures(
+def test_nothing_is_written_into_the_data_set(
     refused: Callable[..., str], photos: Path, tmp_path: Path, arguments: tuple[str, ...], reason: str
 ) -> None:
-    """The next training would take it for a class, and its plots for pictures."""
+    """The next training would treat the run folder as a class, and its plots as pictures."""
     (tmp_path / "link").symlink_to(photos if arguments != ("link",) else tmp_path)
     (tmp_path / "there").symlink_to("link")
     before = set(photos.rglob("*"))
@@ -121,7 +121,7 @@ def test_nothing_is_written_among_the_pictures(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_hidden_among_the_pictures_is_not_read_as_such(
+def test_hidden_folders_in_a_data_set_are_not_read_as_classes(
     command: Callable[..., tuple[int, str]], photos: Path
 ) -> None:
     arguments = ("photos", "--model", "nano", "--epochs", "1", "--out", "photos/.run", "--cache", "photos/.cache")
@@ -163,7 +163,7 @@ def test_a_size_is_one_number_or_height_x_width(
 
 
 def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:
-    """Files may not grow beyond a limit; the checkpoint does not fit."""
+    """A limit on the size of files stands for the full disk: the checkpoint does not fit."""
     most = 200 * 1024
 
     def limited() -> None:
@@ -176,13 +176,13 @@ def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:
     assert "Traceback" not in text
     last = text.splitlines()[-1]
     assert last.startswith("cnn-train: cannot write ")
-    assert "run/checkpoint.pt: File too large: make room; nothing is kept in run: " in last
+    assert "run/checkpoint.pt: File too large: free some space; nothing is kept in run: " in last
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert not any(name.endswith(".partial") for name in left)
     assert "checkpoint.pt" not in left
 
 
-def test_an_interrupt_in_the_first_epoch_says_how_to_start_it_again(start: Start, tmp_path: Path) -> None:
+def test_an_interrupt_in_the_first_epoch_says_how_to_resume(start: Start, tmp_path: Path) -> None:
     process = start("--model", "base", "--epochs", "2", "--size", "48", "--out", "run")
     assert process.stderr is not None
     while not (tmp_path / "run" / "checkpoint.pt").exists():

@@ -1,4 +1,4 @@
-"""Two processes under torchrun: the training of one within noise, every picture counted once, one voice."""
+"""Two processes under torchrun: the accuracy of one within noise, every picture counted once, one of them prints."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from cnn_train.network.logits import logits_of
 FLAGS = ("digits", "--model", "nano", "--epochs", "8", "--batch-size", "96", "--precision", "fp32", "--device", "cpu")
 
 
-# Python runs it at its start: the second process notes what it opens to write or makes below the run folder
+# Python runs sitecustomize at its start: the second process records what it writes or creates in the run folder
 WATCH = """
 import os, sys
 if os.environ.get("RANK") == "1":
@@ -55,7 +55,7 @@ class Together:
         assert any(line.startswith("epoch ") for line in self.process.stderr)
 
     def processes(self) -> list[int]:
-        """Of the training, by rank."""
+        """The process ids of the training, by rank."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         ranks = {}
         for pid in map(int, pids):
@@ -64,7 +64,7 @@ class Together:
         return [ranks[0], ranks[1]]
 
     def end(self) -> str:
-        """Wait; what it said."""
+        """Wait for the end; return what was printed."""
         _, text = self.process.communicate(timeout=180)
         return text
 
@@ -90,7 +90,7 @@ def own_lines(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def ends(together: Callable[..., Together], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One training: a process of it is lost, it is resumed and interrupted, it is resumed to its end."""
+    """One training: it loses a process, is resumed and interrupted, and is resumed to its end."""
     first = together(*FLAGS, "--out", "run")
     first.after_an_epoch()
     os.kill(first.processes()[1], signal.SIGKILL)
@@ -112,14 +112,14 @@ def test_a_lost_process_ends_all_with_one_line(ends: dict[str, Any]) -> None:
     ]
 
 
-def test_an_interrupt_is_one_line_that_says_how_to_go_on(ends: dict[str, Any]) -> None:
+def test_an_interrupt_is_one_line_that_says_how_to_continue(ends: dict[str, Any]) -> None:
     [line] = own_lines(ends["interrupted"])
     assert line.startswith("cnn-train: interrupted; ")
     assert line.endswith(" of 8 epochs are kept in run/checkpoint.pt: cnn-train --resume --out run")
     assert "KeyboardInterrupt" not in ends["interrupted"]
 
 
-def test_only_the_first_process_speaks_and_writes(ends: dict[str, Any]) -> None:
+def test_only_the_main_process_prints_and_writes(ends: dict[str, Any]) -> None:
     lines = ends["whole"].splitlines()
     for start in ("data: ", "model: ", "epoch   8 of 8, 8 x 8: ", "test: ", "wrote "):
         assert len([line for line in lines if line.startswith(start)]) == 1, start

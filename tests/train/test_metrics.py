@@ -1,4 +1,4 @@
-"""The temperature has the highest likelihood, and the figures of a split are what their names say."""
+"""Temperature calibration and the metrics of a split."""
 
 import numpy as np
 import pytest

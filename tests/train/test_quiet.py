@@ -60,7 +60,7 @@ def test_messages_arrive_through_logging_and_are_those_that_the_command_prints(
     printed = without_times(stderr.splitlines())
     assert printed == without_times(logged)
     beginnings = ("data: digits", "wrote 179 test pictures", "model: nano", "epoch   1 of 1", "kept: epoch 1 of 1")
-    beginnings += ("warning: 179 test pictures", "test: accuracy", "wrote run/", "next: cnn-export")
+    beginnings += ("warning: 179 test pictures are few", "test: accuracy", "wrote run/", "next: cnn-export")
     lines = [line for line in printed if not line.startswith("  ")]  # notes on the data
     for line, beginning in zip(lines, beginnings, strict=True):
         assert line.startswith(beginning)

@@ -1,4 +1,4 @@
-"""A training that a program watches: what it sees after each epoch, and what is there to draw."""
+"""The callback of train(), the stored epochs, and the curves drawn from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ from cnn_train import Epoch, Run, RunError, plots, train
 
 
 class EnoughError(Exception):
-    """What the watcher ends a training with."""
+    """Raised by the callback to end the training."""
 
 
-def test_the_watcher_sees_all_epochs_so_far_and_may_end_the_training(tmp_path: Path) -> None:
+def test_the_callback_gets_all_epochs_so_far_and_may_end_the_training(tmp_path: Path) -> None:
     seen: list[tuple[Epoch, ...]] = []
 
     def watch(epochs: Sequence[Epoch]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cnn_train import Run, train
-from cnn_train.metrics import cross_entropy, uncertainty
+from cnn_train.metrics import cross_entropy, uncertainty_warning
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.stopping import best_epoch, out_of_patience
 from cnn_train.run.plots import curves, save
@@ -141,9 +141,9 @@ def test_the_curves_show_which_epoch_is_kept(tmp_path: Path, kept: int) -> None:
 
 @pytest.mark.parametrize(("low", "high", "said"), [(0.9, 0.99, False), (0.88, 0.981, True), (0.4, 0.6, True)])
 def test_a_wide_interval_is_worth_a_warning(low: float, high: float, said: bool) -> None:
-    text = uncertainty({"images": 40, "accuracy_interval": [low, high]})
+    text = uncertainty_warning({"images": 40, "accuracy_interval": [low, high]})
     assert (text is not None) is said
-    assert text is None or f"between {low:.1%} and {high:.1%}" in text
+    assert text is None or f"interval of the accuracy is {low:.1%} to {high:.1%}" in text
 
 
 def test_few_test_pictures_are_said_with_the_interval(noise: Path, command: Callable[..., tuple[int, str]]) -> None:
@@ -153,7 +153,7 @@ def test_few_test_pictures_are_said_with_the_interval(noise: Path, command: Call
     low, high = report["test"]["accuracy_interval"]
     [warning] = report["warnings"]
     assert f"warning: {warning}" in text.splitlines()
-    assert warning.startswith("40 test pictures say little")
+    assert warning.startswith("40 test pictures are few")
     [line] = [line for line in text.splitlines() if line.startswith("test: ")]
     assert f"(95% interval {low:.1%} to {high:.1%})" in line
     assert re.search(r"accuracy \d+\.\d\d% \(", line)

@@ -1,4 +1,4 @@
-"""What a run leaves behind, its figures against scikit-learn's, and what stands in its way."""
+"""The files of a run, its metrics compared with scikit-learn's, and folders that it refuses."""
 
 import json
 from collections.abc import Callable
@@ -34,14 +34,14 @@ def test_a_run_folder_is_complete_and_nothing_else(finished: Run) -> None:
 
 
 def logits(run: Run, images: np.ndarray) -> np.ndarray:
-    """Of the stored network, with a normalisation of our own."""
+    """Logits of the stored network, with the normalisation written out here."""
     pixels = (images.astype(np.float32) - run.spec.zero_point) * np.float32(run.spec.scale)
     with torch.no_grad():
         return run.network()(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).double().numpy()
 
 
 @pytest.mark.parametrize(("split", "key"), [("test", "test"), ("val", "validation")])
-def test_the_report_is_scikit_learns_of_the_stored_network(
+def test_the_report_agrees_with_scikit_learn_on_the_stored_network(
     finished: Run, digits: Dataset, split: str, key: str
 ) -> None:
     run = Run.open(finished.path)
@@ -67,7 +67,7 @@ def test_the_report_is_scikit_learns_of_the_stored_network(
     assert 0.3 < found["accuracy"] <= 1
 
 
-def test_the_report_says_how_it_came_about(finished: Run) -> None:
+def test_the_report_describes_the_training(finished: Run) -> None:
     report = finished.report
     assert report["epochs"] == 3
     assert report["parameters"] == sum(parameter.numel() for parameter in finished.network().parameters())
@@ -126,7 +126,7 @@ def test_pictures_are_drawn_at_a_sensible_size(finished: Run, name: str) -> None
     assert not np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]]).any()
 
 
-# opening
+# opening a run
 
 
 def test_the_newest_finished_run_is_opened(run: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_newest_finished_run_is_opened(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "spec.json", "config.toml", "report.json"])
 def test_an_incomplete_run_is_refused(run: Path, name: str) -> None:
     (run / name).unlink()
-    with pytest.raises(RunError, match=r"is not finished: cnn-train --resume --out"):
+    with pytest.raises(RunError, match=r"is not finished: continue it with cnn-train --resume --out"):
         Run.open(run)
     (run / "checkpoint.pt").unlink()
     with pytest.raises(RunError, match=f"is not a run folder: it has no {name}"):
@@ -163,10 +163,10 @@ def test_a_damaged_run_is_refused(run: Path) -> None:
             _ = Run.open(run).report
 
 
-# in the way
+# folders that are refused
 
 
-def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(
+def test_a_folder_that_is_not_empty_is_replaced_only_with_overwrite(
     run: Path, refused: Callable[..., str], command: Callable[..., tuple[int, str]]
 ) -> None:
     (run / "notes.txt").write_text("mine")
@@ -186,10 +186,10 @@ def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(
     assert (run / "more" / "model.safetensors").read_text() == "mine too"
 
 
-def test_a_run_folder_that_cannot_be_made_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_created_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     arguments = ("digits", "--model", "nano", "--epochs", "1")
-    assert "cannot make the run folder" in refused(*arguments, "--out", "file/run")
+    assert "cannot create the run folder" in refused(*arguments, "--out", "file/run")
 
 
 def test_without_a_name_a_run_gets_one_with_time_and_data(

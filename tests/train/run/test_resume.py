@@ -1,4 +1,4 @@
-"""What a training that was cut off cannot go on with: one line says why."""
+"""Trainings that cannot be resumed, and the line that says why."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from cnn_train import RunError, train
 from PIL import Image
 
 
-def test_options_that_make_the_weights_are_refused(cut: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_options_that_change_the_weights_are_refused(cut: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     text = refused("--resume", "--out", str(cut), "--dropout", "0.5", "--epochs", "9", "--strict")
     assert "leave out dropout, epochs, strict" in text
     (tmp_path / "mine.toml").write_text("epochs = 9\n")
@@ -44,16 +44,16 @@ def damaged(run: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["empty", "text", "cut short", "overwritten"])
 def test_a_damaged_checkpoint_is_refused(cut: Path, refused: Callable[..., str], how: str) -> None:
     damaged(cut, how)
-    assert "checkpoint.pt is damaged: train anew with --overwrite" in refused("--resume", "--out", str(cut))
+    assert "checkpoint.pt is damaged: start again with --overwrite" in refused("--resume", "--out", str(cut))
 
 
 def test_a_checkpoint_of_another_network_is_refused(cut: Path, refused: Callable[..., str]) -> None:
     config = cut / "config.toml"
     config.write_text(config.read_text().replace('model = "nano"', 'model = "small"'))
-    assert "is not of the training in" in refused("--resume", "--out", str(cut))
+    assert "does not fit the configuration in" in refused("--resume", "--out", str(cut))
 
 
-def test_without_its_configuration_a_training_does_not_go_on(cut: Path, refused: Callable[..., str]) -> None:
+def test_a_training_without_its_configuration_is_not_resumed(cut: Path, refused: Callable[..., str]) -> None:
     (cut / "config.toml").unlink()
     assert "cannot read" in refused("--resume", "--out", str(cut))
 
@@ -76,5 +76,5 @@ def test_changed_data_is_refused_and_moved_data_is_not(photos: Path, tmp_path: P
     assert train(moved, out=run.path, resume=True).report["test"] == before
     (run.path / "report.json").unlink()
     Image.new("RGB", (20, 16), (1, 2, 3)).save(moved / "red" / "0.jpg")
-    with pytest.raises(RunError, match=r"the data is not what the training in .* began with"):
+    with pytest.raises(RunError, match=r"the data differs from the data that the training in .* started with"):
         train(moved, out=run.path, resume=True)

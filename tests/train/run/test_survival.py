@@ -1,4 +1,4 @@
-"""What ends a training early costs the epoch it was in, no more: kills, Ctrl-C, divergence, a full disk."""
+"""A training that ends early loses only its current epoch: kills, Ctrl-C, divergence, a full disk."""
 
 import json
 import os
@@ -21,12 +21,12 @@ EPOCHS = 14
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", "128", "--augment", "crop")
 FLAGS += ("--dropout", "0.1", "--balance", "--precision", "fp32", "--seed", "3", "--out", "run")
 TIMES = ("images_per_second", "seconds", "session_seconds", "seconds_with_preparation")
-GO_ON = re.compile(r"; (\d+) of \d+ epochs are kept in run/checkpoint\.pt: cnn-train (--resume --out run.*)$")
+CONTINUE = re.compile(r"; (\d+) of \d+ epochs are kept in run/checkpoint\.pt: cnn-train (--resume --out run.*)$")
 
 
 @pytest.fixture(scope="module")
 def whole(forked: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training that nobody touched."""
+    """The same training without an interruption."""
     folder = tmp_path_factory.mktemp("whole")
     assert forked(folder, *FLAGS).wait() == 0
     return folder / "run"
@@ -37,8 +37,8 @@ def whole(forked: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
     ids=["card", "processor"],
 )
-def test_want_of_memory_is_one_line(tmp_path: Path, error: RuntimeError) -> None:
-    with pytest.raises(RunError, match=r"^not enough memory: .* a smaller --batch-size"), explain_failures(tmp_path):
+def test_out_of_memory_is_one_line(tmp_path: Path, error: RuntimeError) -> None:
+    with pytest.raises(RunError, match=r"^out of memory: .* a smaller --batch-size"), explain_failures(tmp_path):
         raise error
 
 
@@ -74,7 +74,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 def kill_in_the_write(process: Any, run: Path, file: str) -> bool:
-    """SIGKILL while ``file`` is being written; whether it hit, which the half-written file says."""
+    """Send SIGKILL while ``file`` is being written. Return whether it hit: a partial file is then left."""
 
     def partial() -> bool:
         return any(name.startswith(f".{file}.") for name in (os.listdir(run) if run.exists() else ()))
@@ -127,7 +127,7 @@ def test_a_kill_between_the_checkpoint_and_the_metrics_costs_no_line(
     assert (run / "metrics.jsonl").read_text() == text
 
 
-def test_after_an_interrupt_a_training_goes_on_to_the_same_weights(
+def test_after_an_interrupt_a_training_resumes_to_the_same_weights(
     whole: Path, forked: Callable[..., Any], tmp_path: Path
 ) -> None:
     process = forked(tmp_path, *FLAGS[:-1], "runs/cut")
@@ -146,7 +146,7 @@ def test_after_an_interrupt_a_training_goes_on_to_the_same_weights(
     assert process.wait() == 0, process.said()
     assert_same(run, whole)
     reports = [json.loads((folder / "report.json").read_text()) for folder in (run, whole)]
-    assert reports[0]["seconds_with_preparation"] is None  # nobody knows how long the machine was off
+    assert reports[0]["seconds_with_preparation"] is None  # the time between the sessions is unknown
     assert reports[1]["seconds_with_preparation"] > reports[1]["seconds"]
 
 
@@ -157,25 +157,25 @@ def test_a_divergence_in_the_first_epoch(refused: Callable[..., str], tmp_path: 
     flags = ("--model", "nano", "--epochs", "2", "--precision", "fp32", "--batch-size", "128", "--out", "run")
     text = refused(*flags, "--optimizer", "sgd", "--lr", "1e6")
     assert re.search(r"the (validation )?loss is (nan|inf) at epoch 1, step \d+, learning rate \S+e\+05: lower ", text)
-    found = GO_ON.search(text)
+    found = CONTINUE.search(text)
     assert found is not None, text
     assert found.groups() == ("0", "--resume --out run --lr 1e+05")
     assert not (tmp_path / "run" / "report.json").exists()
 
 
-def test_after_a_divergence_the_last_good_epoch_is_gone_on_from(
+def test_after_a_divergence_the_training_resumes_from_the_last_good_epoch(
     refused: Callable[..., str], command: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     flags = ("--model", "nano", "--epochs", "10", "--precision", "fp32", "--batch-size", "128", "--out", "run")
     text = refused(*flags, "--optimizer", "sgd", "--lr", "50", "--weight-decay", "0.1")
-    found = GO_ON.search(text)
+    found = CONTINUE.search(text)
     assert found is not None, text
     kept = int(found[1])
     assert 1 <= kept < 10
     assert f" at epoch {kept + 1}, step " in text
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert len(before.splitlines()) == kept
-    code, text = command(*found[2].split())  # what the message says
+    code, text = command(*found[2].split())  # the command in the message
     assert code == 0, text
     assert f"epoch {kept + 1:>3} of 10, 8 x 8: " in text
     assert f"epoch {kept:>3} of 10, 8 x 8: " not in text
@@ -189,7 +189,7 @@ def test_after_a_divergence_the_last_good_epoch_is_gone_on_from(
 def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
     whole: Path, forked: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Files may not grow beyond a limit from the second epoch on."""
+    """A limit on the size of files, set after the second epoch, stands for the full disk."""
     process = forked(tmp_path, *FLAGS)
     wait_until(lambda: epochs_in(tmp_path / "run") >= 2)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -198,8 +198,8 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
     last = text.splitlines()[-1]
     assert "Traceback" not in text
     assert last.startswith("cnn-train: cannot write ")
-    assert "run/checkpoint.pt: File too large: make room; " in last
-    found = GO_ON.search(last)
+    assert "run/checkpoint.pt: File too large: free some space; " in last
+    found = CONTINUE.search(last)
     assert found is not None, last
     assert int(found[1]) == epochs_in(tmp_path / "run") >= 2
     assert not list((tmp_path / "run").glob(".*"))
@@ -211,27 +211,27 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
 
 
 @pytest.fixture
-def at_work(forked: Callable[..., Any], tmp_path: Path) -> Any:
+def busy(forked: Callable[..., Any], tmp_path: Path) -> Any:
     process = forked(tmp_path, *FLAGS)
     wait_until((tmp_path / "run" / "checkpoint.pt").exists)
     return process
 
 
 def test_a_run_folder_in_use_is_refused_until_its_training_ends(
-    at_work: Any, refused: Callable[..., str], command: Callable[..., tuple[int, str]], tmp_path: Path
+    busy: Any, refused: Callable[..., str], command: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    os.kill(at_work.pid, signal.SIGSTOP)  # so that it does not end meanwhile
+    os.kill(busy.pid, signal.SIGSTOP)  # so that it does not end meanwhile
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     for arguments in (("--resume",), ("digits", "--overwrite"), ("digits",)):
-        assert "another cnn-train is at work in run: wait for it" in refused(*arguments, "--out", "run")
+        assert "another cnn-train uses run: wait for it" in refused(*arguments, "--out", "run")
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
-    at_work.kill()
+    busy.kill()
     assert "leave out epochs" in refused("--resume", "--out", "run", "--epochs", "9")  # not: at work
     assert command("digits", "--model", "nano", "--epochs", "1", "--overwrite", "--out", "run")[0] == 0
     assert not (tmp_path / "run" / ".lock").exists()
 
 
-# what cannot go on
+# trainings that cannot resume
 
 
 def test_a_checkpoint_of_another_version_is_refused(run: Path, refused: Callable[..., str]) -> None:
@@ -239,10 +239,10 @@ def test_a_checkpoint_of_another_version_is_refused(run: Path, refused: Callable
     document = torch.load(run / "checkpoint.pt", weights_only=True)
     torch.save({**document, "format": 99}, run / "checkpoint.pt")
     text = refused("--resume", "--out", str(run))
-    assert f"checkpoint.pt has format 99, this version reads {CHECKPOINT_FORMAT}: train anew with --overwrite" in text
+    assert f"checkpoint.pt has format 99, this version reads {CHECKPOINT_FORMAT}: start again with --overwrite" in text
 
 
 def test_another_data_set_is_refused(run: Path, photos: Path, refused: Callable[..., str]) -> None:
     (run / "report.json").unlink()
     text = refused(str(photos), "--resume", "--out", str(run))
-    assert f"the data is not what the training in {run} began with: restore it, or" in text
+    assert f"the data differs from the data that the training in {run} started with: restore it, or" in text

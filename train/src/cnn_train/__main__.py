@@ -1,4 +1,4 @@
-"""The command ``cnn-train``, also as ``python -m cnn_train``: nothing is loaded before Ctrl-C has its one line."""
+"""The command ``cnn-train``, also as ``python -m cnn_train``. Ctrl-C is handled before other modules are imported."""
 
 from cnn_infer.system.interrupt import exit_on_interrupt
 

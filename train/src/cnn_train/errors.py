@@ -1,29 +1,29 @@
-"""What can go wrong in training, under the base class that the three packages share."""
+"""The errors of training. Their base class is the one that the three packages share."""
 
 from cnn_infer.errors import EdgeCNNError
 
 
 class TrainError(EdgeCNNError):
-    """Base of the errors of ``cnn_train``."""
+    """Base class of the errors of ``cnn_train``."""
 
 
 class DataError(TrainError):
-    """The data set is missing, incomplete, or not laid out in a way that is understood."""
+    """The data set is missing, incomplete, or has an unknown layout."""
 
 
 class ConfigError(TrainError):
-    """An option has a value that makes no sense, alone or together with others."""
+    """The value of an option is not accepted, alone or together with other options."""
 
 
 class RunError(TrainError):
-    """A run folder is missing, unfinished, damaged, or in the way."""
+    """A run folder is missing, unfinished, damaged, in use, or not empty; or the machine ran out of memory or disk."""
 
 
 class DivergedError(TrainError):
-    """The loss is not a number any more."""
+    """The loss became infinite or not a number."""
 
 
 class TrainingInterruptedError(TrainError):
-    """Ctrl-C; says how to go on."""
+    """Ctrl-C ended the training. The message says how to resume it."""
 
     exit_code = 130

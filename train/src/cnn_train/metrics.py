@@ -1,4 +1,4 @@
-"""The final figures: temperature on validation, then the test split, once."""
+"""Metrics of a split, temperature calibration, and the digest of pictures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 
 TEMPERATURES = (0.2, 5.0)
-WIDE = 0.1
-"""From this width on a 95% interval of an accuracy is worth a warning: two trainings are then hardly told apart."""
+"""Range of temperatures that are tried."""
+
+WIDE_INTERVAL = 0.1
+"""A 95% interval of an accuracy that is at least this wide is worth a warning: it hardly separates two trainings."""
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature with the highest likelihood (Guo et al., 2017, arXiv:1706.04599).
+    """Return the temperature with the highest likelihood (Guo et al., 2017, arXiv:1706.04599).
 
-    Where the best lies outside of :data:`TEMPERATURES` the pictures do not determine it, and it is 1: of a few, all
-    right or all wrong, it would be nought or infinite, and with it every probability and every comparison of them.
+    It is 1 if the best temperature lies outside of :data:`TEMPERATURES`: the pictures then do not determine it. If a
+    few pictures are all correct or all wrong, for example, the best temperature is 0 or infinite.
 
     Args:
         logits: float32 (n, classes), of the validation split.
@@ -33,13 +35,13 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
 
 
 def calibrated_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The lowest cross-entropy, in nats, at any of :data:`TEMPERATURES`; arguments as of :func:`fit_temperature`."""
+    """Return the lowest cross-entropy, in nats, over :data:`TEMPERATURES`; arguments as for :func:`fit_temperature`."""
     _, loss = _best_temperature(logits, labels)
     return loss
 
 
 def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Its logarithm, and the cross-entropy there."""
+    """The logarithm of the best temperature, and the cross-entropy at it, in nats."""
     found = minimize_scalar(
         lambda log: cross_entropy(logits / np.exp(log), labels), bounds=np.log(TEMPERATURES), method="bounded"
     )
@@ -47,24 +49,32 @@ def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) ->
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood in nats."""
+    """Return the mean negative log-likelihood in nats.
+
+    Args:
+        logits: float32 (n, classes).
+        labels: int64 (n,).
+    """
     likelihood = log_softmax(logits.astype(np.float64), axis=1)
     return float(-likelihood[np.arange(len(labels)), labels].mean())
 
 
 def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Softmax of logits / temperature, float32 (n, classes)."""
+    """Return the softmax of logits / temperature, float32 (n, classes)."""
     result: NDArray[np.float32] = softmax(logits / np.float32(temperature), axis=1).astype(np.float32)
     return result
 
 
 def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Loss (at temperature 1), accuracy with its 95% interval, precision, recall and F1, as plain JSON.
+    """Compute loss, accuracy with its 95% confidence interval, precision, recall, F1 and confusion matrix.
 
     Args:
         logits: float32 (n, classes), at temperature 1.
         labels: int64 (n,).
         classes: Names, in the order of the logits.
+
+    Returns:
+        Plain values for JSON. The loss is in nats; shares are from 0 to 1.
     """
     predicted = logits.argmax(axis=1)
     confusion = confusion_of(labels, predicted, len(classes))
@@ -91,36 +101,39 @@ def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95% confidence interval of a share, 0 to 1 (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
+    """Return the 95% confidence interval of an accuracy (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
 
-    It also holds for few pictures and for shares near 0 and 1 (Brown, Cai and DasGupta, 2001,
+    It is valid for few pictures and for accuracies near 0 and 1 too (Brown, Cai and DasGupta, 2001,
     doi:10.1214/ss/1009213286).
 
     Args:
-        correct: Pictures classified right, 0 to ``total``.
-        total: Pictures, at least 1.
+        correct: Number of correctly classified pictures, 0 to ``total``.
+        total: Number of pictures, at least 1.
+
+    Returns:
+        Lower and upper end, from 0 to 1.
     """
     interval = binomtest(correct, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def uncertainty(test: dict[str, Any]) -> str | None:
-    """What to say of a test accuracy that its few pictures leave open by :data:`WIDE` or more, else None.
+def uncertainty_warning(test: dict[str, Any]) -> str | None:
+    """Return a warning if the confidence interval of the test accuracy is wide, else None.
 
     Args:
-        test: As of :func:`metrics_of`.
+        test: From :func:`metrics_of`.
     """
     low, high = test["accuracy_interval"]
-    if high - low < WIDE:
+    if high - low < WIDE_INTERVAL:
         return None
     return (
-        f"{test['images']:,} test pictures say little: with 95% confidence the accuracy is between {low:.1%} and "
-        f"{high:.1%}; put more into the test split before you compare or rely on it"
+        f"{test['images']:,} test {'picture is' if test['images'] == 1 else 'pictures are'} few: the 95% confidence "
+        f"interval of the accuracy is {low:.1%} to {high:.1%}; use a larger test split to compare trainings"
     )
 
 
 def pixel_digest(images: NDArray[np.uint8]) -> str:
-    """SHA-256, hexadecimal, of uint8 pictures (n, h, w, c): export proves with it that it decodes the same pixels."""
+    """Return the SHA-256, hexadecimal, of uint8 pictures (n, h, w, c). Export checks its decoded pixels with it."""
     digest = hashlib.sha256(repr(images.shape).encode())
     for picture in images:
         digest.update(picture.tobytes())

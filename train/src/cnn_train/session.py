@@ -25,7 +25,7 @@ from cnn_train.config import Config
 from cnn_train.data.dataset import Dataset
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
-from cnn_train.metrics import uncertainty
+from cnn_train.metrics import uncertainty_warning
 from cnn_train.network.build import add_biases
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
@@ -176,7 +176,7 @@ class Session:
             return Run(self.path)
         plots.save(plots.curves(epochs, kept.epoch), self.path / CURVES)
         report = write_results(self.path, self.network, logits, dataset, self.spec)
-        if wide := uncertainty(report["test"]):
+        if wide := uncertainty_warning(report["test"]):
             self.warn(wide)
         report.update(
             parameters=_count_parameters(self.network),

@@ -1,1 +1,1 @@
-"""What a training leaves behind in its run folder."""
+"""The run folder of a training and the files in it."""

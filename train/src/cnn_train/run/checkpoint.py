@@ -1,4 +1,4 @@
-"""The checkpoint of a training: written after each epoch, read by ``--resume``."""
+"""The checkpoint of a training. It is written after each epoch and read by ``--resume``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CHECKPOINT_FORMAT = 3
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on after ``len(epochs)`` epochs; random numbers follow from the seed.
+    """The state of a training after ``len(epochs)`` epochs. Random numbers need no state: they follow from the seed.
 
     Attributes:
-        epochs: What is behind it.
-        network: The weights after the last epoch.
+        epochs: The finished epochs.
+        network: The network's state after the last epoch.
         optimizer: The optimizer's state.
-        scaler: The gradient scaler's state.
-        fingerprints: Of the data, by split.
-        best: The weights after the epoch that is best on validation.
-        losses: float32 (n,), of each training picture when it was shown last.
+        scaler: The gradient scaler's state; empty without fp16.
+        fingerprints: The fingerprint of each split of the data set.
+        best: The network's state after the epoch with the best validation loss.
+        losses: float32 (n,), the loss of each training picture when it was last used.
     """
 
     epochs: list[Epoch]
@@ -43,18 +43,18 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it whole or not at all."""
+    """Write the checkpoint into a run folder, atomically."""
     document = {"format": CHECKPOINT_FORMAT, **vars(checkpoint), "epochs": [vars(epoch) for epoch in checkpoint.epochs]}
-    stream = io.BytesIO()  # torch's own writer hides why a disk refuses
+    stream = io.BytesIO()  # torch.save to a file hides the reason of a disk error
     torch.save(document, stream)
     write_bytes(path / CHECKPOINT, stream.getvalue())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read what :func:`save_checkpoint` wrote; only tensors and plain values are unpickled.
+    """Read the checkpoint in a run folder. Only tensors and plain values are unpickled.
 
     Raises:
-        RunError: there is none, it is damaged, or of another version.
+        RunError: there is no checkpoint, it is damaged, or it is of another version.
     """
     file = path / CHECKPOINT
     try:
@@ -62,10 +62,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found = document.pop("format")
         if found != CHECKPOINT_FORMAT:
             raise RunError(
-                f"{file} has format {found}, this version reads {CHECKPOINT_FORMAT}: train anew with --overwrite"
+                f"{file} has format {found}, this version reads {CHECKPOINT_FORMAT}: start again with --overwrite"
             )
         return Checkpoint(**{**document, "epochs": [Epoch(**epoch) for epoch in document["epochs"]]})
     except OSError as error:
         raise RunError(f"nothing to resume in {path}: {file.name}: {error.strerror}") from error
     except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError, AttributeError, ValueError) as error:
-        raise RunError(f"{file} is damaged: train anew with --overwrite ({type(error).__name__})") from error
+        raise RunError(f"{file} is damaged: start again with --overwrite ({type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""A run folder: what a training leaves behind, and where export finds it."""
+"""The run folder: the files that a training writes and that export reads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
-        """The run in a folder.
+        """Open the run in a folder.
 
         Raises:
             RunError: there is no such folder, or its training is not finished.
@@ -61,17 +61,17 @@ class Run:
             raise RunError(f"no such run folder: {path}")
         missing = [name for name in (WEIGHTS, SPEC, CONFIG, REPORT) if not (run.path / name).is_file()]
         if missing and (run.path / CHECKPOINT).is_file():
-            raise RunError(f"the training in {path} is not finished: cnn-train --resume --out {path}")
+            raise RunError(f"the training in {path} is not finished: continue it with cnn-train --resume --out {path}")
         if missing:
             raise RunError(f"{path} is not a run folder: it has no {', '.join(missing)}")
         return run
 
     @classmethod
     def newest(cls, root: str | os.PathLike[str] = RUNS) -> Run:
-        """The run under ``root`` that finished last.
+        """Open the run under ``root`` that finished last.
 
         Raises:
-            RunError: there is none.
+            RunError: there is no finished run.
         """
         found = folders_holding(REPORT, root)
         if not found:
@@ -80,7 +80,7 @@ class Run:
 
     @cached_property
     def spec(self) -> Spec:
-        """What the model takes and gives. Raises :class:`RunError` where the file is damaged."""
+        """The specification of the model. Raises :class:`RunError` if the file is damaged."""
         try:
             return Spec.from_json((self.path / SPEC).read_text(encoding="utf-8"))
         except (OSError, ValueError, ModelError) as error:
@@ -88,17 +88,17 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The resolved configuration. Raises :class:`ConfigError` where the file is damaged."""
+        """The resolved configuration. Raises :class:`ConfigError` if the file is damaged."""
         return Config.load(self.path / CONFIG)
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The final figures, as in ``report.json``.
+        """The final figures: the content of ``report.json``.
 
-        Of its times, ``seconds`` is the sum of the epochs, each with its validation, ``session_seconds`` reaches from
-        the first epoch of the last session to the final figures, and ``seconds_with_preparation`` from the call of
-        :func:`cnn_train.train`, before the data is opened, to the end of the last epoch: what a person waits for. It
-        is None for a training that was resumed.
+        It has three times. ``seconds`` is the sum over all epochs, including validation. ``session_seconds`` is the
+        time from the first epoch of the last session to the final figures. ``seconds_with_preparation`` is the time
+        from the call of :func:`cnn_train.train`, which opens and decodes the data, to the end of the last epoch; it is
+        None for a resumed training.
 
         Raises:
             RunError: the file is damaged.
@@ -112,7 +112,7 @@ class Run:
 
     @cached_property
     def epochs(self) -> tuple[Epoch, ...]:
-        """All epochs, as in ``metrics.jsonl``. Raises :class:`RunError` where the file is missing or damaged."""
+        """All epochs: the content of ``metrics.jsonl``. Raises :class:`RunError` if it is missing or damaged."""
         try:
             lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
             return tuple(Epoch(**json.loads(line)) for line in lines)
@@ -120,7 +120,9 @@ class Run:
             raise RunError(f"{self.path / METRICS} is damaged: {error}") from error
 
     def network(self) -> nn.Module:
-        """The trained network on the CPU, in evaluation mode: normalised float (n, c, h, w) to logits at T = 1.
+        """Load the trained network, on the CPU and in evaluation mode.
+
+        It takes normalised pictures, float32 (n, c, h, w), and returns logits, float32 (n, classes), at temperature 1.
 
         Raises:
             RunError: the weights are damaged or do not fit the configuration.
@@ -144,10 +146,10 @@ class Run:
 
 
 def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
-    """The folder under ``root`` of the training that was cut off last.
+    """Return the run folder under ``root`` of the unfinished training that ran last.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no unfinished training.
     """
     found = [path for path in folders_holding(CHECKPOINT, root) if not (path / REPORT).exists()]
     if not found:
@@ -156,18 +158,22 @@ def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
 
 
 def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
-    """Refuse a run folder that holds something, unless it may be overwritten. Raises :class:`RunError`."""
+    """Raise :class:`RunError` if the run folder is not empty and must not be overwritten."""
     path = None if out is None else Path(out)
-    # the lock alone is left where a training is killed as it begins
+    # a training that is killed at its start leaves only its lock
     if path is not None and path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()) and not overwrite:
-        raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to go on with it")
+        raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to continue it")
 
 
 def create(out: str | os.PathLike[str] | None, data: str) -> Path:
-    """Make the run folder: ``out``, or ``runs/TIMESTAMP-DATA``, with a number where that exists.
+    """Create the run folder: ``out``, or ``runs/TIMESTAMP-DATA`` with a number appended if that exists.
+
+    Args:
+        out: The run folder; it may exist.
+        data: The name of the data set.
 
     Raises:
-        RunError: it cannot be made.
+        RunError: the folder cannot be created.
     """
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-.") or "data"
     path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
@@ -176,13 +182,13 @@ def create(out: str | os.PathLike[str] | None, data: str) -> Path:
             path.mkdir(parents=True, exist_ok=True)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _made_anew(path)
+        return _create_numbered(path)
     except OSError as error:
-        raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
+        raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
 
 
 def clear(path: Path) -> None:
-    """Remove what an earlier run left, and nothing else. Raises :class:`RunError`."""
+    """Remove the files of an earlier run and of its export; keep all other files. Raises :class:`RunError`."""
     try:
         for name in (*TRAINING_FILES, *EXPORT_FILES):
             (path / name).unlink(missing_ok=True)
@@ -192,14 +198,14 @@ def clear(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a training that was killed left half-written."""
+    """Remove the partial files of a training that was killed while it wrote them."""
     for name in TRAINING_FILES:
         for partial in path.glob(f".{name}.*.partial"):
             partial.unlink(missing_ok=True)
 
 
-def _made_anew(path: Path) -> Path:
-    """``path``, or the same with a number behind it where two trainings start in one second."""
+def _create_numbered(path: Path) -> Path:
+    """Create ``path``; append a number if it exists, because two trainings started in the same second."""
     for number in count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         with suppress(FileExistsError):
@@ -209,11 +215,11 @@ def _made_anew(path: Path) -> Path:
 
 
 def save_weights(path: Path, network: nn.Module) -> None:
-    """Write the weights as safetensors, from any device."""
+    """Write the weights as a safetensors file. The network may be on any device."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     write_bytes(path / WEIGHTS, safetensors.torch.save(state))
 
 
 def save_metrics(path: Path, epochs: list[Epoch]) -> None:
-    """Write one JSON line an epoch."""
+    """Write one JSON line per epoch."""
     write_text(path / METRICS, "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs))

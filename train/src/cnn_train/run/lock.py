@@ -1,4 +1,4 @@
-"""One training at work in a run folder: alone in it, and whatever ends it early says how to go on."""
+"""A training at work in a run folder: the lock on the folder, and the error messages that say how to continue."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ from cnn_train.run.checkpoint import load_checkpoint
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run folder against other trainings; of several processes the first one holds it.
+    """Lock a run folder against other trainings. Of several processes only the main process holds the lock.
 
-    The system lets go of the lock when the process ends, also where it is killed.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        RunError: there is no such folder, another process trains in it, or the lock cannot be written.
+        RunError: there is no such folder, another training uses it, or the lock file cannot be written.
     """
     if not distributed.is_main_process():
         yield
         return
-    if not path.is_dir():  # the lock would make it
+    if not path.is_dir():  # FileLock would create it
         raise RunError(f"no such run folder: {path}")
     lock = FileLock(path / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"another cnn-train is at work in {path}: wait for it, stop it, or name another --out") from None
+        raise RunError(f"another cnn-train uses {path}: wait for it, stop it, or pass another --out") from None
     except OSError as error:
         raise RunError(f"cannot write in the run folder {path}: {error.strerror}") from error
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no file that is open; what stays there is empty
+        with suppress(OSError):  # Windows cannot remove an open file; the one that stays is empty
             (path / LOCK).unlink()
         lock.release()
 
 
 @contextmanager
 def explain_failures(path: Path) -> Iterator[None]:
-    """What ends the training in a run folder early becomes one line: why, what is kept, and how to go on.
+    """Turn an error that ends the training early into one line: the reason, what is kept, and how to continue.
 
     Raises:
-        RunError: the disk refuses a file, or there is not enough memory.
-        DivergedError: as the block raised it, and with a lower rate to go on with.
+        RunError: a file cannot be written, or memory ran out.
+        DivergedError: as the block raised it, with a lower learning rate to resume with.
         TrainingInterruptedError: Ctrl-C.
     """
     try:
         yield
     except KeyboardInterrupt:
-        raise TrainingInterruptedError(f"interrupted; {_how_to_go_on(path)}") from None
+        raise TrainingInterruptedError(f"interrupted; {_how_to_continue(path)}") from None
     except DivergedError as error:
-        raise DivergedError(f"{error}; {_how_to_go_on(path, lower_rate=True)}") from error
+        raise DivergedError(f"{error}; {_how_to_continue(path, lower_rate=True)}") from error
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
-        raise RunError(f"{reason}: make room; {_how_to_go_on(path)}") from error
+        raise RunError(f"{reason}: free some space; {_how_to_continue(path)}") from error
     except RuntimeError as error:
-        if not _is_want_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        way_out = "train anew with a smaller --batch-size, --size or --model"
-        raise RunError(f"not enough memory: {way_out}; {_how_to_go_on(path)}") from error
+        advice = "start again with a smaller --batch-size, --size or --model"
+        raise RunError(f"out of memory: {advice}; {_how_to_continue(path)}") from error
 
 
-def _is_want_of_memory(error: RuntimeError) -> bool:
-    """PyTorch has a type for it on cards alone; the processor and Metal say it in words."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in said or "out of memory" in said
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out. PyTorch has an error type for it on GPUs only; on CPU and Metal the message says so."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text
 
 
-def _how_to_go_on(path: Path, *, lower_rate: bool = False) -> str:
-    """Read from the disk: what was to be kept may not have got there."""
+def _how_to_continue(path: Path, *, lower_rate: bool = False) -> str:
+    """What is kept and the command that continues. It is read from the disk: the last write may have failed."""
     try:
         config, done = Config.load(path / CONFIG), len(load_checkpoint(path).epochs)
     except (RunError, ConfigError):
-        return f"nothing is kept in {path}: train anew with --overwrite"
+        return f"nothing is kept in {path}: start again with --overwrite"
     rate = f" --lr {config.lr / 10:.2g}" if lower_rate else ""
     return f"{done} of {config.epochs} epochs are kept in {path / CHECKPOINT}: cnn-train --resume --out {path}{rate}"

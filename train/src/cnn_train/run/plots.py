@@ -1,4 +1,4 @@
-"""The pictures of a run: curves, confusion matrix, mistakes, samples. Drawn without a display."""
+"""The plots of a run: curves, confusion matrix, mistakes and samples. They need no display."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
 MOST_NUMBERED_CLASSES = 20
 MOST_NAMED_CLASSES = 60
 CAPTION, GAP = 0.3, 0.04
-"""Height of a caption and half of what lies between two pictures, for pictures of width 1."""
+"""Height of a caption, and half the distance between two pictures, if a picture has the width 1."""
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file, whole or not at all."""
+    """Write a figure as a PNG file, atomically."""
     with replacing(path) as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of characters that the font lacks: they become boxes
+        warnings.simplefilter("ignore", UserWarning)  # about characters that the font lacks; they are drawn as boxes
         figure.savefig(stream, format="png", dpi=110)
 
 
 def curves(epochs: Sequence[Epoch], kept: int | None = None) -> Figure:
-    """Loss and accuracy of train and validation over the epochs, and a line at the one whose weights are kept.
+    """Plot loss and accuracy of training and validation over the epochs.
 
     Args:
-        epochs: So far, as :func:`cnn_train.train` gives them to ``on_epoch``; none draws empty axes.
-        kept: Its number, from 1; None while that is not known.
+        epochs: The epochs so far, as the ``on_epoch`` of :func:`cnn_train.train` gets them; without any the axes are
+            empty.
+        kept: Number, from 1, of the epoch whose weights are kept; it is marked by a line. None if not known yet.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     numbers = [epoch.epoch for epoch in epochs]
@@ -55,7 +56,11 @@ def curves(epochs: Sequence[Epoch], kept: int | None = None) -> Figure:
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """A heat map of a confusion matrix, int64 (classes, classes): rows true, columns predicted."""
+    """Plot a confusion matrix, int64 (classes, classes), as a heat map. Rows are true classes, columns predicted ones.
+
+    Up to :data:`MOST_NUMBERED_CLASSES` classes the cells show counts, up to :data:`MOST_NAMED_CLASSES` the axes show
+    names.
+    """
     count = len(classes)
     side = float(np.clip(2.5 + 0.55 * count, 5, 16))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -83,24 +88,26 @@ def mistakes(
     classes: Sequence[str],
     most: int = 24,
 ) -> Figure:
-    """The most confident wrong test pictures, with the true and the predicted class; if none, the least certain.
+    """Show the wrongly classified test pictures with the highest confidence, each with its true and predicted class.
+
+    If all are correct, show those with the lowest confidence.
 
     Args:
         pictures: uint8 (n, h, w, c).
         labels: int64 (n,).
         probabilities: float32 (n, classes).
-        classes: Names.
-        most: Pictures to show.
+        classes: Names of the classes.
+        most: Maximum number of pictures to show.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     if len(wrong):
         chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-        more = f"; the {len(chosen)} most confident" if len(wrong) > most else ""
+        more = f"; the {len(chosen)} with the highest confidence" if len(wrong) > most else ""
         heading = f"{len(wrong):,} of {len(labels):,} test pictures are wrong{more}"
     else:
         chosen = np.argsort(confidence, kind="stable")[:most]
-        heading = f"all {len(labels):,} test pictures are right; the {len(chosen)} least certain"
+        heading = f"all {len(labels):,} test pictures are correct; the {len(chosen)} with the lowest confidence"
     captions = [
         f"true: {_short(classes[labels[index]])}\n{_short(classes[predicted[index]])} {confidence[index]:.0%}"
         for index in chosen
@@ -109,7 +116,13 @@ def mistakes(
 
 
 def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Augmented training pictures, uint8 (n, h, w, c), as the network sees them."""
+    """Show augmented training pictures, uint8 (n, h, w, c), with their classes.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        labels: int64 (n,).
+        classes: Names of the classes.
+    """
     captions = [_short(classes[label]) for label in labels]
     return grid(pictures, captions, "training pictures as the network sees them, augmented")
 
@@ -117,16 +130,16 @@ def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Seq
 def grid(
     pictures: NDArray[np.uint8], captions: Sequence[str], heading: str, *, columns: int = 8, colour: str = "black"
 ) -> Figure:
-    """Pictures in rows, each below its caption.
+    """Show pictures in rows, each with a caption above it.
 
     Args:
         pictures: uint8 (n, h, w, c).
-        captions: Up to two lines each.
-        heading: Above all.
-        columns: Pictures to a row, at most.
-        colour: Of the captions.
+        captions: One for each picture, of up to two lines.
+        heading: Text at the top of the figure.
+        columns: Maximum number of pictures per row.
+        colour: Colour of the captions.
     """
-    # in one pair of axes: to lay out and draw a pair for each picture takes longer than many a small training
+    # one pair of axes for all pictures: a pair for each takes longer to draw than a small training
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, math.ceil(len(pictures) / columns))
     tall = pictures.shape[1] / pictures.shape[2] + CAPTION
@@ -147,4 +160,4 @@ def grid(
 
 def _short(name: str, most: int = 18) -> str:
     short = name if len(name) <= most else name[: most - 1] + "…"
-    return short.replace("$", r"\$")  # matplotlib would read formulas between two of them
+    return short.replace("$", r"\$")  # matplotlib reads text between two of them as a formula

@@ -1,4 +1,4 @@
-"""What a training ends with: the figures of the weights that it keeps, and the files and plots that show them."""
+"""The results of a training: final metrics, weights, specification and plots."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from cnn_train.run.folder import save_weights
 def write_results(
     path: Path, network: nn.Module, logits: Mapping[str, NDArray[np.float32]], dataset: Dataset, spec: Spec
 ) -> dict[str, Any]:
-    """Fit the temperature, measure the test split once, and write the weights, the specification and the plots.
+    """Fit the temperature, measure the test split, and write the weights, the specification and the plots.
 
     Args:
         path: The run folder.
-        network: Trained.
-        logits: Of ``val`` and ``test``, float32 (n, classes), as of :func:`cnn_train.network.logits.logits_of`.
-        dataset: All three splits.
-        spec: As it was trained, its temperature still 1.
+        network: The trained network.
+        logits: Logits of the splits ``val`` and ``test``, float32 (n, classes), at temperature 1.
+        dataset: The decoded pictures.
+        spec: The specification that the network was trained with; its temperature is 1.
 
     Returns:
-        ``test`` and ``validation``, as of :func:`cnn_train.metrics.metrics_of`, and ``temperature``.
+        ``test`` and ``validation``, each from :func:`cnn_train.metrics.metrics_of`, and ``temperature``.
     """
     temperature = fit_temperature(logits["val"], dataset.val.labels)
     validation = metrics_of(logits["val"], dataset.val.labels, spec.classes)
@@ -45,7 +45,7 @@ def write_results(
     details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
     save_weights(path, network)
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
-    title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures right"
+    title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures correct"
     plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / CONFUSION)
     probabilities = probabilities_of(logits["test"], temperature)
     mistakes = plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes)
@@ -54,7 +54,7 @@ def write_results(
 
 
 def summary(test: dict[str, Any]) -> str:
-    """One line of the test split's figures, as of :func:`cnn_train.metrics.metrics_of`."""
+    """Return one line with the test metrics; ``test`` is from :func:`cnn_train.metrics.metrics_of`."""
     low, high = test["accuracy_interval"]
     return (
         f"test: accuracy {test['accuracy']:.2%} (95% interval {low:.1%} to {high:.1%}), "
