@@ -1,4 +1,4 @@
-"""The examples do what they say, on a real video and on real files, and stay short."""
+"""The examples work on a real video and on real files, report errors in one line, and stay short."""
 
 import subprocess
 import sys
@@ -25,6 +25,15 @@ def test_an_example_fits_a_screen(name: str) -> None:
     assert len((ROOT / "examples" / name).read_text().splitlines()) < 40
 
 
+@pytest.mark.parametrize(("name", "given"), [("camera.py", ["0"]), ("batch_job.py", ["inbox", "sorted"])])
+def test_an_error_is_one_line(tmp_path: Path, name: str, given: list[str]) -> None:
+    if name == "camera.py":
+        pytest.importorskip("cv2")
+    printed = run(name, tmp_path / "absent.onnx", *given, code=1)
+    assert len(printed.splitlines()) == 1
+    assert "absent.onnx" in printed
+
+
 def test_the_camera_names_what_it_sees(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     video = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
@@ -32,8 +41,8 @@ def test_the_camera_names_what_it_sees(tmp_path: Path) -> None:
         for _ in range(12):
             video.write(np.full((48, 64, 3), colour[::-1], np.uint8))
     video.release()
-    said = run("camera.py", MODEL, tmp_path / "video.avi").split("\n")
-    assert [line.split()[0] for line in said if line] == list(COLOURS)
+    lines = run("camera.py", MODEL, tmp_path / "video.avi").splitlines()
+    assert [line.split()[0] for line in lines] == list(COLOURS)
     assert "cannot open" in run("camera.py", MODEL, tmp_path / "absent.avi", code=1)
 
 
@@ -45,8 +54,8 @@ def test_a_batch_is_sorted_into_folders(tmp_path: Path) -> None:
     (tmp_path / "inbox" / "more").mkdir()
     Image.new("RGB", (20, 20), COLOURS["blue"]).save(tmp_path / "inbox" / "more" / "blue0.png")
     (tmp_path / "inbox" / "bad.jpg").write_bytes(b"no picture")
-    said = run("batch_job.py", MODEL, tmp_path / "inbox", tmp_path / "sorted")
-    assert said.split() == ["4", "blue", "2", "green", "1", "red", "1", "unreadable"]
+    printed = run("batch_job.py", MODEL, tmp_path / "inbox", tmp_path / "sorted")
+    assert printed.split() == ["4", "blue", "2", "green", "1", "red", "1", "unreadable"]
     assert sorted(path.name for path in (tmp_path / "sorted" / "blue").iterdir()) == [
         "blue0.png",
         "blue1.png",
