@@ -5,12 +5,10 @@ Training, calibration, the parity check and inference all call :func:`to_pixels`
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,12 +16,12 @@ from PIL import Image
 
 from cnn_infer.errors import EdgeCNNError, InputError, PictureError
 from cnn_infer.pixels import jpeg
+from cnn_infer.pixels.open import load, open_file
 from cnn_infer.pixels.orientation import orientation_of, turned, upright
 from cnn_infer.pixels.read import MAX_BYTES, bytes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import ImageFile
 
     from cnn_infer.spec import Colour, Filter, Spec
 
@@ -49,18 +47,6 @@ _FILTERS: dict[Filter, Image.Resampling] = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
-
-# The first bytes of a file select Pillow's decoder, which is imported on first use. Image.open would try every plugin
-# that the process has registered, and its limit on pixels is a global variable of the program.
-_DECODERS = (
-    (jpeg.MAGIC, "Jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "Png"),
-    (b"RIFF", "WebP"),
-    (b"BM", "Bmp"),
-    (b"GIF8", "Gif"),
-    (b"II*\x00", "Tiff"),
-    (b"MM\x00*", "Tiff"),
-)
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -137,7 +123,7 @@ def read_header(
         if found is not None:
             size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
         else:
-            image = _open(data)
+            image = open_file(data)
             size, orientation, grey = image.size, orientation_of(image), image.mode in _GREY_MODES
         _check_size(size, max_pixels)
         return Header(*turned(size, orientation), grey=grey)
@@ -162,8 +148,8 @@ def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> D
         return _in_colour(_from_array(picture), spec.colour)
     if isinstance(picture, Image.Image):
         _check_size(picture.size, max_pixels)
-        picture.load()
-        return _in_colour(upright(picture, orientation_of(picture)), spec.colour)
+        loaded = load(picture)
+        return _in_colour(upright(loaded, orientation_of(picture)), spec.colour)
     data = bytes_of(picture, max_bytes)
     found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
     return _from_file(data, spec, max_pixels) if found is None else found
@@ -182,26 +168,19 @@ def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture | Non
     return _in_colour(upright(Image.fromarray(pixels), orientation), spec.colour)
 
 
-def _from_file(data: bytes, spec: Spec, max_pixels: int) -> Image.Image:
-    image = _open(data)
+def _from_file(data: bytes, spec: Spec, max_pixels: int) -> Decoded:
+    image = open_file(data)
     _check_size(image.size, max_pixels)
     orientation = orientation_of(image)
     if image.format == "JPEG":
+        ended = jpeg.with_end(data)
+        if ended is not data:
+            found = _from_jpeg(ended, spec, max_pixels)
+            return _from_file(ended, spec, max_pixels) if found is None else found
         divisor = _divisor(*turned(image.size, orientation), spec)
         image.draft(None, (image.width // divisor, image.height // divisor))
-    image.load()
-    return _in_colour(upright(image, orientation_of(image)), spec.colour)
-
-
-def _open(data: bytes) -> ImageFile.ImageFile:
-    if not data:
-        raise PictureError("the file is empty")
-    for magic, name in _DECODERS:
-        if data.startswith(magic):
-            decoder = getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
-            image: ImageFile.ImageFile = decoder(io.BytesIO(data))
-            return image
-    raise PictureError("not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)")
+    loaded = load(image)
+    return _in_colour(upright(loaded, orientation_of(image)), spec.colour)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -223,7 +202,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 
 
 def _orientation_of_jpeg(data: bytes) -> int:
-    return orientation_of(_open(data)) if b"Exif\0\0" in data else 1
+    return orientation_of(open_file(data)) if b"Exif\0\0" in data else 1
 
 
 def _divisor(width: int, height: int, spec: Spec) -> int:

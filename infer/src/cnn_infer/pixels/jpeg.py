@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 MAGIC = b"\xff\xd8\xff"
 """The first bytes of a JPEG file."""
 
+<<<<<<< HEAD
 _COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
+=======
+_END = b"\xff\xd9"
+
+_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # CMYK and YCCK are left to Pillow
+>>>>>>> 58acae7 (Depth, photometric interpretation, palettes and transparency are read from the file; what is beside the pixels never makes them unreadable)
 _BLOCK = 8
 """Side of a block of the discrete cosine transform, in pixels."""
 
@@ -67,6 +73,45 @@ def decode(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8] |
         return None
     pixels: NDArray[np.uint8] = found
     return pixels[:, :, 0] if grey else pixels
+
+
+def with_end(data: bytes) -> bytes:
+    """The file, with an end marker where that is all it lacks; other files come back as they are.
+
+    Cameras and interrupted copies leave such files, and other viewers show them whole. A file that lacks pixels as
+    well stays as it is, and is refused.
+    """
+    if data.endswith(_END) or not _has_all_scans(data):
+        return data
+    ended = data + _END
+    try:
+        _, _, space, _ = simplejpeg.decode_jpeg_header(ended)
+        simplejpeg.decode_jpeg(ended, "GRAY" if space == "Gray" else "CMYK" if space in ("CMYK", "YCCK") else "RGB")
+    except ValueError:  # libjpeg-turbo's remark on pixels that are not there
+        return data
+    return ended
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether the scans give every coefficient of every component to the last bit (ITU-T T.81, annex G)."""
+    missing: dict[int, int] = {}  # by component and coefficient: low bits that are still to come
+    components: list[int] = []
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stuffed, fill and restart bytes have no length
+            at += 1 if marker == 0xFF else 2
+            continue
+        segment = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
+        at += 4 + len(segment)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            components = list(segment[6::3])
+        elif marker == 0xDA and segment and len(segment) >= 4 + 2 * segment[0]:
+            first, last, approximation = segment[-3:]
+            for component in segment[1:-3:2]:
+                missing |= {component << 8 | place: approximation & 15 for place in range(first, min(last, 63) + 1)}
+    wanted = {component << 8 | place for component in components for place in range(64)}
+    return bool(wanted) and all(missing.get(one) == 0 for one in wanted)
 
 
 def divisors(width: int, height: int) -> tuple[int, ...]:

@@ -1,0 +1,137 @@
+"""Files other than plain JPEG: recognised by content, opened by one decoder, loaded as Pillow should load them.
+
+``Image.open`` would ask every plugin that the process has registered, and its pixel limit is a global of the embedding
+program. Each decoder is imported when the first such file comes.
+"""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cnn_infer.errors import PictureError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_DECODERS = (
+    (b"\xff\xd8\xff", "Jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "Png"),
+    (b"RIFF", "WebP"),
+    (b"BM", "Bmp"),
+    (b"GIF8", "Gif"),
+    (b"II*\0", "Tiff"),
+    (b"MM\0*", "Tiff"),
+    (b"II+\0", "Tiff"),  # BigTIFF
+    (b"MM\0+", "Tiff"),
+)
+
+_NOT_DECODED = (
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"8BPS", "PSD"),
+)
+"""Kinds that are recognised so that the error can name them."""
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+
+SUPPORTED = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+
+
+def open_file(data: bytes) -> ImageFile:
+    """Read the header of a picture file.
+
+    Raises:
+        PictureError: the file is empty, of a kind that is not decoded, or not a picture.
+    """
+    if not data:
+        raise PictureError("the file is empty")
+    kind = next((name for magic, name in _DECODERS if data.startswith(magic)), None)
+    if kind == "Png":
+        from cnn_infer.pixels.png import open_png
+
+        return open_png(data)
+    if kind == "Tiff":
+        from cnn_infer.pixels.tiff import open_tiff
+
+        return open_tiff(data)
+    if kind is not None:
+        decoder = getattr(import_module(f"PIL.{kind}ImagePlugin"), f"{kind}ImageFile")
+        image: ImageFile = decoder(io.BytesIO(data))
+        return image
+    brands = _brands(data)
+    if brands & _AVIF_BRANDS:
+        return _open_avif(data)
+    if brands & _HEIF_BRANDS:
+        return _open_heif(data)
+    named = next((name for magic, name in _NOT_DECODED if data.startswith(magic)), None)
+    if named is not None:
+        raise PictureError(f"{named} files are not supported: save it as {SUPPORTED}")
+    raise PictureError(f"not a picture (expected {SUPPORTED})")
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode the pixels of an opened picture and correct what Pillow leaves wrong for its kind of file."""
+    if image.format == "PNG":
+        from cnn_infer.pixels.png import PngImageFile, finish_png
+
+        if isinstance(image, PngImageFile):
+            return finish_png(image)
+    elif image.format == "TIFF":
+        from cnn_infer.pixels.tiff import TiffImageFile, finish_tiff
+
+        if isinstance(image, TiffImageFile):
+            return finish_tiff(image)
+    elif image.format == "GIF":
+        return _load_gif(image)
+    image.load()
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # 32 bits a pixel whose fourth byte was never used: every viewer shows the colours
+    return image
+
+
+def _load_gif(image: Image.Image) -> Image.Image:
+    """What a frame leaves free of its screen is transparent, as browsers show it; Pillow gives it the first colour."""
+    tile = getattr(image, "tile", None)
+    extents = tile[0].extents if tile else None
+    image.load()
+    if extents is None or extents == (0, 0, *image.size) or "transparency" in image.info:
+        return image
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.crop(extents).convert("RGBA"), extents[:2])
+    return screen
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """The brands of an ISO base media file (ISO/IEC 14496-12), such as AVIF and HEIC."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4]), 256)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+
+
+def _open_avif(data: bytes) -> ImageFile:
+    from PIL import features
+
+    if not features.check("avif"):
+        raise PictureError(f"AVIF files need Pillow 11.3 or later with AVIF: upgrade Pillow, or save it as {SUPPORTED}")
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    return AvifImageFile(io.BytesIO(data))
+
+
+def _open_heif(data: bytes) -> ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise PictureError(
+            f"HEIC files need the package pillow-heif: pip install 'cnn-infer[heif]', or save it as {SUPPORTED}"
+        ) from error
+    image: ImageFile = HeifImageFile(io.BytesIO(data))
+    return image
