@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import zlib
@@ -156,10 +157,30 @@ def test_kinds_that_are_not_decoded_are_named(kind: str) -> None:
             read(FOREIGN[kind])
 
 
-def test_heic_is_named_with_the_extra_that_reads_it() -> None:
-    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
-    with pytest.raises(PictureError, match=r"HEIC|damaged or unsupported"):
+HEIF = importlib.util.find_spec("pillow_heif") is not None
+
+
+@pytest.mark.skipif(HEIF, reason="the extra is installed")
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
+def test_heic_is_named_with_the_extra_that_reads_it(brand: bytes) -> None:
+    data = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1" + brand + bytes(100)
+    with pytest.raises(PictureError, match=r"HEIC files need .* pip install 'cnn-infer\[heif\]'"):
         pixels(data)
+
+
+@pytest.mark.skipif(not HEIF, reason="needs the extra cnn-infer[heif]")
+def test_heic_goes_through_the_same_colour_policy() -> None:
+    import pillow_heif
+
+    alpha = np.full((*SMOOTH.shape[:2], 1), 255, np.uint8)
+    alpha[:6] = 0
+    large = np.asarray(Image.fromarray(np.dstack([SMOOTH, alpha])).resize((64, 48), Image.Resampling.NEAREST))
+    file = pillow_heif.from_pillow(Image.fromarray(large))
+    stream = io.BytesIO()
+    file.save(stream, quality=100, chroma=444)
+    found = pixels(stream.getvalue()).astype(int)
+    assert np.abs(found[28:] - large[28:, :, :3]).max() <= 12
+    assert found[:20].min() >= 250
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

@@ -37,7 +37,9 @@ MAX_PIXELS = 100_000_000
 PADDING = 128
 """The value of the pixels that ``pad`` adds around a picture, in every channel: mid-grey."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+EXTENSIONS = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
 """Extensions of picture files in folders, in lower case. The content of a file, not its name, selects the decoder."""
 
 _FILTERS: dict[Filter, Image.Resampling] = {
@@ -168,7 +170,7 @@ def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture | Non
     return _in_colour(upright(Image.fromarray(pixels), orientation), spec.colour)
 
 
-def _from_file(data: bytes, spec: Spec, max_pixels: int) -> Decoded:
+def _from_file(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture:
     image = open_file(data)
     _check_size(image.size, max_pixels)
     orientation = orientation_of(image)

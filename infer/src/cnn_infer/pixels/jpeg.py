@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 MAGIC = b"\xff\xd8\xff"
 """The first bytes of a JPEG file."""
 
-<<<<<<< HEAD
-_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
-=======
 _END = b"\xff\xd9"
+"""The end-of-image marker."""
 
-_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # CMYK and YCCK are left to Pillow
->>>>>>> 58acae7 (Depth, photometric interpretation, palettes and transparency are read from the file; what is beside the pixels never makes them unreadable)
+_COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
 _BLOCK = 8
 """Side of a block of the discrete cosine transform, in pixels."""
 
