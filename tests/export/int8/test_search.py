@@ -51,6 +51,10 @@ def search_of(
     return Search(graph, fp32, dataset.train.images, dataset.val, run.spec, target, max_drop, tune, latencies)
 
 
+def no_fine_tuning(_: ModelProto) -> ModelProto:
+    pytest.fail("an int8 model that is not faster is fine-tuned")
+
+
 def candidate(name: str, speed: float, divergence: float, *, lost: int = 0, ships: bool = True) -> Candidate:
     zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False)
     latency = [Timing(1, 1.0, 1 / speed, speed, 50), Timing(32, 2.0, 1 / speed, 2 * speed, 50)]
@@ -100,7 +104,7 @@ def test_without_time_one_candidate_is_evaluated_and_all_are_counted(run: Run) -
 
 def test_where_int8_is_not_faster_the_search_ends_after_one_candidate_of_each_structure(run: Run) -> None:
     latencies = Latencies(0.95, 0.94, 0.96, 0.97, 0.98, 0.99)
-    found = search_of(run, latencies=latencies, tune=pytest.fail).run(seconds=1000)
+    found = search_of(run, latencies=latencies, tune=no_fine_tuning).run(seconds=1000)
     assert [one.name for one in found.candidates] == ["minmax, per channel", "minmax, per tensor"]
     assert (found.planned, latencies.count) == (2, 6)  # each was measured three times; the median counts
     assert found.ended_early == (
@@ -133,7 +137,7 @@ def test_a_structure_that_is_not_faster_is_skipped(run: Run) -> None:
 
 def test_out_of_time_after_a_structure_that_is_not_faster(run: Run) -> None:
     """Eight candidates per tensor are still planned, so the search did run out of time."""
-    found = search_of(run, latencies=Latencies(0.95), tune=pytest.fail).run(seconds=0)
+    found = search_of(run, latencies=Latencies(0.95), tune=no_fine_tuning).run(seconds=0)
     assert (len(found.candidates), found.planned) == (1, 9)
     assert found.ended_early.endswith("(per channel); the search ended after 1 candidate")
 
