@@ -1,4 +1,4 @@
-"""Pretrained weights stay as they are until the last layer has learned; then everything learns, at a lower rate."""
+"""Fine-tuning: the last layer is trained alone, then all layers at a lower learning rate."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -71,7 +71,7 @@ def test_from_scratch_all_learns_from_the_first_epoch(config: Config) -> None:
     assert rate == pytest.approx(0.01 * learning_rate_factor(1, 20))
 
 
-def test_a_training_that_goes_on_after_the_frozen_epochs_comes_to_the_same_weights(config: Config) -> None:
+def test_a_training_that_resumes_after_the_frozen_epochs_reaches_the_same_weights(config: Config) -> None:
     fit = fit_of("resnet18", config)
     for number in (0, 1):
         fit.epoch(number)
@@ -97,6 +97,6 @@ def test_the_command_says_what_is_frozen_and_keeps_the_weights(
     flags = ("--model", "resnet18", "--pretrained", "--size", "32", "--epochs", "2", "--lr", "1e-7")
     code, text = command(str(photos), *flags, "--batch-size", "8", "--precision", "fp32", "--out", "run")
     assert code == 0, text
-    assert "in the first 1 of 2 epochs only the last layer learns" in text
+    assert "only the last layer is trained in the first 1 of 2 epochs" in text
     kept = Run.open("run").network().state_dict()
     torch.testing.assert_close(kept["layer2.0.conv1.weight"], theirs["layer2.0.conv1.weight"], atol=1e-4, rtol=0)

@@ -195,7 +195,7 @@ def _fit(digits: Dataset, finished: Run, train: Split, epochs: int) -> Fit:
     return Fit(network, train, digits.val, finished.spec, config, torch.float32)
 
 
-def test_large_sets_leave_easy_pictures_out_but_first_and_last(digits: Dataset, finished: Run) -> None:
+def test_large_sets_skip_easy_pictures_except_in_the_first_and_last_epochs(digits: Dataset, finished: Run) -> None:
     fit = _fit(digits, finished, _many(digits), 5)
     steps: list[int] = []
     epochs = [fit.epoch(number, steps.append) for number in range(5)]
@@ -209,7 +209,7 @@ def test_large_sets_leave_easy_pictures_out_but_first_and_last(digits: Dataset, 
     assert [few.epoch(number).pictures for number in range(2)] == [len(digits.train.labels)] * 2
 
 
-def test_what_is_left_out_is_the_same_after_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_skips_the_same_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnn_train.recipe.fit.SELECT_FROM", 1_000)
 
     class EnoughError(Exception):

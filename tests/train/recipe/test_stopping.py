@@ -1,4 +1,4 @@
-"""Early stopping: the best epoch is what is kept, measured and shown, also after a kill; a small test split is said."""
+"""Early stopping: the best epoch is kept, measured and shown, also after a kill; a small test split is reported."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def test_training_stops_and_keeps_the_best_epoch(noise: Path, command: Callable[
     kept = run.report["best_epoch"]
     assert len(losses) == run.report["epochs"] == kept + 6 < 60
     assert kept == np.argmin(losses) + 1
-    assert "stopped: 6 epochs without a better one" in text
+    assert "stopped early: 6 epochs without a lower validation loss" in text
     assert f"epoch {kept} of {kept + 6}" in text
     # while training runs, validation is computed in its precision
     assert run.report["validation"]["loss"] == pytest.approx(min(losses), abs=2e-3)
@@ -139,14 +139,14 @@ def test_the_curves_show_which_epoch_is_kept(tmp_path: Path, kept: int) -> None:
 # how uncertain the test figure is
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(0.9, 0.99, False), (0.88, 0.981, True), (0.4, 0.6, True)])
-def test_a_wide_interval_is_worth_a_warning(low: float, high: float, said: bool) -> None:
+@pytest.mark.parametrize(("low", "high", "warned"), [(0.9, 0.99, False), (0.88, 0.981, True), (0.4, 0.6, True)])
+def test_a_wide_interval_is_worth_a_warning(low: float, high: float, warned: bool) -> None:
     text = uncertainty_warning({"images": 40, "accuracy_interval": [low, high]})
-    assert (text is not None) is said
+    assert (text is not None) is warned
     assert text is None or f"interval of the accuracy is {low:.1%} to {high:.1%}" in text
 
 
-def test_few_test_pictures_are_said_with_the_interval(noise: Path, command: Callable[..., tuple[int, str]]) -> None:
+def test_few_test_pictures_are_reported_with_the_interval(noise: Path, command: Callable[..., tuple[int, str]]) -> None:
     code, text = command(str(noise), *FLAGS, "--epochs", "1", "--out", "run")
     assert code == 0, text
     report = Run.open("run").report

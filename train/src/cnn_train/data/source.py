@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_VALIDATION = 5000
-"""Most pictures that are set aside for validation; below this it is a tenth of the training pictures."""
+"""Most pictures that a validation split is made of: a tenth of the training pictures, but no more than this."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
 
 
 def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
-    """The class names, splits and notes of a folder with one subfolder per class, perhaps below ``train`` etc."""
+    """The class names, splits and notes of a folder of class folders, or of ``train``, ``val`` and ``test``."""
     inside = _folders(folder)
     splits = {name: path for name, path in inside.items() if name in ("train", "val", "test")}
     if set(inside) == set(splits) and splits and "train" not in splits:
@@ -213,7 +213,7 @@ def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
 
 
 def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """The paths of the visible subfolders by name, sorted, with links to folders."""
+    """The paths of the visible subfolders by name, sorted. Links to folders count."""
     try:
         with os.scandir(folder) as listing:
             found = {entry.name: entry.path for entry in listing if entry.is_dir() and not entry.name.startswith(".")}

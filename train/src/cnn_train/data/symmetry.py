@@ -17,8 +17,8 @@ MAX_PICTURES = 200
 def is_asymmetric(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
     """Whether the pictures of any class have a left and a right side, so that mirroring would change them.
 
-    Each picture is subtracted from its mirror image. The share of the energy of these differences that is in their
-    mean decides: differences that point in random directions cancel out in the mean, and mirroring is harmless.
+    The mirror image of each picture is subtracted from it. The share of the energy of these differences that is in
+    their mean decides: differences in random directions cancel out in the mean, and mirroring is harmless.
 
     Args:
         images: uint8 (n, h, w, c).
