@@ -65,8 +65,8 @@ class Epoch:
 
     Attributes:
         epoch: Number of the epoch, from 1.
-        pictures: Number of training pictures shown. If easy ones were skipped, the rest is harder, and so are the
-            ``train_*`` measurements.
+        pictures: Number of training pictures shown. If easy pictures were skipped, the ``train_*`` values are those
+            of the harder rest.
         height: Rows of the pictures in training and validation, in pixels.
         width: Columns of the same.
         train_loss: Training loss on the augmented pictures, measured while the weights change.
