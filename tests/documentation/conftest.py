@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,10 @@ def readme(tmp_path_factory: pytest.TempPathFactory, shell: Callable[..., str]) 
     for part in Path(sys.prefix).iterdir():
         if part.name != "ready":
             (folder / ".venv" / part.name).symlink_to(part)
-    (folder / ".venv" / "ready").touch()
+    ready = folder / ".venv" / "ready"
+    ready.touch()
+    tomorrow = time.time() + 86_400  # make must not install anything, even if a pyproject.toml is edited meanwhile
+    os.utime(ready, (tomorrow, tomorrow))
     for name, colour in CLASSES.items():
         for number in range(40):
             photograph(folder / "photos" / name / f"{number}.jpg", number, colour)
