@@ -72,7 +72,7 @@ def test_it_tells_what_it_found(executed: NotebookNode) -> None:
     assert float(by_hand) <= 1e-4
     assert re.search(r"int8 \*\*(ships|does not ship)\*\*, because .+\.", text)
     assert re.search(r"calls; blocks vary by [\d.]+%: (quiet|NOISY)", text)
-    [found, expected] = re.findall(r"Accuracy ([\d.]+)%; the export said ([\d.]+)%", text)[0]
+    [found, expected] = re.findall(r"Accuracy ([\d.]+)%; the export reported ([\d.]+)%", text)[0]
     assert found == expected
     assert "1 of them unreadable" in text
     assert "broken.png" in text
