@@ -22,6 +22,14 @@ def test_links_lead_to_files() -> None:
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
+def test_each_promise_of_security_names_a_test_that_exists() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| ([A-Z].*?) \| (`.*`) \|$", text, re.M)
+    assert len(promises) > 10
+    named = [path for _, tests in promises for path in re.findall(r"`([^`]+)`", tests)]
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_every_block_is_run(blocks: Callable[[str], list[Any]], readme: Any) -> None:
     assert set(readme.printed) == {block.body for block in blocks("README.md")}
     assert len(readme.printed) == 3
