@@ -1,4 +1,4 @@
-"""``cnn-export --explain`` names the stage that differs, the worst first."""
+"""``cnn-export --explain`` lists the stages that differ, the lowest signal-to-noise ratio first."""
 
 import json
 import math
@@ -27,14 +27,14 @@ def command(run: Run) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
-def test_decibels() -> None:
+def test_the_signal_to_noise_ratio_is_in_decibels() -> None:
     wanted = np.array([3.0, 4.0])
     assert snr(wanted, wanted) == math.inf
     assert snr(wanted, wanted + np.array([0.0, 0.5])) == pytest.approx(20)
     assert snr(np.zeros(2), np.ones(2)) == -math.inf
 
 
-def test_a_good_export_differs_in_int8_alone(exported: Run) -> None:
+def test_a_good_export_differs_only_in_int8(exported: Run) -> None:
     stages = {stage.name: stage for stage in explain(exported)}
     assert stages["decode"].snr == stages["resize"].snr == math.inf
     assert stages["normalise"].snr == math.inf
@@ -46,7 +46,7 @@ def test_a_good_export_differs_in_int8_alone(exported: Run) -> None:
     assert ratios == sorted(ratios)
 
 
-def test_other_pixels_are_named_first(exported: Run) -> None:
+def test_another_resize_is_listed_first(exported: Run) -> None:
     spec = json.loads((exported.path / "spec.json").read_text())
     (exported.path / "spec.json").write_text(json.dumps({**spec, "filter": "box"}))
     done = command(exported)
@@ -57,7 +57,7 @@ def test_other_pixels_are_named_first(exported: Run) -> None:
     assert "the same" in stages["decode"]
 
 
-def test_another_decoder_is_told_from_another_resize(exported: Run) -> None:
+def test_another_decoder_is_distinguished_from_another_resize(exported: Run) -> None:
     spec = json.loads((exported.path / "spec.json").read_text())
     spec["details"]["data"] |= {"test_decoded": "0", "test_pixels": "0"}
     (exported.path / "spec.json").write_text(json.dumps(spec))
@@ -66,7 +66,7 @@ def test_another_decoder_is_told_from_another_resize(exported: Run) -> None:
 
 
 @pytest.mark.parametrize(("kind", "stage"), [("weight", "graph"), ("pixel_scale", "normalise")])
-def test_a_planted_fault_is_found_in_its_stage(exported: Run, kind: str, stage: str) -> None:
+def test_a_planted_fault_shows_in_its_stage(exported: Run, kind: str, stage: str) -> None:
     model = onnx.load(exported.path / "model.onnx")
     tensor = next(
         tensor
@@ -96,7 +96,7 @@ def test_a_damaged_export_is_one_line(run: Run, name: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_an_export_there_is_nothing_to_explain(run: Run) -> None:
+def test_a_run_without_an_export_is_refused(run: Run) -> None:
     done = command(run)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith("export it first")

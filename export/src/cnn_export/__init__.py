@@ -1,4 +1,4 @@
-"""Export a trained network to one ONNX file, fp32 and int8, and prove that it computes what was trained."""
+"""Export a trained network to ONNX files, fp32 and int8, and check that they compute what was trained."""
 
 from __future__ import annotations
 
