@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cnn_export import ExportError, export
 from cnn_export.cli import command as click_command
 from cnn_export.int8.targets import TARGETS
 from cnn_export.options import OPTIONS
+from cnn_export.summary import export_lines, int8_lines
 from cnn_train import Run
 
 WITHOUT_QUANTIZE = [
@@ -128,3 +130,35 @@ def test_a_call_prints_nothing(run: Run) -> None:
     code = f"from cnn_export import export; export({str(run.path)!r}, quantize=True, search_seconds=0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_summary_of_an_export(run: Run) -> None:
+    result = export(run, quantize=True, search_seconds=0, max_drop=100)
+    lines = export_lines(result)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        "run",
+        "parity",
+        "fp32",
+        "int8",
+        "ships",
+        "report",
+        "next",
+    ]
+    assert lines[1].endswith("PyTorch and model.onnx agree on 6 test pictures")
+    assert any(line.endswith("same class for 100.0000% of the pictures, 0 flips") for line in lines)
+    assert any(line.startswith("int8           1 candidate, ") for line in lines)
+    assert any(line.startswith("  * minmax, per channel ") for line in lines)
+    assert f"ships          {run.path}/model.int8.onnx" in lines
+
+
+def test_the_summary_names_nodes_that_are_not_int8(run: Run) -> None:
+    result = export(run, quantize=True, search_seconds=0, max_drop=100)
+    assert result.int8 is not None
+    strays = tuple(f"node {number} (Elu): no int8 kernel" for number in range(6))
+    lines = int8_lines(replace(result.int8, floats=("conv_1", "relu_1"), strays=strays))
+    assert [line for line in lines if line.startswith(("  kept", "  not"))] == [
+        "  kept in fp32: conv_1",
+        "  kept in fp32: relu_1",
+        *(f"  not in int8: {stray}" for stray in strays[:5]),
+        "  not in int8: 1 more node, listed in export.json",
+    ]
