@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from cnn_infer.system import machine
-from cnn_train import ConfigError
+from cnn_train import ConfigError, train
 from cnn_train.device import pick_device, pick_precision
 
 CPU = torch.device("cpu")
@@ -71,3 +71,20 @@ def test_auto_follows_other_processors_flags(
 ) -> None:
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
     assert pick_precision("auto", CPU)[1] == expected
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_training_picks_its_device_once(run: Path, monkeypatch: pytest.MonkeyPatch, resume: bool) -> None:
+    picked: list[str] = []
+
+    def pick(name: str) -> tuple[torch.device, str]:
+        picked.append(name)
+        return pick_device(name)
+
+    monkeypatch.setattr("cnn_train.device.pick_device", pick)
+    if resume:
+        (run / "report.json").unlink()
+        train(out=run, resume=True)
+    else:
+        train("digits", model="nano", epochs=1, out=run, overwrite=True)
+    assert len(picked) == 1
