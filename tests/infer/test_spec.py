@@ -19,6 +19,7 @@ GOOD: dict[str, Any] = {
     "zero_point": 130,
     "scale": 0.0123,
     "temperature": 1.5,
+    "profiles": "ignored",
     "details": {"precision": "int8", "nested": [1, None, {"x": True}]},
 }
 
@@ -38,12 +39,12 @@ def test_a_specification_is_written_and_read() -> None:
 
 
 def test_optional_keys_may_be_absent_and_unknown_keys_are_ignored() -> None:
-    short = {key: value for key, value in GOOD.items() if key not in ("temperature", "details")}
+    short = {key: value for key, value in GOOD.items() if key not in ("temperature", "profiles", "details")}
     spec = Spec.from_json(json.dumps({**short, "invented_later": 1}))
-    assert (spec.temperature, dict(spec.details)) == (1.0, {})
+    assert (spec.temperature, spec.profiles, dict(spec.details)) == (1.0, "ignored", {})
 
 
-@pytest.mark.parametrize("key", [key for key in GOOD if key not in ("temperature", "details")])
+@pytest.mark.parametrize("key", [key for key in GOOD if key not in ("temperature", "profiles", "details")])
 def test_a_missing_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(ModelError, match=key):
         Spec.from_json(json.dumps({name: value for name, value in GOOD.items() if name != key}))
@@ -60,6 +61,7 @@ WRONG: dict[str, list[Any]] = {
     "zero_point": [-1, 256, 1.0, "1", None, True],
     "scale": [0, -1.0, "1", None, True, float("nan"), float("inf"), 10**400],
     "temperature": [0, -1.0, "1", None, True, float("nan"), float("inf"), 10**400],
+    "profiles": ["srgb", "", None, 1, ["ignored"], {}],
     "details": [None, [], "text", 1, {"accuracy": float("nan")}, {"deep": {"loss": float("-inf")}}],
 }
 

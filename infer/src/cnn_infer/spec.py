@@ -26,6 +26,7 @@ MAX_CLASSES = 100_000
 Colour = Literal["grey", "rgb"]
 Resize = Literal["squash", "crop", "pad"]
 Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming"]
+Profiles = Literal["ignored"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Spec:
         zero_point: The pixel value that the network sees as 0; a whole number, 0 to 255.
         scale: The factor from pixel values to the network's values; positive.
         temperature: The calibration temperature (Guo et al., 2017, arXiv:1706.04599); positive.
+        profiles: What happens to the ICC profile of a picture. ``ignored``: its pixel values are used as they are.
         details: Anything else that is known, as plain JSON: data set, settings, metrics, parity, versions.
 
     Raises:
@@ -61,6 +63,7 @@ class Spec:
     zero_point: int
     scale: float
     temperature: float = 1.0
+    profiles: Profiles = "ignored"
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,6 +132,7 @@ def _problem(spec: Spec) -> str | None:
         ("colour", spec.colour, get_args(Colour)),
         ("resize", spec.resize, get_args(Resize)),
         ("filter", spec.filter, get_args(Filter)),
+        ("profiles", spec.profiles, get_args(Profiles)),
     ):
         if text not in allowed:
             return f"{key} must be one of {', '.join(allowed)}, not {text!r}"
