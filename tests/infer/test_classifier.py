@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import multiprocessing
+import pickle
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -263,3 +266,26 @@ def test_the_error_names_the_unreadable_picture(rgb: Classifier, tmp_path: Path)
     _, absent, empty = rgb.predict_many(paths, errors="yield")  # type: ignore[arg-type]
     assert str(absent) == f"{tmp_path / 'absent.jpg'}: cannot read it: No such file or directory"
     assert str(empty) == "the file is empty"
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda item: pickle.loads(pickle.dumps(item)), copy.deepcopy], ids=["pickle", "copy"]
+)
+def test_a_copy_opens_the_model_again(models: Path, copied: Callable[[Classifier], Classifier]) -> None:
+    original = Classifier(models / "rgb.onnx", device="cpu", threads=2, top=2, threshold=1.0)
+    found = copied(original)
+    assert found.model.session is not original.model.session
+    assert found.model.session.get_session_options().intra_op_num_threads == 2
+    for name in ("name", "provider", "chosen", "data", "digest", "spec", "metadata", "bytes"):
+        assert getattr(found.model, name) == getattr(original.model, name)
+    batch = np.stack([solid(name) for name in NAMES])
+    np.testing.assert_array_equal(found.probabilities(batch), original.probabilities(batch))
+    assert list(found.predict_many(batch)) == list(original.predict_many(batch))
+    assert found.predict(solid("red")).label == UNKNOWN
+
+
+def test_processes_get_the_classifier(rgb: Classifier) -> None:
+    batches = [np.stack([solid(name)] * 3) for name in NAMES]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for found, batch in zip(pool.map(rgb.probabilities, batches), batches, strict=True):
+            np.testing.assert_array_equal(found, rgb.probabilities(batch))

@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 class Classifier:
     """An exported model that classifies pictures.
 
-    Several threads can share one classifier. It also works as a context manager.
+    Several threads can share one classifier. A pickled one carries the model and opens it again on the same device.
 
     Args:
         model: The path or the bytes of an ``.onnx`` file that cnn-export wrote, or an open
@@ -113,7 +113,6 @@ class Classifier:
         self.model = model if isinstance(model, Model) else open_model(model, device=device, threads=threads)
         self.spec: Spec = self.model.spec
         self.provider: str = self.model.provider
-        self._run = self.model.session.run
         self._shape = self.spec.shape
         self._top = min(top, len(self.spec.classes))
         self._threshold = threshold
@@ -155,7 +154,7 @@ class Classifier:
                 f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
             )
         try:
-            result: NDArray[np.float32] = self._run([PROBABILITIES], {INPUT: batch})[0]
+            result: NDArray[np.float32] = self.model.session.run([PROBABILITIES], {INPUT: batch})[0]
         except Exception as error:
             count = f"{len(batch)} picture{'s' * (len(batch) > 1)}"
             raise ModelError(f"the model failed on {count}: {' '.join(str(error).split())}") from error

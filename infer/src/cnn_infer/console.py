@@ -6,6 +6,8 @@ nothing.
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
@@ -13,11 +15,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import click
 
 from cnn_infer.errors import EdgeCNNError
 from cnn_infer.system.interrupt import INTERRUPTED, raise_on_interrupt
+from cnn_infer.system.names import as_text
 
 PACKAGES = ("cnn_infer", "cnn_train", "cnn_export")
 """The packages whose log messages a command prints."""
@@ -38,9 +42,7 @@ def main(command: click.Command, prints_errors: Callable[[], bool] = lambda: Tru
             train together, one does.
     """
     name = command.name or "edgecnn"
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by the parent process
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
+    _replace_closed_streams()
     warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about pictures that it can read all the same
 
     def fail(text: str, code: int) -> None:
@@ -67,6 +69,42 @@ def main(command: click.Command, prints_errors: Callable[[], bool] = lambda: Tru
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f": {error.filename}" if error.filename else ""
         fail(f"{error.strerror or error}{where}", EdgeCNNError.exit_code)
+
+
+class _ClosedOutput(io.RawIOBase):
+    """Standard output that the parent process closed (``cnn-infer ... >&-``): an error for whoever writes to it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 1  # the null device, since _replace_closed_streams
+
+    def write(self, data: Any) -> int:
+        if len(data):
+            check_standard_output()
+        return 0
+
+
+def check_standard_output() -> None:
+    """Check that standard output is open, before work whose result goes there.
+
+    Raises:
+        OSError: the parent process closed it.
+    """
+    if isinstance(getattr(sys.stdout, "buffer", None), _ClosedOutput):
+        raise OSError(errno.EBADF, "standard output is closed: redirect it to a file or a pipe")
+
+
+def _replace_closed_streams() -> None:
+    """Replace streams that the parent process closed: standard error is discarded, standard output raises."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # or the next file to be opened would get what libraries print
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(_ClosedOutput(), encoding="utf-8", write_through=True)
 
 
 class _PrintHandler(logging.Handler):
@@ -99,8 +137,16 @@ def _in_a_command() -> bool:
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` as one printable line: line breaks and control characters become backslash escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Return ``text`` as one printable line: line breaks and control characters become backslash escapes.
+
+    Names from the operating system are decoded as UTF-8, whatever the locale; other bytes in them are escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in as_text(text, "backslashreplace")
+    )
 
 
 def quantity(number: int, noun: str) -> str:
@@ -156,11 +202,18 @@ def progress(what: str, total: int | None = None, *, unit: str = "pictures") -> 
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    try:
+        bar.start()
+    except RuntimeError:  # the thread that draws the bar cannot be started
+        bar.stop()
+        yield _plain_progress(what, total, unit)
+        return
+    try:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+    finally:
+        bar.stop()
 
 
 def _plain_progress(what: str, total: int | None, unit: str) -> Callable[[int], None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +60,9 @@ DEVICES = ("auto", *PROVIDERS)
 class Model:
     """An open model; :class:`~cnn_infer.Classifier` classifies pictures with it.
 
+    It can be pickled and copied deeply: the copy opens a session of its own from :attr:`data`, on the same device and
+    with the same number of threads, or raises DeviceError.
+
     Attributes:
         name: The file's name, or ``model`` if it was opened from bytes; for messages.
         spec: The model's specification.
@@ -86,6 +89,10 @@ class Model:
         import hashlib
 
         return hashlib.sha256(self.data).hexdigest()
+
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[str, builtins.bytes, str, str, int]]:
+        threads = self.session.get_session_options().intra_op_num_threads
+        return _reopened, (self.name, self.data, self.provider, self.chosen, threads)
 
 
 def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1) -> Model:
@@ -119,6 +126,12 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
     except UnicodeDecodeError as error:
         raise ModelError(f"not an ONNX model, or damaged: {name} (a text in it is not UTF-8)") from error
     return Model(name, spec, session, provider, chosen, properties, len(data), data)
+
+
+def _reopened(name: str, data: bytes, provider: str, chosen: str, threads: int) -> Model:
+    """Open a pickled or copied model."""
+    device = next(device for device, known in PROVIDERS.items() if known == provider)
+    return replace(open_model(data, device=device, threads=threads), name=name, chosen=chosen)
 
 
 def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
@@ -178,6 +191,8 @@ def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, thread
         # ONNX Runtime's own fallback prints to standard output, where the rows go
         session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        if "pthread_create failed" in str(error):
+            raise ModelError(f"the system does not start {threads} threads to run {name}: choose fewer") from error
         if provider != PROVIDERS["cpu"]:
             raise DeviceError(f"{provider} does not come up: {_one_line(error)}") from error
         raise ModelError(

@@ -5,13 +5,21 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from cnn_infer.system.notice import warn_once
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+TOO_FEW_THREADS = (
+    "the system does not start all worker threads (raise its limit: ulimit -u, or the container's pids limit): "
+    "the main thread does their work, which is slower"
+)
+"""The warning where a thread cannot be started."""
 
 
 def in_order(
@@ -21,6 +29,7 @@ def in_order(
 
     A thread processes a whole chunk, so threads exchange nothing for each item. At most ``2 * workers + 1`` chunks
     are in memory, however many items there are. Closing the generator early drops the chunks that have not started.
+    If the system refuses to start a thread, the calling thread processes chunks too, and one warning is logged.
 
     Args:
         function: Takes at most ``chunk`` items and returns one result for each.
@@ -33,17 +42,65 @@ def in_order(
     if len(batch) < chunk:  # the only chunk: a thread pool takes a while to import and would gain nothing
         yield from function(batch)
         return
-    from concurrent.futures import ThreadPoolExecutor
-
     waiting: deque[Future[list[Result]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="edgecnn")
+    pool = _Pool(function, workers)
     try:
         while batch:
-            waiting.append(pool.submit(function, batch))
+            waiting.append(pool.submit(batch))
             while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
                 yield from waiting.popleft().result()
             batch = list(itertools.islice(remaining, chunk))
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
+
+
+class _Pool(Generic[Item, Result]):
+    """Threads that process chunks. The calling thread processes those for which no thread can be started.
+
+    Args:
+        function: Processes a chunk.
+        workers: The largest number of threads.
+    """
+
+    def __init__(self, function: Callable[[list[Item]], list[Result]], workers: int) -> None:
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        self._function = function
+        self._future = Future
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="edgecnn")
+        self._submitted = False  # whether at least one thread runs
+        self._refused = False  # whether none can be started
+
+    def submit(self, batch: list[Item]) -> Future[list[Result]]:
+        """Return the future result of a chunk."""
+        future: Future[list[Result]] = self._future()
+        unclaimed = [batch]
+
+        def process() -> None:
+            try:
+                claimed = unclaimed.pop()
+            except IndexError:  # another thread has processed it
+                return
+            try:
+                future.set_result(self._function(claimed))
+            except BaseException as error:
+                future.set_exception(error)
+                if not isinstance(error, Exception):  # Ctrl-C ends the calling thread at once
+                    raise
+
+        try:
+            if not self._refused:
+                self._threads.submit(process)
+                self._submitted = True
+                return future
+        except RuntimeError:  # no further thread; the executor has queued the chunk, and a running thread may take it
+            warn_once(TOO_FEW_THREADS)
+            self._refused = not self._submitted
+        process()
+        return future
+
+    def close(self) -> None:
+        """Drop the chunks that have not started, and wait for the others."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The rows when their reader exits, the disk is full, or Ctrl-C is pressed."""
+"""The rows when their reader exits, the disk is full, Ctrl-C is pressed, or standard streams are closed."""
 
 from __future__ import annotations
 
@@ -154,3 +154,28 @@ def test_the_report_is_written_if_rows_go_to_a_device(
     picture(tmp_path / "a.png", "red")
     cli("a.png", "--model", models / "rgb.onnx", "--output", os.devnull, "--report", "report.json")
     assert (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("in",), ("in", "--report", "r.json"), ("--info",), ("in", "--latency"), ("--help",)], ids=" ".join
+)
+def test_results_without_standard_output_are_an_error(
+    models: Path, picture: Callable[..., Path], refused: Refused, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    picture(tmp_path / "in" / "a.png", "red")
+    line = refused(*arguments, "--model", models / "rgb.onnx", preexec_fn=lambda: os.close(1))
+    assert line == "cnn-infer: standard output is closed: redirect it to a file or a pipe"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1), (2,), (1, 2), (0, 1, 2)], ids=str)
+def test_files_are_written_without_standard_streams(
+    models: Path, picture: Callable[..., Path], tmp_path: Path, cli: Run, closed: tuple[int, ...]
+) -> None:
+    picture(tmp_path / "in" / "a.png", "red")
+    model = ("--model", models / "rgb.onnx")
+    cli("in", *model, "--output", "wanted")
+    done = cli("in", *model, "--output", "rows", preexec_fn=lambda: [os.close(number) for number in closed])
+    assert (tmp_path / "rows").read_bytes() == (tmp_path / "wanted").read_bytes()
+    assert not done.stdout
+    assert cli("--verify", *model, preexec_fn=lambda: [os.close(number) for number in closed]).returncode == 0

@@ -40,12 +40,12 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
         (tmp_path / f"{number}.jpg").touch()
     code = (
         "import resource, signal; from cnn_infer import InputError, find_pictures\n"
-        "from cnn_infer.paths import external_sort\n"
-        "external_sort.RUN = 4\n"
+        "from cnn_infer.paths import external_sort, scratch\n"
+        "external_sort.RUN = 4; scratch.MEMORY = 50\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
         "try: list(find_pictures(['.']))\n"
         "except InputError as error: print(error)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     printed = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
-    assert printed.startswith(f"cannot write a temporary file in {tmp_path}: File too large (free space, ")
+    assert f"a temporary file cannot be written in {tmp_path}: File too large (free space, " in printed

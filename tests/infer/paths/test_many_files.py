@@ -42,7 +42,7 @@ def bad_files() -> dict[str, Callable[[Path], object]]:
         "damaged or unsupported picture: Truncated": lambda path: path.write_bytes(jpeg[:100]),
         "60000 x 60000 pixels exceed the limit": lambda path: path.write_bytes(BOMB),
         "the file has more than 400,000,000 bytes": huge,
-        "pictures of 32 bits": lambda path: Image.new("F", (8, 8)).save(path, "TIFF"),
+        "TIFF with floating-point samples of 32 bits": lambda path: Image.new("F", (8, 8)).save(path, "TIFF"),
         "cannot read it: No such file or directory": lambda path: path.symlink_to("absent"),
         "cannot read it: Too many levels of symbolic links": lambda path: path.symlink_to(path.name),
     }

@@ -175,6 +175,8 @@ def command(
     accuracy and F1.
     """
     check_options(context)
+    if info or latency or (paths and output is None):
+        console.check_standard_output()
     model = model or str(newest_export())
     targets = check_destinations(output, report_file)
     classifier = Classifier(

@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
-from cnn_infer.system.atomic import replacing
+from cnn_infer.system.atomic import flush_to_disk, replacing
 
 SUFFIX = ".manifest.json"
 """Appended to the name of the file of rows, this is the name of the manifest."""
@@ -139,8 +139,7 @@ class GrowingFile:
         """
         if self._stream is None:
             return
-        self._stream.flush()
-        os.fsync(self._stream.fileno())  # before the manifest, which must not claim rows that a power failure loses
+        flush_to_disk(self._stream)  # before the manifest, which must not claim rows that a power failure loses
         document = {
             "format": FORMAT,
             "rows": self.rows,
@@ -155,8 +154,7 @@ class GrowingFile:
     def finish(self) -> None:
         """Write all rows to disk and delete the manifest: the run is complete."""
         assert self._stream is not None  # a run without a picture raises before
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        flush_to_disk(self._stream)
         self._manifest.unlink(missing_ok=True)
 
     def _read(self) -> tuple[Start, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cnn_infer.console import quantity
 from cnn_infer.evaluation import Report
+from cnn_infer.paths.naming import printable
 
 MOST_PRINTED_CLASSES = 20
 """With more classes, the confusion matrix is not printed."""
@@ -40,7 +41,7 @@ def summary(report: Report, output: Path | None, report_file: Path | None) -> li
             lines.append(f"folders without the name of a class, not counted: {names}")
         if report.missing_classes:
             lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
-    lines += [f"wrote {file}" for file in (output, report_file) if file is not None]
+    lines += [f"wrote {printable(file)}" for file in (output, report_file) if file is not None]
     return lines
 
 

@@ -69,12 +69,17 @@ def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symli
 def _matching(path: str) -> list[str]:
     """Return the path itself if it exists or is no pattern; otherwise the pictures and folders that match.
 
+    Leading folders that exist are no part of the pattern: brackets in ``photos [2024]/*.jpg`` match themselves.
     Folders that match a pattern with ``**`` are left out, because the pattern matches the pictures in them as well.
     """
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path]
-    names = glob.glob(path, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
-    found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in path)]
+    existing = path
+    while existing and not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    pattern = glob.escape(existing) + path[len(existing) :]
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
+    found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in pattern)]
     if not found:
         raise InputError(f"no picture and no folder matches {printable(path)}")
     return sorted(found, key=os.fsencode)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
+
+from cnn_infer.system.names import as_text
 
 _FORBIDDEN = set('<>:"/\\|?*')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -16,12 +19,25 @@ def parent_name(path: str) -> str:
 
 def printable(path: str | os.PathLike[str]) -> str:
     """Return the path as valid Unicode text: bytes that are not UTF-8 become backslash escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = as_text(os.fsdecode(path), "backslashreplace")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def composed(text: str) -> str:
+    """Return ``text`` in Unicode's composed form (NFC), in which names are compared.
+
+    macOS may write a letter with an accent as two characters (NFD). Both forms look the same.
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 def folder_name(text: str) -> str:
-    """Return ``text`` as a valid folder name on Linux, macOS and Windows: ``T-shirt/top`` becomes ``T-shirt-top``."""
-    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in text).strip(" ").rstrip(". ")
+    """Return ``text`` as a valid folder name on Linux, macOS and Windows: ``T-shirt/top`` becomes ``T-shirt-top``.
+
+    The result is :func:`composed`.
+    """
+    text = composed(text)
+    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in as_text(text)).strip(" ").rstrip(". ")
     if not safe or safe.startswith(".") or safe.split(".")[0].strip().lower() in _RESERVED:
         return f"_{safe}"
     return safe

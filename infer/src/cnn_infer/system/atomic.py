@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from cnn_infer.system.notice import warn_once
+
+_NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+def flush_to_disk(stream: IO[bytes]) -> None:
+    """Write buffered data of an open file to the disk, so that a power failure does not lose it.
+
+    Some network and FUSE file systems, and some sandboxes, do not support this: then the data is handed to the
+    operating system, and one warning is logged.
+
+    Raises:
+        OSError: the disk is full, or it reports an error.
+    """
+    stream.flush()
+    try:
+        os.fsync(stream.fileno())
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
+        warn_once(
+            f"the file system does not support fsync ({error.strerror}): files are written, but a power failure may "
+            "lose the newest"
+        )
 
 
 @contextmanager
@@ -33,8 +59,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with open(partial, "xb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            flush_to_disk(stream)
         os.replace(partial, target)
     except BaseException as error:
         partial.unlink(missing_ok=True)

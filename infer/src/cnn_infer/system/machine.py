@@ -14,7 +14,10 @@ def usable_cpus() -> int:
 
     Limits are the CPU affinity and the quota of the control group (cgroup v1 and v2).
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        available = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not Linux, or a sandbox denies the call
+        available = os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(available, int(quota)) if quota else available)
 

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import PIL
 from cnn_infer.paths.naming import printable
-from cnn_infer.system.atomic import write_text
+from cnn_infer.system.atomic import flush_to_disk, write_text
 
 from cnn_train.errors import DataError
 
@@ -178,8 +178,7 @@ def store(
             _write_header(stream, (len(kept), *spec.shape))
             if stream.tell() != start:
                 raise AssertionError("the header of a .npy file must not depend on the number of rows")
-            stream.flush()
-            os.fsync(stream.fileno())
+            flush_to_disk(stream)
         write_text(os.path.join(temporary, INDEX), json.dumps({"unreadable": unreadable, "fingerprint": fingerprint}))
         _put_in_place(temporary, folder)
     except OSError as error:
