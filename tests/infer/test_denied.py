@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ import pytest
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 COMMAND = (sys.executable, "-m", "cnn_infer")
+Limit = Callable[[int], tuple[str, ...]]
+
 NUMBERS = {  # of system calls
     "x86_64": {"sched_getaffinity": 204, "fsync": 74},
     "aarch64": {"sched_getaffinity": 123, "fsync": 82},
@@ -34,7 +37,7 @@ def permitted(*command: str) -> bool:
 
 
 @pytest.fixture
-def at_most() -> Callable[[int], tuple[str, ...]]:
+def at_most() -> Limit:
     """Returns the start of a command line that limits the command to a number of threads, with the first."""
 
     def prefix(threads: int) -> tuple[str, ...]:
@@ -138,12 +141,7 @@ def warnings(done: subprocess.CompletedProcess[bytes]) -> list[str]:
 @pytest.mark.parametrize("options", [("--threads", "4", "--batch-size", "8"), ("--threads", "auto")], ids=" ".join)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_rows_are_complete_if_threads_cannot_be_started(
-    at_most: Callable[[int], tuple[str, ...]],
-    folder: Path,
-    model: tuple[str, ...],
-    run: Run,
-    threads: int,
-    options: tuple[str, ...],
+    at_most: Limit, folder: Path, model: tuple[str, ...], run: Run, threads: int, options: tuple[str, ...]
 ) -> None:
     wanted = run(*COMMAND, "in", *model, "--threads", "1")
     done = run(*at_most(threads), *COMMAND, "in", *model, *options)
@@ -154,11 +152,7 @@ def test_rows_are_complete_if_threads_cannot_be_started(
 
 
 def test_the_library_prints_nothing_if_threads_cannot_be_started(
-    at_most: Callable[[int], tuple[str, ...]],
-    folder: Path,
-    models: Path,
-    run: Run,
-    environment: dict[str, str],
+    at_most: Limit, folder: Path, models: Path, run: Run, environment: dict[str, str]
 ) -> None:
     environment["OPENBLAS_NUM_THREADS"] = "1"  # the program's own choice
     code = (
@@ -176,9 +170,7 @@ def test_the_library_prints_nothing_if_threads_cannot_be_started(
     assert not done.stderr
 
 
-def test_an_error_of_a_chunk_is_raised_in_its_place_if_threads_cannot_be_started(
-    at_most: Callable[[int], tuple[str, ...]], run: Run
-) -> None:
+def test_an_error_of_a_chunk_is_raised_in_its_place_if_threads_cannot_be_started(at_most: Limit, run: Run) -> None:
     code = (
         "from cnn_infer.stream import in_order\n"
         "def inverse(items): return [1 / item for item in items]\n"
@@ -196,12 +188,29 @@ def test_the_library_leaves_openblas_alone(run: Run) -> None:
     assert run(sys.executable, "-c", code).stdout == b"None\n"
 
 
+@pytest.mark.parametrize("module", ["cnn_train", "cnn_export"])
+def test_training_and_export_use_one_thread_if_others_cannot_be_started(at_most: Limit, run: Run, module: str) -> None:
+    if find_spec(module) is None or find_spec("torch") is None:
+        pytest.skip(f"needs {module}")
+    done = run(*at_most(1), sys.executable, "-m", module, "absent", code=2)  # after NumPy and PyTorch are imported
+    first, *_, last = done.stderr.decode().splitlines()
+    assert first == "warning: the system does not start a thread for each processor: one is used"
+    assert last.startswith(f"{module.replace('_', '-')}: ")
+    assert "absent" in last
+
+
+def test_library_threads_are_limited_only_if_necessary(at_most: Limit, run: Run) -> None:
+    code = (
+        "import os; from cnn_infer.system.threads import VARIABLES, limit_library_threads; limit_library_threads()\n"
+        "print([os.environ.get(name) for name in VARIABLES])"
+    )
+    command = ("env", *(f"--unset={name}_NUM_THREADS" for name in ("OPENBLAS", "OMP")), sys.executable, "-c", code)
+    assert run(*command).stdout == b"[None, None]\n"
+    assert run(*at_most(1), *command).stdout == b"['1', '1']\n"
+
+
 def test_a_terminal_gets_lines_if_the_thread_of_the_bar_cannot_be_started(
-    at_most: Callable[[int], tuple[str, ...]],
-    folder: Path,
-    model: tuple[str, ...],
-    tmp_path: Path,
-    environment: dict[str, str],
+    at_most: Limit, folder: Path, model: tuple[str, ...], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     start = at_most(1)
     ours, theirs = os.openpty()

@@ -4,11 +4,13 @@ The Ctrl-C handler is installed before anything else is imported.
 """
 
 from cnn_infer.system.interrupt import exit_on_interrupt
+from cnn_infer.system.threads import limit_library_threads
 
 
 def main() -> None:
     """Run the command ``cnn-export`` and exit with its code."""
     exit_on_interrupt("cnn-export")
+    limit_library_threads()
     from cnn_export.cli import main as run
 
     run()

@@ -70,6 +70,7 @@ def command(run: str | None, data: str | None, explain: bool, **options: Any) ->
     if explain:
         _refuse("with --explain", given)
     _refuse("without --quantize", without_effect(given, quantize=options["quantize"]))
+    console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
     if explain:
         with while_loading("cnn-export"):

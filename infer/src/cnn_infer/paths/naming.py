@@ -36,8 +36,8 @@ def folder_name(text: str) -> str:
 
     The result is :func:`composed`.
     """
-    text = composed(text)
-    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in as_text(text)).strip(" ").rstrip(". ")
+    text = composed(as_text(text))
+    safe = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in text).strip(" ").rstrip(". ")
     if not safe or safe.startswith(".") or safe.split(".")[0].strip().lower() in _RESERVED:
         return f"_{safe}"
     return safe

@@ -1,1 +1,1 @@
-"""Operating system: atomic file writes, Ctrl-C, names of files, warnings, and a description of the machine."""
+"""Operating system: atomic file writes, Ctrl-C, names of files, threads, warnings, and a description of the machine."""
