@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_infer.classifier import BATCH_SIZE, Answer, Classifier, Prediction
+from cnn_infer.classifier import BATCH_SIZE, Classifier, Prediction
 from cnn_infer.errors import InputError
-from cnn_infer.histogram import Histogram
-from cnn_infer.metrics import summarise
-from cnn_infer.paths.find import Found, find_below, folders_of
+from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
-from cnn_infer.paths.naming import folder_name, parent_name, printable
+from cnn_infer.paths.naming import printable
+from cnn_infer.paths.skipped import Skipped, skipped_text
 from cnn_infer.system import machine
+from cnn_infer.tally import Tally
 
 
 class Row(NamedTuple):
@@ -56,8 +56,10 @@ class Report:
         per_class: For each class ``precision``, ``recall``, ``f1``, ``support`` (labelled pictures) and ``unknown``
             (those with that label).
         confusion: Number of pictures by true class (row) and predicted class (column), in the model's order.
-        unknown_folders: Number of readable pictures without a label in each folder; empty if none is labelled.
+        unknown_folders: Number of readable pictures without a label in each folder; empty with ``labels=False``.
         missing_classes: The classes without a labelled picture; empty if none is labelled.
+        skipped: Number of other files and of links to folders in the searched folders, by kind: an extension such as
+            ``.txt``, ``no extension``, ``link to a folder``. Hidden files and those of the system are not counted.
         latency_ms: Milliseconds for each readable picture: ``model`` (its share of the run of its batch) and
             ``total`` (with reading, decoding and resizing), each as ``p50``, ``p90``, ``p99``, ``mean`` and ``n``.
         images_per_second: Readable pictures divided by the wall time from the first picture to the last.
@@ -81,6 +83,7 @@ class Report:
     confusion: list[list[int]] | None
     unknown_folders: dict[str, int]
     missing_classes: list[str]
+    skipped: dict[str, int]
     latency_ms: dict[str, dict[str, float]]
     images_per_second: float
     provider: str
@@ -165,7 +168,8 @@ class Evaluation:
         self._threads = machine.usable_cpus() if threads is None else threads
         self._follow_symlinks = follow_symlinks
         self._tuned = tuned
-        self._tally = _Tally(classifier.spec.classes)
+        self._skipped = Skipped()
+        self._tally = Tally(classifier.spec.classes)
         if counted is not None:
             self._tally.restore(counted)
         self._seconds = 0.0
@@ -176,7 +180,8 @@ class Evaluation:
         waiting: deque[Found] = deque()
 
         def remembered() -> Iterator[str]:
-            for found in islice(find_below(paths, follow_symlinks=self._follow_symlinks), skip, None):
+            everything = find_below(paths, follow_symlinks=self._follow_symlinks, skipped=self._skipped)
+            for found in islice(everything, skip, None):
                 waiting.append(found)
                 yield found.path
 
@@ -192,8 +197,10 @@ class Evaluation:
                 self._seconds = time.perf_counter() - start
                 yield Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None)
         if not self._tally.images:
+            text = skipped_text(self._skipped.counts)
             raise InputError(
                 "no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files"
+                + (f"; left out: {text}" if text else "")
             )
 
     def counted(self) -> dict[str, Any]:
@@ -203,7 +210,9 @@ class Evaluation:
     def report(self) -> Report:
         """Return the report of all rows so far. Times do not include the run that was resumed."""
         details = self._classifier.spec.details
-        return self._tally.report(
+        return Report(
+            **self._tally.results(),
+            skipped=dict(self._skipped.counts),
             images_per_second=self._answered / self._seconds if self._seconds else 0.0,
             provider=self._classifier.provider,
             threads=self._threads,
@@ -212,88 +221,4 @@ class Evaluation:
             model=self._classifier.model.name,
             precision=str(details.get("precision", "fp32")),
             machine=machine.description(),
-        )
-
-
-class _Tally:
-    """The counts of a run."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes = classes
-        self.index = {name: index for index, name in enumerate(classes)}
-        self.confusion = np.zeros((len(classes), len(classes)), np.int64)
-        self.unknown = np.zeros(len(classes), np.int64)
-        self.folders: Counter[str] = Counter()
-        self.images = self.errors = 0
-        self._folder: tuple[str, str | bool] | None = None
-        self._folder_class: int | None = None
-        self.model_ms = Histogram()
-        self.total_ms = Histogram()
-
-    def add(self, found: Found | None, answer: Answer) -> None:
-        self.images += 1
-        if answer.prediction is None:
-            self.errors += 1
-            return
-        truth = None if found is None else self._truth(found)
-        if found is not None and truth is None:
-            self.folders[printable(parent_name(found.path))] += 1
-        self.model_ms.add(answer.model_ms)
-        self.total_ms.add(answer.total_ms)
-        if truth is not None:
-            if answer.prediction.index is None:
-                self.unknown[truth] += 1
-            else:
-                self.confusion[truth, answer.prediction.index] += 1
-
-    def counted(self) -> dict[str, Any]:
-        pairs = zip(*np.nonzero(self.confusion), strict=True)
-        return {
-            "images": self.images,
-            "errors": self.errors,
-            "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
-            "unknown": self.unknown.tolist(),
-            "folders": dict(self.folders),
-        }
-
-    def restore(self, counted: Any) -> None:
-        """Continue from the counts of an earlier run.
-
-        Raises:
-            InputError: ``counted`` is not a result of :meth:`counted`.
-        """
-        try:
-            self.images, self.errors = int(counted["images"]), int(counted["errors"])
-            for true, found, count in counted["confusion"]:
-                self.confusion[true, found] = count
-            self.unknown[:] = counted["unknown"]
-            self.folders.update(counted["folders"])
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
-
-    def _truth(self, found: Found) -> int | None:
-        folder = os.path.dirname(found.path), found.path == found.given or found.given
-        if folder != self._folder:  # pictures of one folder are adjacent: one lookup for all of them
-            self._folder, self._folder_class = folder, self._class_of(found)
-        return self._folder_class
-
-    def _class_of(self, found: Found) -> int | None:
-        # training rewrites class names so that they are valid folder names on every system: compare both forms
-        known = (self.index.get(name, self.index.get(folder_name(name))) for name in folders_of(found))
-        return next((index for index in known if index is not None), None)
-
-    def report(self, **facts: Any) -> Report:
-        no_metrics = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
-        support = self.confusion.sum(axis=1) + self.unknown
-        labelled = int(support.sum())
-        metrics = summarise(self.confusion, self.unknown, self.classes) if labelled else {"labelled": 0, **no_metrics}
-        missing = [name for name, count in zip(self.classes, support, strict=True) if not count] if labelled else []
-        return Report(
-            images=self.images,
-            errors=self.errors,
-            unknown_folders=dict(self.folders) if labelled else {},
-            missing_classes=missing,
-            latency_ms={"model": self.model_ms.summary(), "total": self.total_ms.summary()},
-            **metrics,
-            **facts,
         )

@@ -145,8 +145,8 @@ def test_an_unknown_class_in_test_is_an_error(tmp_path: Path) -> None:
 
 
 def test_other_folders_beside_train_are_named(tmp_path: Path) -> None:
-    add_splits(tmp_path, train=10, test=4, validation=3)
-    assert any("validation is not train, val or test" in note for note in open_source(str(tmp_path)).notes)
+    add_splits(tmp_path, train=10, test=4, spare=3)
+    assert any("spare is not train, val or test" in note for note in open_source(str(tmp_path)).notes)
 
 
 # what is not a data set

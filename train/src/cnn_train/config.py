@@ -36,6 +36,7 @@ from cnn_train.options import (
     option,
     whole_number,
 )
+from cnn_train.text_file import read_text_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"not a file: {path}")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text_file(path))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

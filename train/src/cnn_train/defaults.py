@@ -47,7 +47,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     optimizer = given.setdefault("optimizer", "muon" if is_preset else "sgd")
     count = len(dataset.train.labels)
     batch_size = given.setdefault("batch_size", _batch_size(count))
-    given.setdefault("lr", LEARNING_RATE[optimizer] * batch_size / BATCH_SIZE)
+    given.setdefault("lr", LEARNING_RATE[optimizer] * min(batch_size, count) / BATCH_SIZE)
     epochs = given.setdefault("epochs", _epochs(count, batch_size))
     given.setdefault("patience", _patience(count, epochs))
     given.setdefault("weight_decay", WEIGHT_DECAY[optimizer])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config
+from cnn_train.data.comparison import shortened
 from cnn_train.data.dataset import Dataset, prepare
 from cnn_train.data.decode import decode_digest
 from cnn_train.data.placement import check_outside
@@ -28,6 +29,9 @@ from cnn_train.network.logits import to_input
 from cnn_train.network.presets import PRESETS, init_whitening
 
 log = logging.getLogger(__name__)
+
+MOST_LISTED = 12
+"""Most classes whose pictures are counted in the messages."""
 
 WHITENING_PIXELS = 4 << 20
 """Number of pixels that the whitening layer is computed from: about 5,000 pictures of 28 x 28."""
@@ -64,6 +68,8 @@ def open_dataset(
     counts = ", ".join(f"{name} {len(split.labels):,}" for name, split in dataset.splits.items())
     kind = "grey" if dataset.colour == "grey" else "colour"
     log.info(f"data: {source.name}, {len(source.classes)} classes, {dataset.width} x {dataset.height} {kind}: {counts}")
+    for name, split in dataset.splits.items():
+        log.info(f"  {name}: {_class_sizes(split.labels, source.classes)}")
     for note in source.notes:
         log.info(f"  {note}")
     if dataset.unreadable:
@@ -72,6 +78,15 @@ def open_dataset(
     for name, reason in dataset.unreadable:
         log.info(f"    {printable(name)}: {reason}")
     return dataset
+
+
+def _class_sizes(labels: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The number of pictures of each class, for people: ``cat 120, dog 80``; the first classes if there are many."""
+    sizes = np.bincount(labels, minlength=len(classes))
+    listed = [f"{name} {size:,}" for name, size in zip(classes, sizes, strict=True)]
+    if len(listed) <= MOST_LISTED:
+        return ", ".join(listed)
+    return f"{shortened(listed, MOST_LISTED)} classes with {sizes.min():,} to {sizes.max():,} pictures"
 
 
 def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cnn_train import distributed
 from cnn_train.config import Config
+from cnn_train.data.comparison import comparison_warnings, crop_warning
 from cnn_train.data.dataset import Dataset
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
@@ -87,6 +88,10 @@ class Session:
         labels, config = self.dataset.train.labels, self.config
         if not config.balance and (unequal := imbalance_warning(labels, self.spec.classes)):
             self.warn(unequal)
+        if distributed.is_main_process():
+            for text in (crop_warning(self.dataset), *comparison_warnings(self.dataset)):
+                if text:
+                    self.warn(text)
         keep_freed_memory()
         device = self.compute.device
         if device.type == "cuda":

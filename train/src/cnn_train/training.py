@@ -122,7 +122,8 @@ def _resume(
 ) -> Run:
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
-        raise RunError(f"the training in {path} is finished: nothing to resume")
+        advice = ": to train longer, start a new run with --epochs and another --out" if "epochs" in given else ""
+        raise RunError(f"the training in {path} is finished: nothing to resume{advice}")
     stored = Config.load(path / CONFIG)
     # after a divergence another learning rate or precision helps
     recipe = replace(stored, **{key: given.pop(key) for key in ("lr", "precision") if key in given})

@@ -7,9 +7,13 @@ from pathlib import Path
 from cnn_infer.console import quantity
 from cnn_infer.evaluation import Report
 from cnn_infer.paths.naming import printable
+from cnn_infer.paths.skipped import skipped_text
 
 MOST_PRINTED_CLASSES = 20
 """With more classes, the confusion matrix is not printed."""
+
+MOST_PRINTED_FOLDERS = 10
+"""Most folders without the name of a class that are printed. The report file has all."""
 
 
 def summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
@@ -37,12 +41,22 @@ def summary(report: Report, output: Path | None, report_file: Path | None) -> li
         ]
         lines += _confusion_lines(report)
         if report.unknown_folders:
-            names = ", ".join(f"{name} ({count})" for name, count in report.unknown_folders.items())
-            lines.append(f"folders without the name of a class, not counted: {names}")
+            lines.append(f"folders without the name of a class, not counted: {_folders(report)}")
         if report.missing_classes:
             lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
+    elif report.unknown_folders:
+        lines.append(f"no accuracy: none of the folders has the name of a class: {_folders(report)}")
+    if left_out := skipped_text(report.skipped):
+        lines.append(f"left out: {left_out}")
     lines += [f"wrote {printable(file)}" for file in (output, report_file) if file is not None]
     return lines
+
+
+def _folders(report: Report) -> str:
+    """The first folders without the name of a class, with their numbers of pictures."""
+    folders = list(report.unknown_folders.items())
+    more = [f"and {len(folders) - MOST_PRINTED_FOLDERS:,} more"] if len(folders) > MOST_PRINTED_FOLDERS else []
+    return ", ".join([f"{name} ({count:,})" for name, count in folders[:MOST_PRINTED_FOLDERS]] + more)
 
 
 def _confusion_lines(report: Report) -> list[str]:

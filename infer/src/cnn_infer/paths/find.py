@@ -13,6 +13,7 @@ from cnn_infer.errors import InputError
 from cnn_infer.paths.external_sort import in_sorted_order
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import parent_name, printable
+from cnn_infer.paths.skipped import SYSTEM_NAMES, Skipped, is_system_name
 from cnn_infer.pixels.convert import EXTENSIONS
 
 _FOLDER = b"\0"  # marks a folder; no name contains this byte, and it sorts before all others
@@ -30,27 +31,34 @@ class Found(NamedTuple):
     given: str
 
 
-def find_pictures(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[str]:
+def find_pictures(
+    paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False, skipped: Skipped | None = None
+) -> Iterator[str]:
     """Return the picture files under ``paths``, in the order of ``paths`` and, in folders, in sorted order.
 
     A file in ``paths`` is taken whatever its name. In folders, files are taken by extension
-    (:data:`cnn_infer.pixels.convert.EXTENSIONS`), and hidden files and folders are skipped. A subfolder, or a folder
-    in a list of paths, that cannot be listed is returned in place of its pictures: its row then shows the error.
+    (:data:`cnn_infer.pixels.convert.EXTENSIONS`), and hidden files and folders are skipped, as are those of systems
+    and tools (:data:`cnn_infer.paths.skipped.SYSTEM_NAMES`, such as ``__MACOSX``). A subfolder, or a folder in a list
+    of paths, that cannot be listed is returned in place of its pictures: its row then shows the error.
 
     Args:
         paths: Files, folders, patterns (``photos/**/*.jpg``) and lists of paths.
         follow_symlinks: Whether symbolic links to folders are followed. A link to a folder above itself is skipped.
+        skipped: Counts the other files and the links in folders, while the pictures are returned.
 
     Raises:
         InputError: a path does not exist, is neither a file nor a folder, is a folder that cannot be listed, or is a
             pattern that matches nothing. All paths but those in lists are checked before the first picture is
             returned.
     """
-    return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks))
+    return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks, skipped=skipped))
 
 
-def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[Found]:
+def find_below(
+    paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False, skipped: Skipped | None = None
+) -> Iterator[Found]:
     """Return picture files like :func:`find_pictures`, each with the path under which it was found."""
+    skipped = Skipped() if skipped is None else skipped
     given = [path if isinstance(path, Listed) else _matching(os.fspath(path)) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
         if not os.path.lexists(name):
@@ -61,7 +69,7 @@ def find_below(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symli
             _check_can_be_listed(name)
     for name in chain.from_iterable(given):
         if os.path.isdir(name):
-            yield from (Found(path, name) for path in _walk(name, follow_symlinks))
+            yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
         else:
             yield Found(name, name)
 
@@ -79,10 +87,15 @@ def _matching(path: str) -> list[str]:
         existing = os.path.dirname(existing)
     pattern = glob.escape(existing) + path[len(existing) :]
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
+    names = [name for name in names if not _is_in_system_folder(name[len(existing) :])]
     found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in pattern)]
     if not found:
         raise InputError(f"no picture and no folder matches {printable(path)}")
     return sorted(found, key=os.fsencode)
+
+
+def _is_in_system_folder(path: str) -> bool:
+    return any(part.lower() in SYSTEM_NAMES for part in Path(path).parts)
 
 
 def _is_picture(name: str) -> bool:
@@ -96,10 +109,10 @@ def _check_can_be_listed(folder: str) -> None:
         raise InputError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
 
 
-def _walk(folder: str, follow: bool) -> Iterator[str]:
+def _walk(folder: str, follow: bool, skipped: Skipped) -> Iterator[str]:
     """Yield the pictures of a folder and its subfolders; a folder that cannot be listed is yielded itself."""
     try:
-        open_folders = [(folder, _identity(folder), _entries(folder, follow))]  # from the top down
+        open_folders = [(folder, _identity(folder), _entries(folder, follow, skipped))]  # from the top down
     except OSError:
         yield folder  # from a list of paths, or removed since the check
         return
@@ -116,25 +129,31 @@ def _walk(folder: str, follow: bool) -> Iterator[str]:
         try:
             identity = _identity(path)
             if all(identity != known for _, known, _ in open_folders):
-                open_folders.append((path, identity, _entries(path, follow)))
+                open_folders.append((path, identity, _entries(path, follow, skipped)))
+            else:
+                skipped.add_link()
         except OSError:
             yield path
 
 
-def _entries(folder: str, follow: bool) -> Iterator[bytes]:
+def _entries(folder: str, follow: bool, skipped: Skipped) -> Iterator[bytes]:
     """Return the names of pictures and folders in sorted order; folder names end with :data:`_FOLDER`."""
     with os.scandir(folder) as listing:
-        return in_sorted_order(_names(listing, follow), separator=b"/")
+        return in_sorted_order(_names(listing, follow, skipped), separator=b"/")
 
 
-def _names(listing: Iterable[os.DirEntry[str]], follow: bool) -> Iterator[bytes]:
+def _names(listing: Iterable[os.DirEntry[str]], follow: bool, skipped: Skipped) -> Iterator[bytes]:
     for entry in listing:
-        if entry.name.startswith("."):
+        if is_system_name(entry.name):
             continue
         if _is_folder(entry, follow):
             yield os.fsencode(entry.name) + _FOLDER
         elif _is_picture(entry.name) and _is_file(entry):
             yield os.fsencode(entry.name)
+        elif _is_folder(entry, follow=True):
+            skipped.add_link()
+        else:
+            skipped.add_file(entry.name)
 
 
 def _identity(folder: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from cnn_infer.console import progress
 from cnn_infer.paths.naming import printable
+from cnn_infer.pixels.convert import Header
 from cnn_infer.spec import MAX_SIDE, Colour, Filter, Resize, Spec
 
 from cnn_train.data import decode_cache
 from cnn_train.data.cache_cleanup import remove_unused
 from cnn_train.data.decode import decoded
-from cnn_train.data.headers import common_header
+from cnn_train.data.headers import common_header, cropped_share, headers_of
 from cnn_train.data.lazy_names import Names
 from cnn_train.data.placement import check_outside
 from cnn_train.data.user_cache import user_cache
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnn_train.data.decode_cache import DecodedSplit
-    from cnn_train.data.source import Records, Source
+    from cnn_train.data.source import Source
+    from cnn_train.data.tree import Records
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Dataset:
             folder (or index), label, and bytes of the file (or pixels). It does not depend on where the folder is,
             on modification times, or on the size that was decoded to.
         unreadable: Path and reason of each picture that was left out.
+        cropped: Share of the median picture that ``crop`` cuts off, 0 to below 1; 0 with another way of resizing, and
+            if size and colours were given, because the headers of the pictures are not read then.
     """
 
     source: Source
@@ -76,6 +81,7 @@ class Dataset:
     filter: Filter
     fingerprints: Mapping[str, str]
     unreadable: Sequence[tuple[str, str]]
+    cropped: float
 
     @property
     def splits(self) -> Mapping[str, Split]:
@@ -116,8 +122,10 @@ def prepare(
     """
     folder = user_cache() / "pictures" if cache is None else Path(cache)
     check_outside(source, folder, "--cache")
+    headers: Counter[Header] = Counter()
     if size is None or colour is None:
-        header = common_header(source, folder)
+        headers = headers_of(source, folder)
+        header = common_header(headers)
         size = size or (header.height, header.width)
         colour = colour or ("grey" if header.grey else "rgb")
     spec = _spec(source.classes, size, colour, resize, filter)
@@ -138,6 +146,7 @@ def prepare(
         filter=filter,
         fingerprints={name: split.fingerprint for name, split in found.items()},
         unreadable=unreadable,
+        cropped=cropped_share(headers, spec.height, spec.width) if resize == "crop" else 0.0,
     )
 
 

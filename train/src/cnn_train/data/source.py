@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cnn_infer.paths.find import find_pictures
-from cnn_infer.paths.naming import folder_name, printable
-from cnn_infer.pixels.convert import EXTENSIONS
+from cnn_infer.paths.naming import composed, folder_name, printable
 
 from cnn_train.data.idx import find_idx, load_idx
-from cnn_train.data.lazy_names import Names, packed
 from cnn_train.data.named_sets import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
 from cnn_train.data.split import set_aside
+from cnn_train.data.tree import Records, pictures, read_tree
 from cnn_train.errors import DataError
+from cnn_train.text_file import read_text_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,26 +26,14 @@ MAX_VALIDATION = 5000
 
 
 @dataclass(frozen=True)
-class Records:
-    """One split, not decoded yet.
-
-    Attributes:
-        pictures: Paths of n files, or pixels: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
-        labels: int64 (n,), class indices.
-    """
-
-    pictures: Names | NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Source:
     """A data set on this machine.
 
     Attributes:
         name: The name of the data set, valid as part of a file name.
         location: Absolute path of its folder; None if it is a part of a library.
-        classes: The name of each class, in the order of the labels. Each is a valid folder name on every system.
+        classes: The name of each class, in the order of the labels. Each is a valid folder name on every system, in
+            Unicode's composed form (NFC).
         splits: ``train``, ``val`` and ``test``.
         notes: Decisions that the user should know about, one line each.
     """
@@ -67,7 +54,8 @@ def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, se
     Args:
         data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder with IDX files (optionally with a
             ``classes.txt`` that has one name per line), CIFAR-10's pickles, ``train`` and optionally ``val`` and
-            ``test``, or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set.
+            ``test`` (in upper or lower case; :data:`cnn_train.data.tree.SPLIT_NAMES` lists other names such as
+            ``validation``), or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set.
         data_dir: The folder to search for named data sets first.
         seed: Random seed of the splits, 0 or greater.
 
@@ -102,8 +90,8 @@ def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...]) -> 
         names = _written_names(files["train-labels"].parent / "classes.txt", highest)
         names = names or known_classes(loaded.train[1]) or tuple(str(label) for label in range(highest + 1))
         return _completed(name, folder, names, splits, seed, notes)
-    classes, splits, remarks = _tree(folder)
-    return _completed(name, folder, classes, splits, seed, (*notes, *remarks))
+    tree = read_tree(folder)
+    return _completed(name, folder, tree.classes, tree.splits, seed, (*notes, *tree.notes))
 
 
 def _records(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Records:
@@ -113,10 +101,10 @@ def _records(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Records:
 def _written_names(path: Path, highest: int) -> tuple[str, ...] | None:
     """The names in ``classes.txt``, or None if there is no such file."""
     try:
-        names = tuple(path.read_text("utf-8").split("\n"))
+        names = tuple(read_text_file(path).split("\n"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise DataError(f"cannot read {printable(path)}: {error}") from error
     while names and not names[-1].strip():
         names = names[:-1]
@@ -153,7 +141,7 @@ def _completed(
     if sizes[rarest] <= len(missing):
         purpose = ", one for each split" if missing else ""
         raise DataError(
-            f"{where}: class {classes[rarest]!r} has {_pictures(int(sizes[rarest]), 'training ')}: "
+            f"{where}: class {classes[rarest]!r} has {pictures(int(sizes[rarest]), 'training ')}: "
             f"at least {1 + len(missing)} are needed{purpose}"
         )
     tenth = max(1, len(train.labels) // 10)
@@ -169,7 +157,7 @@ def _completed(
     renamed = tuple(
         f"class {before!r} is called {after!r}, which is a valid folder name on every system"
         for before, after in zip(classes, valid, strict=True)
-        if before != after
+        if composed(before) != after
     )
     for split, records in complete.items():
         if not len(records.labels):
@@ -184,82 +172,9 @@ def _completed(
 
 
 def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
-    pictures = records.pictures
-    chosen = pictures[positions] if isinstance(pictures, np.ndarray) else pictures.selected(positions)
+    found = records.pictures
+    chosen = found[positions] if isinstance(found, np.ndarray) else found.selected(positions)
     return Records(chosen, records.labels[positions])
-
-
-def _tree(folder: Path) -> tuple[list[str], dict[str, Records], list[str]]:
-    """The class names, splits and notes of a folder of class folders, or of ``train``, ``val`` and ``test``."""
-    inside = _folders(folder)
-    splits = {name: path for name, path in inside.items() if name in ("train", "val", "test")}
-    if set(inside) == set(splits) and splits and "train" not in splits:
-        raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
-    # A class may be called train: it has other classes beside it and no folders in it.
-    if "train" not in splits or (len(splits) < len(inside) and not _folders(splits["train"])):
-        classes = _classes(folder)
-        return classes, {"train": _class_pictures(folder, classes, empty_is_fine=False)}, _strays(folder)
-    classes = _classes(Path(splits["train"]))
-    others = [printable(path) for name, path in inside.items() if name not in splits]
-    remarks = [f"left out: {path} is not train, val or test" for path in others]
-    records = {}
-    for name, path in splits.items():
-        unknown = sorted(set(_folders(Path(path))) - set(classes))
-        if unknown:
-            raise DataError(f"{printable(path)} has the class {unknown[0]!r}, which {printable(folder)}/train lacks")
-        records[name] = _class_pictures(Path(path), classes, empty_is_fine=name != "train")
-        remarks += _strays(Path(path))
-    return classes, records, remarks
-
-
-def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """The paths of the visible subfolders by name, sorted. Links to folders count."""
-    try:
-        with os.scandir(folder) as listing:
-            found = {entry.name: entry.path for entry in listing if entry.is_dir() and not entry.name.startswith(".")}
-    except OSError as error:
-        raise DataError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
-    return dict(sorted(found.items()))
-
-
-def _classes(folder: Path) -> list[str]:
-    classes = list(_folders(folder))
-    if not classes:
-        problem = "has pictures but no class folders" if _count_pictures_in(folder) else "is empty"
-        raise DataError(f"{printable(folder)} {problem}: put the pictures into one folder per class")
-    return classes
-
-
-def _class_pictures(folder: Path, classes: Sequence[str], *, empty_is_fine: bool) -> Records:
-    counts: list[int] = []
-
-    def walk() -> Iterator[str]:
-        for name in classes:
-            inside = os.path.join(folder, name)
-            count = 0
-            for path in find_pictures([inside]) if os.path.isdir(inside) else ():
-                count += 1
-                yield path
-            if not count and not empty_is_fine:
-                raise DataError(f"the class folder {printable(inside)} has no pictures: add some or remove it")
-            counts.append(count)
-
-    pictures = packed(folder, walk())
-    return Records(pictures, np.repeat(np.arange(len(classes)), counts))
-
-
-def _count_pictures_in(folder: Path) -> int:
-    names = (name for name in os.listdir(folder) if not name.startswith("."))
-    return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
-
-
-def _strays(folder: Path) -> list[str]:
-    count = _count_pictures_in(folder)
-    return [f"left out: {_pictures(count)} in {printable(folder)} outside of any class folder"] if count else []
-
-
-def _pictures(count: int, kind: str = "") -> str:
-    return f"1 {kind}picture" if count == 1 else f"{count:,} {kind}pictures"
 
 
 def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:

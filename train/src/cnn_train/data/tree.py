@@ -1,0 +1,204 @@
+"""Folders of pictures: one subfolder per class, or ``train``, ``val`` and ``test`` with a subfolder per class each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from cnn_infer.paths.find import find_pictures
+from cnn_infer.paths.naming import composed, printable
+from cnn_infer.paths.skipped import Skipped, is_system_name, skipped_text
+from cnn_infer.pixels.convert import EXTENSIONS
+
+from cnn_train.data.lazy_names import Names, packed
+from cnn_train.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The names of a split's folder, in lower case. Upper case matches too."""
+
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Records:
+    """One split, not decoded yet.
+
+    Attributes:
+        pictures: Paths of n files, or pixels: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
+        labels: int64 (n,), class indices.
+    """
+
+    pictures: Names | NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder of pictures.
+
+    Attributes:
+        classes: The names of the class folders, sorted as they are on the disk, in Unicode's composed form.
+        splits: ``train``, and ``val`` and ``test`` if the folder has them.
+        notes: What was left out, one line each.
+    """
+
+    classes: Sequence[str]
+    splits: Mapping[str, Records]
+    notes: Sequence[str]
+
+
+def read_tree(folder: Path) -> Tree:
+    """Find the pictures of a folder. Hidden folders and those of the system are neither classes nor searched.
+
+    A folder ``train`` is a split if it has subfolders, or if there are only splits beside it. Otherwise it is a class.
+
+    Raises:
+        DataError: there are no class folders, a class has no training picture, a split has a class that ``train``
+            lacks, two folders have the same name or are the same split, or class folders contain the splits.
+        InputError: a folder cannot be listed.
+    """
+    inside = _folders(folder)
+    splits = {name: split for name in inside if (split := _SPLIT_OF.get(name.lower()))}
+    trains = [name for name, split in splits.items() if split == "train"]
+    if inside and len(splits) == len(inside) and not trains:
+        raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
+    if not trains or (len(splits) < len(inside) and not any(_folders(inside[name]) for name in trains)):
+        _check_no_hidden_splits(folder, inside)
+        return _read_splits({"train": folder}, [])
+    paths: dict[str, Path] = {}
+    for name, split in splits.items():
+        if split in paths:
+            raise DataError(f"{paths[split]} and {printable(inside[name])} are both the {split} split: rename one")
+        paths[split] = Path(inside[name])
+    others = [path for name, path in inside.items() if name not in splits]
+    return _read_splits(paths, [f"left out: {printable(path)} is not train, val or test" for path in others])
+
+
+def _read_splits(paths: Mapping[str, Path], notes: list[str]) -> Tree:
+    """Read the class folders of each split. The classes are those of ``train``."""
+    train = paths["train"]
+    classes = list(_class_folders(train))
+    if not classes:
+        problem = "has pictures but no class folders" if _count_pictures_in(train) else "is empty"
+        raise DataError(f"{printable(train)} {problem}: put the pictures into one folder per class")
+    records = {}
+    for split, path in paths.items():
+        folders = _class_folders(path)
+        unknown = sorted(set(folders) - set(classes))
+        if unknown:
+            raise DataError(f"{printable(path)} has the class {unknown[0]!r}, which {printable(train)} lacks")
+        skipped = Skipped()
+        places = [folders.get(name) for name in classes]
+        records[split] = _class_pictures(path, places, skipped, empty_is_fine=split != "train")
+        if strays := _count_pictures_in(path):
+            notes.append(f"left out: {pictures(strays)} in {printable(path)} outside of any class folder")
+        if text := skipped_text(skipped.counts):
+            notes.append(f"left out: {text} in the class folders of {printable(path)}")
+    return Tree(classes, records, notes)
+
+
+def _class_folders(folder: Path) -> dict[str, str]:
+    """The paths of the class folders by their names in Unicode's composed form, in the order on the disk."""
+    folders = _folders(folder)
+    _check_not_upside_down(folder, folders)
+    found: dict[str, str] = {}
+    for name, path in folders.items():
+        if composed(name) in found:
+            raise DataError(
+                f"{printable(folder)} has two folders {composed(name)!r}, which differ only in how Unicode writes the "
+                "accents: merge them"
+            )
+        found[composed(name)] = path
+    return found
+
+
+def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """The paths of the subfolders by name, sorted. Links to folders count."""
+    try:
+        with os.scandir(folder) as listing:
+            found = {entry.name: entry.path for entry in listing if entry.is_dir() and not is_system_name(entry.name)}
+    except OSError as error:
+        raise DataError(f"cannot list the folder {printable(folder)}: {error.strerror}") from error
+    return dict(sorted(found.items()))
+
+
+def _check_no_hidden_splits(folder: Path, inside: Mapping[str, str]) -> None:
+    """Refuse ``training_set`` and ``test_set``, which would become two classes."""
+    alike: dict[str, str] = {}
+    for name, path in inside.items():
+        words = [_SPLIT_OF.get(word) for word in re.split(r"[^a-z]+", name.lower())]
+        split = next((split for split in words if split), None)
+        if split and _folders(path):
+            alike.setdefault(split, name)
+    if "train" in alike and len(alike) > 1:
+        names = " and ".join(alike.values())
+        raise DataError(
+            f"{printable(folder)} has the folders {names}, which look like splits and would become classes: "
+            f"rename them to {' and '.join(alike)}"
+        )
+
+
+def _check_not_upside_down(folder: Path, classes: Mapping[str, str]) -> None:
+    """Refuse class folders that contain the splits: their test pictures would be trained on."""
+    for name, path in classes.items():
+        found = {split: inner for inner in _folders(path) if (split := _SPLIT_OF.get(inner.lower()))}
+        if "train" in found and len(found) > 1:
+            advice = (
+                f"give {printable(path)} as the data set"
+                if len(classes) == 1
+                else f"move the pictures to {printable(Path(folder, 'train', name))} and so on"
+            )
+            raise DataError(
+                f"{printable(path)} contains {' and '.join(found.values())}, but class folders must be inside of the "
+                f"splits: {advice}"
+            )
+
+
+def _class_pictures(folder: Path, classes: Sequence[str | None], skipped: Skipped, *, empty_is_fine: bool) -> Records:
+    """Find the pictures of one split.
+
+    Args:
+        folder: The folder that contains all class folders.
+        classes: The folder of each class; None if there is none.
+        skipped: Counts what is left out.
+        empty_is_fine: Whether a class may have no picture.
+    """
+    counts: list[int] = []
+
+    def walk() -> Iterator[str]:
+        for inside in classes:
+            count, left_out = 0, Skipped()
+            for path in find_pictures([inside], skipped=left_out) if inside is not None else ():
+                count += 1
+                yield path
+            if not count and not empty_is_fine:
+                text = skipped_text(left_out.counts)
+                problem = f"has no pictures{f' ({text} left out)' if text else ''}"
+                raise DataError(f"the class folder {printable(inside or folder)} {problem}: add some or remove it")
+            counts.append(count)
+            skipped.counts.update(left_out.counts)
+
+    found = packed(folder, walk())
+    return Records(found, np.repeat(np.arange(len(classes)), counts))
+
+
+def _count_pictures_in(folder: Path) -> int:
+    names = (name for name in os.listdir(folder) if not is_system_name(name))
+    return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+
+
+def pictures(count: int, kind: str = "") -> str:
+    """Return the count and the noun: ``1 training picture``, ``2,000 pictures``."""
+    return f"1 {kind}picture" if count == 1 else f"{count:,} {kind}pictures"
