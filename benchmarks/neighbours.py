@@ -1,0 +1,88 @@
+"""How fast is a training alone, and how fast beside a second one? For several ways in which OpenMP's threads wait.
+
+    python benchmarks/neighbours.py PICTURES --size 96 --epochs 4 --rounds 3 --output neighbours.json
+
+PyTorch's OpenMP threads wait for each other by spinning, which costs nothing alone and starves whoever shares the
+processor: another training, a container with a quota, a laptop in use. GOMP_SPINCOUNT bounds the spinning, as
+OMP_WAIT_POLICY does. Each way is measured alone and beside a second training of the same kind, in turn, in every round;
+the first epoch warms up and does not count. Figures are pictures per second of one training, medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from report import conditions, parser, write
+
+WAYS: dict[str, dict[str, str]] = {
+    "library default": {"GOMP_SPINCOUNT": "", "OMP_WAIT_POLICY": ""},
+    "spin 100": {"GOMP_SPINCOUNT": "100", "OMP_WAIT_POLICY": ""},
+    "spin 1,000": {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": ""},
+    "spin 10,000": {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": ""},
+    "spin 100,000": {"GOMP_SPINCOUNT": "100000", "OMP_WAIT_POLICY": ""},
+    "passive": {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"},
+}
+"""Environment variables of each way; an empty one is unset, which is different from what cnn-train sets."""
+
+
+def start(arguments: list[str], out: Path, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a training in a process of its own."""
+    environment = {**os.environ, **variables}
+    environment = {key: value for key, value in environment.items() if value or key not in variables}
+    command = [sys.executable, "-c", "from cnn_train.cli import main; main()", *arguments, "--out", str(out)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def rate(out: Path) -> float:
+    """Pictures per second of the epochs after the first."""
+    epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return statistics.median(epoch["images_per_second"] for epoch in epochs[1:])
+
+
+def measured(arguments: list[str], together: int, variables: dict[str, str]) -> float:
+    """The mean rate of so many trainings at the same time."""
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder, str(number)) for number in range(together)]
+        processes = [start(arguments, out, variables) for out in outs]
+        if any(process.wait() for process in processes):
+            sys.exit("a training failed: run cnn-train with the same arguments to see why")
+        return statistics.mean(map(rate, outs))
+
+
+def main() -> None:
+    """Print a table; with --output also write the JSON."""
+    arguments = parser(__doc__)
+    arguments.add_argument("pictures", help="what cnn-train takes")
+    arguments.add_argument("--size", default="96", help="input size in pixels (default: %(default)s)")
+    arguments.add_argument("--model", default="small", help="the network (default: %(default)s)")
+    arguments.add_argument("--epochs", type=int, default=4, help="epochs of a training (default: %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
+    options = arguments.parse_args()
+    given = [options.pictures, "--size", options.size, "--model", options.model, "--epochs", str(options.epochs)]
+    given += ["--patience", "0"]
+    rates: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in WAYS}
+    for _ in range(options.rounds):
+        for name, variables in WAYS.items():
+            for together, found in rates[name].items():
+                found.append(measured(given, together, variables))
+    best = max(statistics.median(found[1]) for found in rates.values())
+    rows: list[dict[str, Any]] = []
+    for name, found in rates.items():
+        alone, beside = (statistics.median(found[together]) for together in (1, 2))
+        rows.append({"way": name, "alone": found[1], "beside": found[2]})
+        print(
+            f"{name:<16} alone {alone:6.0f}/s ({alone / best:.0%} of the best)  beside {beside:6.0f}/s ({beside / alone:.0%})"
+        )
+    shown = {"size": options.size, "model": options.model, "epochs": options.epochs, "rounds": options.rounds}
+    write(options.output, {**conditions("neighbours.py PICTURES", ("cnn-train", "torch"), **shown), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
