@@ -77,9 +77,8 @@ def main() -> None:
     for name, found in rates.items():
         alone, beside = (statistics.median(found[together]) for together in (1, 2))
         rows.append({"way": name, "alone": found[1], "beside": found[2]})
-        print(
-            f"{name:<16} alone {alone:6.0f}/s ({alone / best:.0%} of the best)  beside {beside:6.0f}/s ({beside / alone:.0%})"
-        )
+        share = f"({alone / best:.0%} of the best)"
+        print(f"{name:<16} alone {alone:6.0f}/s {share:<18} beside a second one {beside:6.0f}/s ({beside / alone:.0%})")
     shown = {"size": options.size, "model": options.model, "epochs": options.epochs, "rounds": options.rounds}
     write(options.output, {**conditions("neighbours.py PICTURES", ("cnn-train", "torch"), **shown), "rows": rows})
 
