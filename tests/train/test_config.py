@@ -63,6 +63,9 @@ def test_the_default_rate_is_in_proportion_to_the_batch_size(digits: Dataset, op
     default = resolve({"optimizer": optimizer}, many)
     smaller = resolve({"optimizer": optimizer, "batch_size": default.batch_size // 4}, many)
     assert smaller.lr == pytest.approx(default.lr / 4)
+    whole = resolve({"optimizer": optimizer, "batch_size": len(many.train.labels)}, many)
+    larger = resolve({"optimizer": optimizer, "batch_size": 100 * len(many.train.labels)}, many)
+    assert larger.lr == whole.lr  # a batch holds no more than all pictures
     both = resolve({"optimizer": optimizer, "lr": 0.5, "batch_size": 10}, many)
     assert (both.lr, both.batch_size) == (0.5, 10)
 
@@ -154,6 +157,14 @@ def test_a_file_is_refused_by_name_and_reason(tmp_path: Path, text: str, reason:
     with pytest.raises(ConfigError, match=reason) as caught:
         read_options(file)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-with-mark", "utf-16-be-with-mark"])
+def test_a_file_may_have_a_byte_order_mark_and_be_utf_16(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith("-with-mark") else ""
+    file = tmp_path / "mine.toml"
+    file.write_bytes((mark + 'epochs = 3\r\ndata = "Bär"\r\n').encode(encoding.removesuffix("-with-mark")))
+    assert read_options(file) == {"epochs": 3, "data": "Bär"}
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

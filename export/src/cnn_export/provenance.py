@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+from cnn_infer.paths.naming import composed
 from cnn_infer.run_files import SPEC
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
 from cnn_train.replay import pixel_digest, read_split
@@ -48,7 +51,7 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
     else:
         place = config.data if location is None or not os.path.isdir(location) else location
     try:
-        return open_source(place, data_dir=config.data_dir, seed=config.seed)
+        return open_source(place, data_dir=config.data_dir, seed=config.seed, classes=run.spec.classes)
     except DataError as error:
         raise ExportError(f"export needs the data set of the run: {error}; pass --data if it has moved") from error
 
@@ -64,10 +67,13 @@ def decode_test_split(run: Run, source: Source) -> tuple[Split, bool]:
     """
     data = recorded_data(run)
     place = source.location or source.name
-    if source.classes != run.spec.classes:
+    if source.classes != tuple(map(composed, run.spec.classes)):
         raise ExportError(f"{place} has other classes than the run: pass the data set of the run with --data")
-    split, fingerprint, _ = read_split(source, "test", run.spec)
-    if fingerprint != data["fingerprints"]["test"]:
+    for spelled in _spellings(source):
+        split, fingerprint, _ = read_split(spelled, "test", run.spec)
+        if fingerprint == data["fingerprints"]["test"]:
+            break
+    else:
         raise ExportError(f"the test pictures in {place} are not those of the run: pass its data set with --data")
     return split, pixel_digest(split.images) == data["test_pixels"]
 
@@ -106,16 +112,30 @@ def read_dataset(run: Run, source: Source) -> Dataset:
         ExportError: a split does not have the pictures of the run.
     """
     spec, config = run.spec, run.config
-    dataset = prepare(
-        source,
-        size=(spec.height, spec.width),
-        resize=spec.resize,
-        filter=spec.filter,
-        colour=spec.colour,
-        cache=config.cache,
-    )
-    for name, fingerprint in recorded_data(run)["fingerprints"].items():
-        if dataset.fingerprints[name] != fingerprint:
-            place = source.location or source.name
-            raise ExportError(f"the {name} pictures in {place} are not those of the run: pass its data set with --data")
-    return dataset
+    recorded = recorded_data(run)["fingerprints"]
+    for spelled in _spellings(source):
+        dataset = prepare(
+            spelled,
+            size=(spec.height, spec.width),
+            resize=spec.resize,
+            filter=spec.filter,
+            colour=spec.colour,
+            cache=config.cache,
+        )
+        if dict(dataset.fingerprints) == recorded:
+            return dataset
+    names = [name for name, fingerprint in recorded.items() if dataset.fingerprints[name] != fingerprint]
+    place = source.location or source.name
+    raise ExportError(f"the {names[0]} pictures in {place} are not those of the run: pass its data set with --data")
+
+
+def _spellings(source: Source) -> Iterator[Source]:
+    """The data set with its names as they are on the disk and, if they have accents, in both Unicode forms.
+
+    A copy made by another system may spell them in another form than the training saw.
+    """
+    yield source
+    names = (name for split in source.splits.values() for name in split.pictures if isinstance(name, str))
+    if source.location is not None and not all(name[len(source.location) :].isascii() for name in names):
+        yield replace(source, name_form="NFC")
+        yield replace(source, name_form="NFD")

@@ -56,7 +56,7 @@ def no_fine_tuning(_: ModelProto) -> ModelProto:
 
 
 def candidate(name: str, speed: float, divergence: float, *, lost: int = 0, ships: bool = True) -> Candidate:
-    zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False)
+    zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False, 10)
     latency = [Timing(1, 1.0, 1 / speed, speed, 50), Timing(32, 2.0, 1 / speed, 2 * speed, 50)]
     verdict = Verdict(ships, ships or not lost, "", 0.1)
     return Candidate(name, (), (), 1, "", divergence, zeros, latency, verdict)

@@ -46,6 +46,7 @@ class Difference:
         mcnemar_p: Exact two-sided p of McNemar's test (1947, Psychometrika 12:153).
         flips: Number of pictures whose predicted class differs.
         constant: Whether fp32 predicts one class for all pictures although the labels have several.
+        classes: Number of classes among the labels.
     """
 
     images: int
@@ -60,6 +61,7 @@ class Difference:
     mcnemar_p: float
     flips: int
     constant: bool
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
     right_first, right_second = first == labels, second == labels
     lost = int((right_first & ~right_second).sum())
     won = int((~right_first & right_second).sum())
-    count = len(labels)
+    count, classes = len(labels), len(np.unique(labels))
     return Difference(
         images=count,
         accuracy_fp32=float(right_first.mean()),
@@ -123,7 +125,8 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
         drop_interval=_paired_interval(lost, won, count),
         mcnemar_p=float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
         flips=int((first != second).sum()),
-        constant=len(np.unique(first)) == 1 < len(np.unique(labels)),
+        constant=len(np.unique(first)) == 1 < classes,
+        classes=classes,
     )
 
 
@@ -185,7 +188,8 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     """Decide whether an int8 model ships.
 
     It ships if it loses at most ``max_drop`` points of validation accuracy, at most :data:`MAX_FLIPS` of the pictures
-    change their class, fp32 predicts more than one class, and :func:`is_faster` holds.
+    change their class, the comparison means something, and :func:`is_faster` holds. It means nothing if the labels or
+    the predictions of fp32 have one class only, or if fp32 is never right.
 
     Args:
         validation: Comparison on the validation pictures.
@@ -207,12 +211,8 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     # a count of pictures instead of a share: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
         return Verdict(False, False, f"{drop}; {limit}", allowed)
-    if validation.constant:
-        reason = (
-            f"fp32 predicts the same class for all {validation.images:,} validation pictures, so the comparison "
-            "means nothing: train longer"
-        )
-        return Verdict(False, False, reason, allowed)
+    if meaningless := _meaningless(validation):
+        return Verdict(False, False, meaningless, allowed)
     if validation.flips > max(1.0, MAX_FLIPS * validation.images):
         reason = f"it predicts another class for {validation.flips:,} of {validation.images:,} validation pictures"
         return Verdict(False, False, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
@@ -220,3 +220,16 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
         reason = f"int8 is not faster on this machine: {speed_text(timings)}; at least {MIN_SPEEDUP}x is required"
         return Verdict(False, True, reason, allowed)
     return Verdict(True, True, f"{drop} ({limit}) and runs {speed_text(timings)}", allowed)
+
+
+def _meaningless(validation: Difference) -> str | None:
+    """Why the validation split cannot show that int8 keeps the accuracy; None if it can."""
+    if validation.classes == 1:
+        return "the validation pictures have one class only, so the comparison means nothing: add the other classes"
+    if validation.constant:
+        problem = f"fp32 predicts the same class for all {validation.images:,} validation pictures"
+    elif not validation.accuracy_fp32:
+        problem = f"fp32 classifies none of the {validation.images:,} validation pictures correctly"
+    else:
+        return None
+    return f"{problem}, so the comparison means nothing: train longer"

@@ -61,8 +61,8 @@ def _missing_classes(dataset: Dataset, name: str) -> str | None:
     missing = [each for each, count in zip(classes, counts, strict=True) if not count]
     if not missing:
         return None
-    nouns = "class" if len(missing) == 1 else "classes"
-    return f"the {name} split has no picture of {len(missing):,} {nouns}: {shortened(missing)}"
+    which = f"the class {missing[0]}" if len(missing) == 1 else f"{len(missing):,} classes: {shortened(missing)}"
+    return f"the {name} split has no picture of {which}"
 
 
 def _groups(dataset: Dataset) -> dict[str, NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -179,7 +180,7 @@ def _load_or_decode(source: Source, name: str, spec: Spec, cache: Path) -> Decod
     records = source.splits[name]
     if isinstance(records.pictures, np.ndarray):
         return _decode_in_memory(source, name, spec)
-    entry = cache / decode_cache.key(records.pictures, records.labels, spec)
+    entry = cache / decode_cache.key(records.pictures, records.labels, spec, source.name_form)
     found = decode_cache.load(entry, len(records.labels), spec)
     if found is not None and not _became_readable(records, found, spec):
         return found
@@ -223,8 +224,13 @@ def _relative_name(source: Source, name: str) -> Callable[[int], str]:
     pictures = source.splits[name].pictures
     if isinstance(pictures, np.ndarray):
         return str
-    start = len(os.path.join(source.location or "", ""))
-    return lambda at: pictures[at][start:].replace(os.sep, "/")
+    start, form = len(os.path.join(source.location or "", "")), source.name_form
+
+    def name_of(at: int) -> str:
+        path = pictures[at][start:].replace(os.sep, "/")
+        return unicodedata.normalize(form, path) if form else path
+
+    return name_of
 
 
 def _split(records: Records, name: str, found: DecodedSplit) -> Split:

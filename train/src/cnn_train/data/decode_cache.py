@@ -54,16 +54,16 @@ class DecodedSplit:
     fingerprint: str
 
 
-def key(paths: Iterable[str], labels: NDArray[np.int64], spec: Spec) -> str:
+def key(paths: Iterable[str], labels: NDArray[np.int64], spec: Spec, name_form: str | None = None) -> str:
     """The key of a split, 32 hexadecimal digits.
 
     It depends on the name, size and modification time of each file, on the labels, on the target size and the way of
-    resizing, and on the code that decodes.
+    resizing, on the Unicode form of names in the fingerprint, and on the code that decodes.
     """
     digest = hashlib.sha256(json.dumps({**_decoder(), "spec": [spec.shape, spec.resize, spec.filter]}).encode())
     for path in paths:
         digest.update(_state(path))
-    digest.update(labels.astype("<i8").tobytes())
+    digest.update(labels.astype("<i8").tobytes() + (name_form or "").encode())
     return digest.hexdigest()[:32]
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from cnn_infer.paths.naming import composed, folder_name, printable
@@ -36,6 +36,8 @@ class Source:
             Unicode's composed form (NFC).
         splits: ``train``, ``val`` and ``test``.
         notes: Decisions that the user should know about, one line each.
+        name_form: The Unicode form (``NFC`` or ``NFD``) in which fingerprints spell the names of files; None for the
+            names as they are on the disk.
     """
 
     name: str
@@ -43,9 +45,16 @@ class Source:
     classes: tuple[str, ...]
     splits: Mapping[str, Records]
     notes: tuple[str, ...]
+    name_form: Literal["NFC", "NFD"] | None = None
 
 
-def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Source:
+def open_source(
+    data: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    classes: Sequence[str] = (),
+) -> Source:
     """Find a data set and divide it into three splits.
 
     A missing test split is made of a tenth of the training pictures, a missing validation split of a tenth and at most
@@ -58,6 +67,8 @@ def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, se
             ``validation``), or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set.
         data_dir: The folder to search for named data sets first.
         seed: Random seed of the splits, 0 or greater.
+        classes: The order of the class folders, if they have exactly these names. Otherwise they are sorted as they
+            are on the disk, where Unicode may write accents in another form (macOS).
 
     Raises:
         DataError: the data set is missing, empty or damaged, or its layout is unknown.
@@ -67,16 +78,16 @@ def open_source(data: str, *, data_dir: str | os.PathLike[str] | None = None, se
         return _digits(seed)
     if data in NAMED:
         folder = find_named(data, data_dir)
-        return _open_folder(folder, data, seed, (f"{data} was found in {printable(folder)}",))
+        return _open_folder(folder, data, seed, (f"{data} was found in {printable(folder)}",), classes)
     if not os.path.isdir(data):
         named = ", ".join(("digits", *NAMED))
         problem = "not a folder" if os.path.lexists(data) else "no such folder"
         raise DataError(f"{problem}: {printable(data)} (give a folder of pictures or one of {named})")
     folder = Path(os.path.abspath(data))
-    return _open_folder(folder, folder_name(folder.name or "data"), seed, ())
+    return _open_folder(folder, folder_name(folder.name or "data"), seed, (), classes)
 
 
-def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...]) -> Source:
+def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...], order: Sequence[str]) -> Source:
     if is_cifar10(folder):
         splits = {split: _records(*pair) for split, pair in read_cifar10(folder).items()}
         return _completed(name, folder, CIFAR10_CLASSES, splits, seed, notes)
@@ -90,7 +101,7 @@ def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...]) -> 
         names = _written_names(files["train-labels"].parent / "classes.txt", highest)
         names = names or known_classes(loaded.train[1]) or tuple(str(label) for label in range(highest + 1))
         return _completed(name, folder, names, splits, seed, notes)
-    tree = read_tree(folder)
+    tree = read_tree(folder, order)
     return _completed(name, folder, tree.classes, tree.splits, seed, (*notes, *tree.notes))
 
 

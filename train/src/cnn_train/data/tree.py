@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from cnn_infer.paths.find import find_pictures
-from cnn_infer.paths.naming import composed, printable
+from cnn_infer.paths.naming import composed, folder_name, printable
 from cnn_infer.paths.skipped import Skipped, is_system_name, skipped_text
 from cnn_infer.pixels.convert import EXTENSIONS
 
@@ -49,7 +49,7 @@ class Tree:
     """A folder of pictures.
 
     Attributes:
-        classes: The names of the class folders, sorted as they are on the disk, in Unicode's composed form.
+        classes: The names of the class folders, in Unicode's composed form.
         splits: ``train``, and ``val`` and ``test`` if the folder has them.
         notes: What was left out, one line each.
     """
@@ -59,10 +59,14 @@ class Tree:
     notes: Sequence[str]
 
 
-def read_tree(folder: Path) -> Tree:
+def read_tree(folder: Path, order: Sequence[str] = ()) -> Tree:
     """Find the pictures of a folder. Hidden folders and those of the system are neither classes nor searched.
 
     A folder ``train`` is a split if it has subfolders, or if there are only splits beside it. Otherwise it is a class.
+
+    Args:
+        folder: The folder.
+        order: The order of the classes, if they have exactly these names; else they are sorted as on the disk.
 
     Raises:
         DataError: there are no class folders, a class has no training picture, a split has a class that ``train``
@@ -76,23 +80,26 @@ def read_tree(folder: Path) -> Tree:
         raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
     if not trains or (len(splits) < len(inside) and not any(_folders(inside[name]) for name in trains)):
         _check_no_hidden_splits(folder, inside)
-        return _read_splits({"train": folder}, [])
+        return _read_splits({"train": folder}, [], order)
     paths: dict[str, Path] = {}
     for name, split in splits.items():
         if split in paths:
             raise DataError(f"{paths[split]} and {printable(inside[name])} are both the {split} split: rename one")
         paths[split] = Path(inside[name])
     others = [path for name, path in inside.items() if name not in splits]
-    return _read_splits(paths, [f"left out: {printable(path)} is not train, val or test" for path in others])
+    return _read_splits(paths, [f"left out: {printable(path)} is not train, val or test" for path in others], order)
 
 
-def _read_splits(paths: Mapping[str, Path], notes: list[str]) -> Tree:
+def _read_splits(paths: Mapping[str, Path], notes: list[str], order: Sequence[str]) -> Tree:
     """Read the class folders of each split. The classes are those of ``train``."""
     train = paths["train"]
     classes = list(_class_folders(train))
     if not classes:
         problem = "has pictures but no class folders" if _count_pictures_in(train) else "is empty"
         raise DataError(f"{printable(train)} {problem}: put the pictures into one folder per class")
+    places = {folder_name(name): place for place, name in enumerate(order)}
+    if {folder_name(name) for name in classes} == set(places):
+        classes.sort(key=lambda name: places[folder_name(name)])
     records = {}
     for split, path in paths.items():
         folders = _class_folders(path)
@@ -100,8 +107,8 @@ def _read_splits(paths: Mapping[str, Path], notes: list[str]) -> Tree:
         if unknown:
             raise DataError(f"{printable(path)} has the class {unknown[0]!r}, which {printable(train)} lacks")
         skipped = Skipped()
-        places = [folders.get(name) for name in classes]
-        records[split] = _class_pictures(path, places, skipped, empty_is_fine=split != "train")
+        found = [folders.get(name) for name in classes]
+        records[split] = _class_pictures(path, found, skipped, empty_is_fine=split != "train")
         if strays := _count_pictures_in(path):
             notes.append(f"left out: {pictures(strays)} in {printable(path)} outside of any class folder")
         if text := skipped_text(skipped.counts):
@@ -160,9 +167,9 @@ def _check_not_upside_down(folder: Path, classes: Mapping[str, str]) -> None:
                 if len(classes) == 1
                 else f"move the pictures to {printable(Path(folder, 'train', name))} and so on"
             )
+            names = " and ".join(found[split] for split in SPLIT_NAMES if split in found)
             raise DataError(
-                f"{printable(path)} contains {' and '.join(found.values())}, but class folders must be inside of the "
-                f"splits: {advice}"
+                f"{printable(path)} contains {names}, but class folders must be inside of the splits: {advice}"
             )
 
 
