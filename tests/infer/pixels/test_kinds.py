@@ -82,6 +82,46 @@ UPRIGHT = {
 }
 
 
+def test_later_frames_of_a_gif_are_whole_pictures() -> None:
+    first = Image.fromarray(RNG.integers(0, 16, (12, 16), np.uint8), "P")
+    first.putpalette(RNG.integers(0, 256, 48).astype("u1").tobytes())
+    changed = np.asarray(first).copy()
+    changed[3:6, 4:8] ^= 1
+    second = Image.fromarray(changed, "P")
+    second.putpalette(first.palette)
+    stream = io.BytesIO()
+    first.save(stream, "GIF", save_all=True, append_images=[second], duration=100, optimize=False)
+    moving = Image.open(stream)
+    moving.seek(1)
+    spec = Spec(("a", "b"), 12, 16, "rgb", "squash", "bilinear", 0, 1.0)
+    np.testing.assert_array_equal(to_pixels(moving, spec), np.asarray(second.convert("RGB")))
+
+
+def small_gif_on_a_large_screen() -> bytes:
+    data = bytearray(saved("GIF", SMOOTH[:, :, 0]))
+    data[6:10] = struct.pack("<HH", 20, 15)
+    return bytes(data)
+
+
+def png_with_a_transparent_colour(channels: int) -> bytes:
+    values = RNG.integers(0, 1 << 16, (6, 8, channels))
+    values[:3] = values[0, 0]
+    key = struct.pack(f">{channels}H", *values[0, 0])
+    return write.png(values, 16, 0 if channels == 1 else 2, transparency=key)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [small_gif_on_a_large_screen(), png_with_a_transparent_colour(1), png_with_a_transparent_colour(3)],
+    ids=["small GIF", "grey PNG", "RGB PNG"],
+)
+def test_an_opened_image_has_the_pixels_of_its_file_each_time(data: bytes) -> None:
+    image = Image.open(io.BytesIO(data))
+    spec = Spec(("a", "b"), *reversed(image.size), "rgb", "squash", "bilinear", 0, 1.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(to_pixels(image, spec), to_pixels(data, spec))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("how", ["eXIf", "zTXt", "tEXt", "APP1"])
 def test_a_png_is_turned_upright_wherever_its_exif_block_is(how: str, orientation: int) -> None:

@@ -77,7 +77,8 @@ def to_pixels(
 
     Args:
         picture: A path, the bytes of a file, a PIL image, or a uint8 array: (h, w) or (h, w, 1) grey, (h, w, 3) RGB.
-            Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF.
+            Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF, AVIF where Pillow has it, and HEIC with the
+            extra ``cnn-infer[heif]``.
         spec: The model's specification.
         max_pixels: Pictures with more pixels are refused before they are decoded.
         max_bytes: Files with more bytes are refused before they are read.

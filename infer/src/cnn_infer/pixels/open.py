@@ -98,10 +98,11 @@ def load(image: Image.Image) -> Image.Image:
 
 def _load_gif(image: Image.Image) -> Image.Image:
     """What a frame leaves free of its screen is transparent, as browsers show it; Pillow gives it the first colour."""
-    tile = getattr(image, "tile", None)
-    extents = tile[0].extents if tile else None
     image.load()
+    extents = getattr(image, "dispose_extent", None)  # unlike the tile, it is still known when an image is used again
     if extents is None or extents == (0, 0, *image.size) or "transparency" in image.info:
+        return image
+    if image.tell():  # Pillow draws later frames over the ones before
         return image
     screen = Image.new("RGBA", image.size)
     screen.paste(image.crop(extents).convert("RGBA"), extents[:2])

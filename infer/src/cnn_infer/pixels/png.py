@@ -64,7 +64,7 @@ def finish_png(image: PngImageFile) -> Image.Image:
     image.load()
     if key is None or isinstance(key, bytes):
         return image
-    if raw == "I;16B":
+    if image.mode == "I;16":
         values = np.asarray(image)
         return _with_alpha(((values.astype(np.uint32) + 128) // 257).astype(np.uint8), values == key)
     if raw in _GREY_STEPS:
@@ -77,14 +77,13 @@ _GREY_STEPS = {"1": 1, "L;2": 3, "L;4": 15}
 
 
 def _with_alpha_of_rgb16(image: PngImageFile, key: tuple[int, int, int]) -> Image.Image:
-    """Pillow has no mode for RGB of 16 bits: decode the high bytes, then the low ones, and compare both."""
+    """Pillow has no mode for RGB of 16 bits: decode the high bytes, and the low ones, and compare both."""
     content = _all_bytes(image)
-    image.load()
-    low = PngImageFile(io.BytesIO(content))
+    high, low = (PngImageFile(io.BytesIO(content)) for _ in range(2))  # the image of a caller can be used again
     low.tile = [part._replace(args="RGB;16L") for part in low.tile]  # the other byte order: the other byte
     low.load()
     wanted_high, wanted_low = np.divmod(np.array(key), 256)
-    pixels = np.asarray(image)
+    pixels = np.asarray(high)
     transparent = ((pixels == wanted_high) & (np.asarray(low) == wanted_low)).all(axis=2)
     return _with_alpha(pixels, transparent)
 
