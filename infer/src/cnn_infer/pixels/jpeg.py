@@ -6,6 +6,7 @@ pixels, and it blocks the other threads.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import simplejpeg
@@ -21,6 +22,9 @@ MAGIC = b"\xff\xd8\xff"
 
 _END = b"\xff\xd9"
 """The end-of-image marker."""
+
+_SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+"""A marker with a length behind it: not a stuffed, a fill or a restart byte."""
 
 _COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
 _BLOCK = 8
@@ -94,11 +98,8 @@ def _has_all_scans(data: bytes) -> bool:
     missing: dict[int, int] = {}  # by component and coefficient: low bits that are still to come
     components: list[int] = []
     at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+    while (found := _SEGMENT.search(data, at)) and (at := found.start()) + 4 <= len(data):
         marker = data[at + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stuffed, fill and restart bytes have no length
-            at += 1 if marker == 0xFF else 2
-            continue
         segment = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
         at += 4 + len(segment)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
