@@ -96,7 +96,7 @@ def test_pictures_that_are_too_large_are_not_stored(run: Run, monkeypatch: pytes
 def test_the_file_has_no_paths_of_the_training_machine(model: Path, photos: Path) -> None:
     content = model.read_bytes()
     assert str(photos).encode() not in content
-    assert b"networks.py" not in content
+    assert b".py" not in content  # in the stack traces that the exporter of PyTorch stores
 
 
 def test_the_first_int8_convolution_reads_the_raw_pixels(exported: Path, tmp_path: Path) -> None:
