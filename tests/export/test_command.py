@@ -6,11 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cnn_export import ExportError, export
 from cnn_export.cli import command as click_command
 from cnn_export.int8.targets import TARGETS
-from cnn_export.options import OPTIONS
+from cnn_export.options import OPTIONS, check_values
 from cnn_export.summary import export_lines, int8_lines
 from cnn_train import Run
 
@@ -88,6 +89,12 @@ def test_a_call_refuses_values_out_of_range(argument: str, values: tuple[object,
     for value in values:
         with pytest.raises(ExportError, match=f"^{argument} must be .*, not {value!r}$"):
             export(tmp_path, quantize=True, **{argument: value})
+
+
+def test_a_call_takes_the_floats_of_numpy() -> None:
+    check_values({"tolerance": np.float64(0.001), "max_drop": np.float64(0.2), "search_seconds": np.float64(5)})
+    with pytest.raises(ExportError, match="^tolerance must be a number from 0 to 1, not True$"):
+        check_values({"tolerance": True})
 
 
 def test_the_command_has_the_defaults_and_ranges_of_the_call() -> None:

@@ -68,7 +68,7 @@ class Option:
             return value in self.choices
         if self.type is bool:
             return isinstance(value, bool)
-        if type(value) not in ((int,) if self.type is int else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int if self.type is int else (int, float)):
             return False
         return bool(self.least <= value and (self.most is None or value <= self.most))
 
