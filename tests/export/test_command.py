@@ -93,7 +93,7 @@ def test_a_call_refuses_values_out_of_range(argument: str, values: tuple[object,
 
 def test_a_call_takes_the_floats_of_numpy() -> None:
     check_values({"tolerance": np.float64(0.001), "max_drop": np.float64(0.2), "search_seconds": np.float64(5)})
-    with pytest.raises(ExportError, match="^tolerance must be a number from 0 to 1, not True$"):
+    with pytest.raises(ExportError, match=r"^tolerance must be a number from 0 to 1, not True$"):
         check_values({"tolerance": True})
 
 
