@@ -26,7 +26,7 @@ def cut(run: Path) -> Path:
 def test_a_finished_training_is_not_resumed(run: Path, refused: Callable[..., str]) -> None:
     assert refused("--resume", "--out", str(run)).rstrip().endswith("is finished: nothing to resume")
     longer = refused("--resume", "--out", str(run), "--epochs", "9")
-    assert "nothing to resume: to train longer, start a new run with --epochs and another --out" in longer
+    assert "nothing to resume; to train longer, start a new run with --epochs and another --out" in longer
 
 
 def damaged(run: Path, how: str) -> None:

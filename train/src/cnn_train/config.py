@@ -79,7 +79,7 @@ class Config:
         POSITIVE,
         "Peak learning rate. It does not change --batch-size.",
         default_text="0.08 for muon, 0.2 for sgd, 0.002 for adam and adamw at batch size 256; in proportion at other "
-        "batch sizes",
+        "batch sizes (a batch holds no more than all training pictures)",
         metavar="RATE",
     )
     optimizer: str = option(

@@ -122,7 +122,7 @@ def _resume(
 ) -> Run:
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
-        advice = ": to train longer, start a new run with --epochs and another --out" if "epochs" in given else ""
+        advice = "; to train longer, start a new run with --epochs and another --out" if "epochs" in given else ""
         raise RunError(f"the training in {path} is finished: nothing to resume{advice}")
     stored = Config.load(path / CONFIG)
     # after a divergence another learning rate or precision helps

@@ -1,1 +1,1 @@
-"""The ONNX graph: export from PyTorch, rewrites, and what ONNX Runtime makes of it."""
+"""The ONNX graph: export from PyTorch, rewrites, and the graph as ONNX Runtime optimises it."""

@@ -128,7 +128,8 @@ class Search:
             planned += self._refine(nearest, trials, start + seconds)
         candidates = [trial.candidate for trial in trials]
         winner = choose(candidates)
-        ended_early = "" if fast else _not_faster(trials)
+        out_of_time = planned > len(candidates)
+        ended_early = "" if fast or out_of_time else _not_faster(trials)
         spent = time.perf_counter() - start
         return SearchResult(candidates, winner, trials[winner].model, planned, spent, ended_early)
 
