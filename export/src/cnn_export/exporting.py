@@ -19,7 +19,7 @@ from onnx import ModelProto, defs
 
 from cnn_export.errors import ExportError
 from cnn_export.graph.float_graph import float_graph, keep_contract
-from cnn_export.int8 import search_picture
+from cnn_export.int8 import search_plot
 from cnn_export.int8.qat import fine_tune
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.int8.report import Int8, on_test
@@ -38,8 +38,8 @@ from cnn_export.options import (
 )
 from cnn_export.parity import Parity
 from cnn_export.proof import certificate_of, prove, pytorch_outputs
-from cnn_export.provenance import open_run_source, read_dataset, read_test_split
 from cnn_export.reports import json_text
+from cnn_export.run_data import open_run_source, read_dataset, read_test_split
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def export(
     )
     _write(run, files, result)
     if found is not None:
-        search_picture.draw(found.candidates, found.winner, run.path / CANDIDATES)
+        search_plot.draw(found.candidates, found.winner, run.path / CANDIDATES)
     return result
 
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from cnn_export import ExportError, export
 from cnn_export.int8.targets import RUNS_ON, TARGETS, target_of
-from cnn_export.provenance import open_run_source, read_test_split
+from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier, verify
 from cnn_infer.system import machine as this_machine
 from cnn_train import Run

@@ -18,11 +18,11 @@ from torch import nn
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config
-from cnn_train.data.comparison import shortened
 from cnn_train.data.dataset import Dataset, prepare
 from cnn_train.data.decode import decode_digest
-from cnn_train.data.placement import check_outside
+from cnn_train.data.output_guard import check_outside
 from cnn_train.data.source import open_source
+from cnn_train.data.split_checks import shortened
 from cnn_train.metrics import pixel_digest
 from cnn_train.network.build import build
 from cnn_train.network.logits import to_input

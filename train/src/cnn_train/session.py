@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from cnn_train import distributed
 from cnn_train.config import Config
-from cnn_train.data.comparison import comparison_warnings, crop_warning
 from cnn_train.data.dataset import Dataset
+from cnn_train.data.split_checks import comparison_warnings, crop_warning
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning

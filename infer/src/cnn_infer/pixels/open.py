@@ -15,6 +15,8 @@ from PIL import Image
 from cnn_infer.errors import PictureError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL.ImageFile import ImageFile
 
 _DECODERS = (
@@ -134,5 +136,5 @@ def _open_heif(data: bytes) -> ImageFile:
         raise PictureError(
             f"HEIC files need the package pillow-heif: pip install 'cnn-infer[heif]', or save it as {SUPPORTED}"
         ) from error
-    image: ImageFile = HeifImageFile(io.BytesIO(data))
-    return image
+    decoder: Callable[[io.BytesIO], ImageFile] = HeifImageFile
+    return decoder(io.BytesIO(data))

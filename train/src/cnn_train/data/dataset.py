@@ -22,7 +22,7 @@ from cnn_train.data.cache_cleanup import remove_unused
 from cnn_train.data.decode import decoded
 from cnn_train.data.headers import common_header, cropped_share, headers_of
 from cnn_train.data.lazy_names import Names
-from cnn_train.data.placement import check_outside
+from cnn_train.data.output_guard import check_outside
 from cnn_train.data.user_cache import user_cache
 from cnn_train.errors import ConfigError, DataError
 

@@ -12,7 +12,7 @@ from cnn_infer import console
 from PIL import Image
 
 from cnn_train.data.dataset import Dataset, Split
-from cnn_train.data.placement import check_outside
+from cnn_train.data.output_guard import check_outside
 from cnn_train.errors import RunError
 
 log = logging.getLogger(__name__)

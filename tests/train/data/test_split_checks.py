@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_train import Dataset, open_source, prepare
-from cnn_train.data.comparison import MOST_CROPPED, comparison_warnings, crop_warning
+from cnn_train.data.split_checks import MOST_CROPPED, comparison_warnings, crop_warning
 from PIL import Image
 
 Size = tuple[int, int]
