@@ -46,10 +46,11 @@ def test_a_page_has_every_option_as_help_has_it(name: str, site: Path) -> None:
     page = (site / "commands" / f"{name}.html").read_text(encoding="utf-8")
     text = " ".join(unescape(re.sub(r"<[^>]+>", "", page)).split())
     command: click.Command = import_module(COMMANDS[name]).command
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, **command.context_settings)
     options = [parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
     records = [record for option in options if (record := option.get_help_record(context))]
     assert len(records) > 10
+    assert "-h, --help" in [option for option, _ in records]
     missing = [option for option, meaning in records if option not in text or " ".join(meaning.split()) not in text]
     assert missing == []
 

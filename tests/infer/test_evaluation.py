@@ -120,3 +120,18 @@ def test_the_summary_names_what_is_left_out(
     (tmp_path / "in" / "a.txt").touch()
     done = cli("in", "--model", models / "rgb.onnx", *options)
     assert done.stderr.decode().splitlines()[-len(lines) :] == lines
+
+
+def test_pictures_given_as_files_need_no_folder_with_the_name_of_a_class(
+    cli: Callable[..., subprocess.CompletedProcess[bytes]],
+    models: Path,
+    tmp_path: Path,
+    picture: Callable[..., Path],
+) -> None:
+    for number in range(2):
+        picture(tmp_path / "lake" / f"{number}.png", (220, 10, 10))
+    model = ("--model", models / "rgb.onnx")
+    for paths in (["lake/0.png"], ["lake/0.png", "lake/1.png"]):
+        assert b"no accuracy" not in cli(*paths, *model).stderr
+    for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"]):
+        assert b"no accuracy: none of the folders" in cli(*paths, *model).stderr

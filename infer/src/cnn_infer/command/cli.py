@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from itertools import chain
 from pathlib import Path
@@ -43,7 +44,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 
 
 @click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=str, readable=False))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=str, readable=False))
 @click.option(
     "--model",
     metavar="FILE",
@@ -171,7 +172,7 @@ def command(
 
     If folders have the names of the model's classes, accuracy and F1 are reported too. The true class of a picture is
     the first folder below PATH with the name of a class, from the top down (cat/kitchen/1.jpg is a cat), or else PATH
-    itself. If PATH is a picture, it is the folder of the picture. Pictures without a true class do not count in
+    itself. For a single picture, its own folder counts. Pictures without a true class do not count in
     accuracy and F1.
     """
     check_options(context)
@@ -211,7 +212,8 @@ def command(
             report = to_stream(classifier, given, settings, stream, report_file)
     else:
         report = to_file(classifier, given, settings, output, report_file, resume=resume)
-    console.message(*summary(report, output, report_file))
+    only_files = all(path != "-" and os.path.isfile(path) for path in paths)
+    console.message(*summary(report, output, report_file, only_files=only_files))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:

@@ -16,8 +16,16 @@ MOST_PRINTED_FOLDERS = 10
 """Most folders without the name of a class that are printed. The report file has all."""
 
 
-def summary(report: Report, output: Path | None, report_file: Path | None) -> list[str]:
-    """Return the lines of the summary: counts, speed, accuracy, and the files written. Names are not escaped."""
+def summary(report: Report, output: Path | None, report_file: Path | None, *, only_files: bool) -> list[str]:
+    """Return the lines of the summary: counts, speed, accuracy, and the files written. Names are not escaped.
+
+    Args:
+        report: What was counted and measured.
+        output: The file of the rows, if there is one.
+        report_file: The file of the report, if there is one.
+        only_files: Whether every path is a picture file, not a folder, pattern or list. Then a missing accuracy is no
+            surprise, and is not reported.
+    """
     model, total = report.latency_ms["model"], report.latency_ms["total"]
     good = report.images - report.errors
     lines = [f"{quantity(good, 'picture')} classified, {report.errors:,} could not be read"]
@@ -44,7 +52,7 @@ def summary(report: Report, output: Path | None, report_file: Path | None) -> li
             lines.append(f"folders without the name of a class, not counted: {_folders(report)}")
         if report.missing_classes:
             lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
-    elif report.unknown_folders:
+    elif report.unknown_folders and not only_files:
         lines.append(f"no accuracy: none of the folders has the name of a class: {_folders(report)}")
     if left_out := skipped_text(report.skipped):
         lines.append(f"left out: {left_out}")
