@@ -16,6 +16,7 @@ from PIL import Image
 
 from cnn_infer.errors import EdgeCNNError, InputError, PictureError
 from cnn_infer.pixels import jpeg
+from cnn_infer.pixels.depth import eight_bits
 from cnn_infer.pixels.open import load, open_file
 from cnn_infer.pixels.orientation import orientation_of, turned, upright
 from cnn_infer.pixels.read import MAX_BYTES, bytes_of
@@ -226,8 +227,7 @@ def _divisor(width: int, height: int, spec: Spec) -> int:
 def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
     """Convert to mode L or RGB: transparency on white, 16-bit values divided by 257, all else as Pillow converts."""
     if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(eight_bits(np.asarray(image)))
     elif image.mode in ("I", "F"):
         raise PictureError("pictures of 32 bits a channel are not supported: save it with 8 or 16")
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -77,10 +77,9 @@ def decode(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8] |
 
 
 def with_end(data: bytes) -> bytes:
-    """The file, with an end marker where that is all it lacks; other files come back as they are.
+    """Return ``data`` with an end marker if only that is missing; otherwise return ``data`` itself.
 
-    Cameras and interrupted copies leave such files, and other viewers show them whole. A file that lacks pixels as
-    well stays as it is, and is refused.
+    Other viewers show such files completely. A file that lacks pixels too is returned unchanged, and is refused later.
     """
     if data.endswith(_END) or not _has_all_scans(data):
         return data
@@ -88,7 +87,7 @@ def with_end(data: bytes) -> bytes:
     try:
         _, _, space, _ = simplejpeg.decode_jpeg_header(ended)
         simplejpeg.decode_jpeg(ended, "GRAY" if space == "Gray" else "CMYK" if space in ("CMYK", "YCCK") else "RGB")
-    except ValueError:  # libjpeg-turbo's remark on pixels that are not there
+    except ValueError:  # libjpeg-turbo warns about missing pixels
         return data
     return ended
 

@@ -1,7 +1,7 @@
-"""Files other than plain JPEG: recognised by content, opened by one decoder, loaded as Pillow should load them.
+"""Open and decode picture files with Pillow. The first bytes of a file select the decoder.
 
 ``Image.open`` would ask every plugin that the process has registered, and its pixel limit is a global of the embedding
-program. Each decoder is imported when the first such file comes.
+program. Each decoder is imported on first use.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def open_file(data: bytes) -> ImageFile:
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode the pixels of an opened picture and correct what Pillow leaves wrong for its kind of file."""
+    """Decode the pixels of an opened picture, and correct Pillow's errors for its kind of file."""
     if image.format == "PNG":
         from cnn_infer.pixels.png import PngImageFile, finish_png
 
@@ -94,14 +94,14 @@ def load(image: Image.Image) -> Image.Image:
         return _load_gif(image)
     image.load()
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        return image.convert("RGB")  # 32 bits a pixel whose fourth byte was never used: every viewer shows the colours
+        return image.convert("RGB")  # the fourth byte was never used: other viewers show the colours too
     return image
 
 
 def _load_gif(image: Image.Image) -> Image.Image:
-    """What a frame leaves free of its screen is transparent, as browsers show it; Pillow gives it the first colour."""
+    """Make the screen outside of the first frame transparent, as browsers do. Pillow fills it with the first colour."""
     image.load()
-    extents = getattr(image, "dispose_extent", None)  # unlike the tile, it is still known when an image is used again
+    extents = getattr(image, "dispose_extent", None)  # unlike the tile, it stays available after decoding
     if extents is None or extents == (0, 0, *image.size) or "transparency" in image.info:
         return image
     if image.tell():  # Pillow draws later frames over the ones before

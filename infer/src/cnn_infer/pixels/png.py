@@ -1,4 +1,4 @@
-"""PNG files: only the chunks that pixels depend on reach Pillow, and transparent colours keep their depth.
+"""PNG files: Pillow gets only the chunks that determine the pixels. A transparent colour keeps its bit depth.
 
 (PNG specification, third edition, W3C 2025.)
 """
@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile as PngImageFile
 
 from cnn_infer.errors import PictureError
+from cnn_infer.pixels.depth import eight_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +26,10 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt"})
 _EXIF_KEYWORDS = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
-"""Where ImageMagick and others kept EXIF before eXIf was standardised in 2017: in hexadecimal, in a text chunk."""
+"""Keywords of text chunks with EXIF in hexadecimal. ImageMagick and others wrote them before eXIf existed (2017)."""
 
 _LONGEST_PROFILE = 1 << 18
-"""Bytes of such a text. EXIF has at most 64 KiB."""
+"""Largest size of such a text in bytes. EXIF has at most 64 KiB."""
 
 
 def open_png(data: bytes) -> PngImageFile:
@@ -48,14 +49,14 @@ def open_png(data: bytes) -> PngImageFile:
     if exif is None and profile is not None:
         exif = _chunk(b"eXIf", profile)
     if exif is not None:
-        kept.insert(2, exif)  # behind IHDR: it may stand behind the pixels, where Pillow finds it too late
+        kept.insert(2, exif)  # after IHDR: the file may have it after the pixels, where Pillow finds it too late
     return PngImageFile(io.BytesIO(b"".join(kept)))
 
 
 def finish_png(image: PngImageFile) -> Image.Image:
-    """The loaded picture, with alpha where the file names a transparent colour.
+    """Decode the pixels, and add alpha if the file has a transparent colour.
 
-    Pillow compares that colour, which has the file's own depth, with pixels of 8 bits.
+    The transparent colour has the bit depth of the file. Pillow compares it with pixels of 8 bits.
     """
     key = image.info.get("transparency")
     raw = str(image.tile[0].args) if image.tile else ""
@@ -66,7 +67,7 @@ def finish_png(image: PngImageFile) -> Image.Image:
         return image
     if image.mode == "I;16":
         values = np.asarray(image)
-        return _with_alpha(((values.astype(np.uint32) + 128) // 257).astype(np.uint8), values == key)
+        return _with_alpha(eight_bits(values), values == key)
     if raw in _GREY_STEPS:
         image.info["transparency"] = key * 255 // _GREY_STEPS[raw]
     return image
@@ -105,7 +106,7 @@ def _with_alpha(pixels: NDArray[np.uint8], transparent: NDArray[np.bool_]) -> Im
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes | None, bytes]]:
-    """Kind and bytes of each chunk; a rest that is not a whole chunk has no kind."""
+    """Yield the kind and the bytes of each chunk. The kind of an incomplete last chunk is None."""
     start = len(MAGIC)
     while start < len(data):
         length = int.from_bytes(data[start : start + 4])

@@ -1,7 +1,7 @@
 """TIFF files: depth, photometric interpretation and colour map are read from the file.
 
-(TIFF, revision 6.0, 1992.) What is not listed here is refused by name: Pillow opens more kinds of files than it
-converts rightly, without an error.
+(TIFF, revision 6.0, 1992.) Kinds that are not listed here are refused by name, because Pillow opens some of them and
+gives wrong pixels without an error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from PIL import Image, ImagePalette
 from PIL.TiffImagePlugin import TiffImageFile as TiffImageFile
 
 from cnn_infer.errors import PictureError
+from cnn_infer.pixels.depth import eight_bits
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _EXTRA, _SAMPLE_FORMAT = 258, 259, 262, 284, 320, 338, 339
 _UNCOMPRESSED, _SEPARATE_PLANES, _UNASSOCIATED_ALPHA = 1, 2, 2
@@ -44,14 +45,14 @@ _DEPTHS = {
     _CMYK: {8, 16},
     _YCBCR: {8},
 }
-"""Bits a sample that are converted rightly, by photometric interpretation."""
+"""Supported bits per sample, by photometric interpretation."""
 
 
 def open_tiff(data: bytes) -> TiffImageFile:
     """Open a TIFF file.
 
     Raises:
-        PictureError: its samples are of a kind that is not converted.
+        PictureError: the kind of its samples is not supported.
     """
     if data.startswith(b"MM\0+"):
         raise _not_supported("BigTIFF with the most significant byte first")
@@ -88,15 +89,13 @@ def _has_readable_planes(image: TiffImageFile, bits: tuple[int, ...]) -> bool:
 
 
 def finish_tiff(image: TiffImageFile) -> Image.Image:
-    """The loaded picture; grey of 12 and 16 bits becomes 8 bits, black is zero."""
+    """Decode the pixels. Grey values of 12 and 16 bits become 8 bits, with black as zero."""
     bits = _values(image, _BITS, 1)
     inverted = int(image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO)) == _WHITE_IS_ZERO
     image.load()
     if image.mode != "I;16":  # Pillow itself inverts up to 8 bits
         return image
-    most = (1 << bits[0]) - 1
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values * 255 + most // 2) // most).astype(np.uint8)
+    grey = eight_bits(np.asarray(image), bits[0])
     return Image.fromarray(255 - grey if inverted else grey)
 
 
@@ -106,7 +105,7 @@ def _values(image: TiffImageFile, tag: int, default: int) -> tuple[int, ...]:
 
 
 def _set_palette(image: TiffImageFile) -> None:
-    """Some writers store 8-bit values in the 16-bit colour map; libtiff's tools tell by the largest."""
+    """Use the colour map unscaled if all its values are below 256: some writers store 8 bits, as libtiff assumes."""
     values = np.array(image.tag_v2.get(_COLOUR_MAP, ()), np.uint32)
     if values.size and values.max() < 256:
         image.palette = ImagePalette.raw("RGB", values.reshape(3, -1).T.astype(np.uint8).tobytes())
