@@ -23,7 +23,6 @@ from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
-from cnn_infer.system import machine
 
 EXAMPLES = """\b
 Examples:
@@ -194,7 +193,9 @@ def command(
 
         _print(for_people(classifier) if form == "table" else as_json(classifier))
     if verify:
-        _verify(classifier)
+        from cnn_infer.command.verify import verify_model
+
+        verify_model(classifier)
     if not paths:
         return
     given = [_paths_from_standard_input(nul) if path == "-" else path for path in paths]
@@ -241,37 +242,6 @@ def _paths_from_standard_input(nul: bool) -> Listed:
         return Listed(sys.stdin.buffer, b"\0" if nul else b"\n")
     except ValueError as error:
         raise InputError(f"standard input is not a list of paths: {error}") from error
-
-
-def _verify(classifier: Classifier) -> None:
-    """Print how the golden pictures compare on this machine.
-
-    Raises:
-        CheckError: a golden picture differs.
-    """
-    from cnn_infer.golden import verify
-
-    parity = classifier.spec.details.get("parity")
-    exported = parity.get("instruction_set") if isinstance(parity, dict) else None
-    own = machine.instruction_set()
-    if isinstance(exported, str) and exported != own:
-        console.message(f"  exported on {exported}, this machine has {own}: results may differ")
-    replays = verify(classifier)
-    worst = max(replay.difference for replay in replays)
-    failed = [replay for replay in replays if not replay.passed]
-    for number, replay in enumerate(replays):
-        state = "ok" if replay.passed else "DIFFERS"
-        names = f"{replay.expected} -> {replay.found}"
-        console.message(f"  golden picture {number}: {names}, difference {replay.difference:.2g}  {state}")
-    if failed:
-        advice = ""
-        if classifier.spec.details.get("precision") == "int8" and own in ("avx2", "generic"):
-            advice = ": int8 sums may overflow on this processor, export with --for avx2"
-        raise CheckError(
-            f"{len(failed)} of {len(replays)} golden pictures differ on this machine (worst {worst:.2g}){advice}"
-        )
-    agree = "1 golden picture agrees" if len(replays) == 1 else f"{len(replays)} golden pictures agree"
-    console.message(f"verified: {agree} on this machine (worst difference {worst:.2g})")
 
 
 def main() -> None:
