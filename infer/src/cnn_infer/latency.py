@@ -23,8 +23,9 @@ from cnn_infer.errors import InputError, PictureError
 from cnn_infer.model import open_model
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
-from cnn_infer.pixels.convert import decode, fitted
+from cnn_infer.pixels.convert import decode
 from cnn_infer.pixels.read import read_file
+from cnn_infer.pixels.resize import fitted
 from cnn_infer.system import machine
 
 BLOCKS = 10

@@ -5,7 +5,6 @@ Training, calibration, the parity check and inference all call :func:`to_pixels`
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,36 +19,29 @@ from cnn_infer.pixels.depth import eight_bits
 from cnn_infer.pixels.open import load, open_file
 from cnn_infer.pixels.orientation import orientation_of, turned, upright
 from cnn_infer.pixels.read import MAX_BYTES, bytes_of
+from cnn_infer.pixels.resize import fitted, image_of, jpeg_divisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from cnn_infer.spec import Colour, Filter, Spec
+    from cnn_infer.pixels.resize import DecodedPicture
+    from cnn_infer.spec import Colour, Spec
 
     Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
     """What :func:`to_pixels` accepts."""
 
-    DecodedPicture = Image.Image | NDArray[np.uint8]
-    """An upright picture in the model's colours, not resized yet; see :func:`decode`."""
+STAGES = ("decode", "orientation", "colour", "resize")
+"""The stages of :func:`to_pixels`, in order; :func:`stages_of` returns the picture after each."""
 
 MAX_PIXELS = 100_000_000
 """Default limit on a picture's size in pixels."""
-
-PADDING = 128
-"""The value of the pixels that ``pad`` adds around a picture, in every channel: mid-grey."""
 
 EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
 """Extensions of picture files in folders, in lower case. The content of a file, not its name, selects the decoder."""
-
-_FILTERS: dict[Filter, Image.Resampling] = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-}
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -107,6 +99,21 @@ def decode(picture: Picture, spec: Spec, *, max_pixels: int = MAX_PIXELS, max_by
         return _decoded(picture, spec, max_pixels, max_bytes)
 
 
+def stages_of(picture: Picture, spec: Spec) -> dict[str, DecodedPicture]:
+    """Return the picture after each of :data:`STAGES`, computed by the functions that :func:`to_pixels` calls.
+
+    ``decode`` has the pixels that the decoder gives, in the colour mode of the file. TIFF files are turned upright by
+    their decoder.
+
+    Raises:
+        PictureError: the picture cannot be read, is damaged, or of an unsupported kind.
+    """
+    found: dict[str, DecodedPicture] = {}
+    with _picture_errors():
+        found["resize"] = fitted(_decoded(picture, spec, MAX_PIXELS, MAX_BYTES, found.__setitem__), spec)
+    return found
+
+
 def read_header(
     picture: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Header:
@@ -147,32 +154,52 @@ def _picture_errors() -> Iterator[None]:
         raise PictureError(f"damaged or unsupported picture: {reason}") from error
 
 
-def _decoded(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> DecodedPicture:
+def _unobserved(stage: str, picture: DecodedPicture) -> None:
+    """Do nothing with the picture after a stage."""
+
+
+def _decoded(
+    picture: Picture,
+    spec: Spec,
+    max_pixels: int,
+    max_bytes: int,
+    observe: Callable[[str, DecodedPicture], None] = _unobserved,
+) -> DecodedPicture:
+    found, orientation = _raw(picture, spec, max_pixels, max_bytes)
+    observe("decode", found)
+    if orientation != 1:
+        found = upright(image_of(found), orientation)
+    observe("orientation", found)
+    found = _in_colour(found, spec.colour)
+    observe("colour", found)
+    return found
+
+
+def _raw(picture: Picture, spec: Spec, max_pixels: int, max_bytes: int) -> tuple[DecodedPicture, int]:
+    """Return the pixels that the decoder gives, and the EXIF orientation that is still to be applied."""
     if isinstance(picture, np.ndarray):
-        return _in_colour(_from_array(picture), spec.colour)
+        return _from_array(picture), 1
     if isinstance(picture, Image.Image):
         _check_size(picture.size, max_pixels)
         loaded = load(picture)
-        return _in_colour(upright(loaded, orientation_of(picture)), spec.colour)
+        return loaded, orientation_of(picture)
     data = bytes_of(picture, max_bytes)
     found = _from_jpeg(data, spec, max_pixels) if data.startswith(jpeg.MAGIC) else None
     return _from_file(data, spec, max_pixels) if found is None else found
 
 
-def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture | None:
+def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> tuple[DecodedPicture, int] | None:
     header = jpeg.read_header(data)
     if header is None:
         return None
     size = header.width, header.height
     _check_size(size, max_pixels)
     orientation = _orientation_of_jpeg(data)
-    pixels = jpeg.decode(data, header, _divisor(*turned(size, orientation), spec))
-    if pixels is None or (orientation == 1 and header.colour == spec.colour):
-        return pixels
-    return _in_colour(upright(Image.fromarray(pixels), orientation), spec.colour)
+    pixels = jpeg.decode(data, header, jpeg_divisor(*turned(size, orientation), spec))
+    return None if pixels is None else (pixels, orientation)
 
 
-def _from_file(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture:
+def _from_file(data: bytes, spec: Spec, max_pixels: int) -> tuple[DecodedPicture, int]:
     image = open_file(data)
     _check_size(image.size, max_pixels)
     orientation = orientation_of(image)
@@ -181,10 +208,10 @@ def _from_file(data: bytes, spec: Spec, max_pixels: int) -> DecodedPicture:
         if ended is not data:
             found = _from_jpeg(ended, spec, max_pixels)
             return _from_file(ended, spec, max_pixels) if found is None else found
-        divisor = _divisor(*turned(image.size, orientation), spec)
+        divisor = jpeg_divisor(*turned(image.size, orientation), spec)
         image.draft(None, (image.width // divisor, image.height // divisor))
     loaded = load(image)
-    return _in_colour(upright(loaded, orientation_of(image)), spec.colour)
+    return loaded, orientation_of(image)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -209,23 +236,11 @@ def _orientation_of_jpeg(data: bytes) -> int:
     return orientation_of(open_file(data)) if b"Exif\0\0" in data else 1
 
 
-def _divisor(width: int, height: int, spec: Spec) -> int:
-    """Return 1, 2, 4 or 8: the largest divisor that leaves a JPEG at least twice the size it is resized to.
-
-    Args:
-        width: Upright width in pixels.
-        height: Upright height in pixels.
-        spec: The model's specification.
-    """
-    across, down = _ratio(width, height, spec)
-    # without 1e-6 a rounding error above a whole number would be rounded up to one pixel more
-    least = (math.ceil(2 * width / across - 1e-6), math.ceil(2 * height / down - 1e-6))
-    fitting = (by for by in jpeg.divisors(width, height) if width >= by * least[0] and height >= by * least[1])
-    return next(fitting, 1)
-
-
-def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
+def _in_colour(picture: DecodedPicture, colour: Colour) -> DecodedPicture:
     """Convert to mode L or RGB: transparency on white, 16-bit values divided by 257, all else as Pillow converts."""
+    if isinstance(picture, np.ndarray) and (picture.ndim == 2) == (colour == "grey"):
+        return picture
+    image = image_of(picture)
     if image.mode.startswith("I;16"):
         image = Image.fromarray(eight_bits(np.asarray(image)))
     elif image.mode in ("I", "F"):
@@ -238,39 +253,3 @@ def _in_colour(image: Image.Image, colour: Colour) -> Image.Image:
         image = white.convert("RGB")
     mode = "L" if colour == "grey" else "RGB"
     return image if image.mode == mode else image.convert(mode)
-
-
-def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
-    """Return how many source pixels one target pixel covers, horizontally and vertically."""
-    across, down = width / spec.width, height / spec.height
-    if spec.resize == "crop":
-        across = down = min(across, down)
-    elif spec.resize == "pad":
-        across = down = max(across, down)
-    return across, down
-
-
-def fitted(decoded: DecodedPicture, spec: Spec) -> NDArray[np.uint8]:
-    """Resize a decoded picture to the model's size in one antialiased step, with crop or padding.
-
-    Returns:
-        uint8, shape ``spec.shape``.
-    """
-    if isinstance(decoded, np.ndarray) and decoded.shape[:2] == spec.shape[:2]:
-        return decoded.reshape(spec.shape)
-    image = Image.fromarray(decoded) if isinstance(decoded, np.ndarray) else decoded
-    width, height = image.size
-    if (width, height) != (spec.width, spec.height):
-        across, down = _ratio(width, height, spec)
-        resampling = _FILTERS[spec.filter]
-        if spec.resize == "pad":
-            inner = (max(1, round(width / across)), max(1, round(height / down)))
-            canvas = Image.new(image.mode, (spec.width, spec.height), (PADDING,) * len(image.getbands()))
-            canvas.paste(image.resize(inner, resampling), ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2))
-            image = canvas
-        else:
-            left = (width - spec.width * across) / 2
-            top = (height - spec.height * down) / 2
-            box = (max(0.0, left), max(0.0, top), min(width, width - left), min(height, height - top))
-            image = image.resize((spec.width, spec.height), resampling, box)
-    return np.asarray(image).reshape(spec.shape)
