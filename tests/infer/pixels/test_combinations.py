@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import picture_writers as write
 import pytest
 from cnn_infer import PictureError, Spec, read_header, to_pixels
+from independent_decoders import imagemagick, needs_imagemagick
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -226,23 +225,6 @@ def test_pixels_are_right_or_the_file_is_refused_by_name(drawn: Drawn) -> None:
     assert np.abs(found(drawn.data) - drawn.pixels).max() <= drawn.tolerance
 
 
-def imagemagick(drawn: Drawn, folder: Path) -> NDArray[np.float64]:
-    """The picture's pixels by ``convert``, on white."""
-    file, raw = folder / f"drawn.{drawn.name.split()[0].strip(',').lower()}", folder / "raw.rgb"
-    file.write_bytes(drawn.data)
-    placed = ["-coalesce"] if file.suffix == ".gif" else []  # frames are put on their screen
-    options = [*placed, "-background", "white", "-flatten", "-colorspace", "sRGB", "-depth", "8"]
-    subprocess.run(["convert", f"{file}[0]", *options, raw], check=True, capture_output=True)
-    return np.frombuffer(raw.read_bytes(), np.uint8).reshape(drawn.pixels.shape).astype(float)
-
-
-def has_imagemagick() -> bool:
-    if shutil.which("convert") is None:
-        return False
-    said = subprocess.run(["convert", "--version"], capture_output=True, check=False).stdout
-    return b"ImageMagick" in said
-
-
 OTHERWISE_READ = (
     r"TIFF grey (2|4|12), white is zero",
     r"TIFF .*extra 0",
@@ -260,7 +242,8 @@ ONE_LAYOUT = [
 ]
 
 
-@pytest.mark.skipif(not has_imagemagick(), reason="ImageMagick is not installed")
+@needs_imagemagick
 @pytest.mark.parametrize("drawn", ONE_LAYOUT, ids=lambda drawn: drawn.name)
 def test_an_independent_decoder_agrees_about_what_was_drawn(drawn: Drawn, tmp_path: Path) -> None:
-    assert np.abs(imagemagick(drawn, tmp_path) - drawn.pixels).max() <= drawn.tolerance
+    kind = drawn.name.split()[0].strip(",").lower()
+    assert np.abs(imagemagick(drawn.data, kind, drawn.pixels.shape, tmp_path) - drawn.pixels).max() <= drawn.tolerance

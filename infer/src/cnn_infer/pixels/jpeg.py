@@ -7,9 +7,13 @@ pixels, and it blocks the other threads.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import simplejpeg
+
+from cnn_infer.errors import PictureError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +28,20 @@ _END = b"\xff\xd9"
 """The end-of-image marker."""
 
 _SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-"""A marker with a length behind it: not a stuffed, a fill or a restart byte."""
+"""A marker with a length behind it, or the end of the image: not a stuffed, a fill or a restart byte."""
+
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a frame header: size, precision and components (ITU-T T.81, table B.1)."""
+
+_HIERARCHICAL = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+
+MAX_SCANS = 500
+"""Most scans of a file. Encoders write about 10; each takes the decoder once through all coefficients."""
+
+MAX_SEGMENTS = 10_000
+"""Most segments of a file whose scans must be counted one by one."""
 
 _COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
 _BLOCK = 8
@@ -46,10 +63,16 @@ class JpegHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> JpegHeader | None:
-    """Return the header of a JPEG file; None if Pillow must decode the file: it is damaged, CMYK or YCCK."""
+    """Return the header of a JPEG file; None if Pillow must decode the file: it is damaged, CMYK or YCCK.
+
+    Raises:
+        PictureError: the file has too many scans, or no decoder supports its kind.
+    """
+    _check_scans(data)
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a sampling that simplejpeg has no name for
+        _check_frame(data)
         return None
     return JpegHeader(width, height, _COLOURS[space]) if space in _COLOURS else None
 
@@ -65,12 +88,16 @@ def decode(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8] |
     Returns:
         uint8, shape (height, width, 3) RGB or (height, width) grey; the sides are divided by ``divisor`` and rounded
         up. None if libjpeg-turbo reports an error or a warning, such as a truncated file: Pillow decides then.
+
+    Raises:
+        PictureError: no decoder supports the kind of the file.
     """
     grey = header.colour == "grey"
     width, height = -(-header.width // divisor), -(-header.height // divisor)
     try:
         found = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", min_width=width, min_height=height)
     except ValueError:
+        _check_frame(data)
         return None
     pixels: NDArray[np.uint8] = found
     return pixels[:, :, 0] if grey else pixels
@@ -87,7 +114,7 @@ def with_end(data: bytes) -> bytes:
     try:
         _, _, space, _ = simplejpeg.decode_jpeg_header(ended)
         simplejpeg.decode_jpeg(ended, "GRAY" if space == "Gray" else "CMYK" if space in ("CMYK", "YCCK") else "RGB")
-    except ValueError:  # libjpeg-turbo warns about missing pixels
+    except (ValueError, KeyError):  # libjpeg-turbo warns about missing pixels
         return data
     return ended
 
@@ -96,19 +123,62 @@ def _has_all_scans(data: bytes) -> bool:
     """Whether the scans give every coefficient of every component to the last bit (ITU-T T.81, annex G)."""
     missing: dict[int, int] = {}  # by component and coefficient: low bits that are still to come
     components: list[int] = []
-    at = 2
-    while (found := _SEGMENT.search(data, at)) and (at := found.start()) + 4 <= len(data):
-        marker = data[at + 1]
-        segment = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
-        at += 4 + len(segment)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+    for marker, segment in _segments(data):
+        if marker in _FRAMES:
             components = list(segment[6::3])
-        elif marker == 0xDA and segment and len(segment) >= 4 + 2 * segment[0]:
+        elif marker == _START_OF_SCAN and segment and len(segment) >= 4 + 2 * segment[0]:
             first, last, approximation = segment[-3:]
             for component in segment[1:-3:2]:
                 missing |= {component << 8 | place: approximation & 15 for place in range(first, min(last, 63) + 1)}
     wanted = {component << 8 | place for component in components for place in range(64)}
     return bool(wanted) and all(missing.get(one) == 0 for one in wanted)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and content of each segment up to the end marker, which is left out.
+
+    Raises:
+        PictureError: there are more than :data:`MAX_SEGMENTS`.
+    """
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        found = _SEGMENT.search(data, at)
+        if found is None or data[found.start() + 1] == _END_OF_IMAGE or found.end() + 2 > len(data):
+            return
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+        yield data[found.start() + 1], data[found.end() + 2 : at]
+    raise PictureError(f"the JPEG file has more than {MAX_SEGMENTS:,} segments")
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a file whose scans would keep the decoder busy for minutes."""
+    if data.count(bytes([0xFF, _START_OF_SCAN])) <= MAX_SCANS:  # fast, but it counts those in embedded files too
+        return
+    scans = (marker for marker, _ in _segments(data) if marker == _START_OF_SCAN)
+    if next(islice(scans, MAX_SCANS, None), None) is not None:
+        raise PictureError(f"the JPEG file has more than {MAX_SCANS} scans: save it anew")
+
+
+def _check_frame(data: bytes) -> None:
+    """Refuse by name what neither decoder supports. Errors of the decoders do not tell it from damage."""
+    marker, frame = next(((marker, segment) for marker, segment in _segments(data) if marker in _FRAMES), (0, b""))
+    if len(frame) < 6:
+        return
+    factors = [(factor >> 4, factor & 15) for factor in frame[7::3]]
+    most = [max(sides, default=1) for sides in zip(*factors, strict=True)]
+    kind = None
+    if frame[0] != 8:
+        kind = f"JPEG with {frame[0]} bits a sample"
+    elif marker in _HIERARCHICAL:
+        kind = "hierarchical JPEG"
+    elif not any(frame[1:3]):
+        kind = "JPEG without a height in its header"
+    elif frame[5] not in (1, 3, 4):
+        kind = f"JPEG with {frame[5]} components"
+    elif any(side and whole % side for each in factors for side, whole in zip(each, most, strict=True)):
+        kind = "JPEG with fractional sampling factors"
+    if kind is not None:
+        raise PictureError(f"{kind} is not supported: save it as grey or RGB, with 8 bits a sample")
 
 
 def divisors(width: int, height: int) -> tuple[int, ...]:
