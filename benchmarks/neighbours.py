@@ -1,11 +1,12 @@
-"""How fast is a training alone, and how fast beside a second one? For several ways in which OpenMP's threads wait.
+"""How fast is a training alone, and how fast beside a second one? With fewer threads under load, and without.
 
     python benchmarks/neighbours.py PICTURES --size 96 --epochs 4 --rounds 3 --output neighbours.json
 
 PyTorch's OpenMP threads wait for each other by spinning, which costs nothing alone and starves whoever shares the
-processor: another training, a container with a quota, a laptop in use. GOMP_SPINCOUNT bounds the spinning, as
-OMP_WAIT_POLICY does. Each way is measured alone and beside a second training of the same kind, in turn, in every round;
-the first epoch warms up and does not count. Figures are pictures per second of one training, medians of the rounds.
+processor: another training, a container with a quota, a laptop in use. So cnn-train uses fewer threads there. The
+other ways fix their number with OMP_NUM_THREADS and bound the spinning with GOMP_SPINCOUNT or OMP_WAIT_POLICY. Each way
+is measured alone and beside a second training of the same kind, in turn, in every round; the first epoch warms up and
+does not count. Figures are pictures per second of one training, medians of the rounds.
 """
 
 from __future__ import annotations
@@ -19,23 +20,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cnn_infer.system import machine
 from report import conditions, parser, write
 
+FIXED = {"OMP_NUM_THREADS": str(machine.usable_cpus())}
 WAYS: dict[str, dict[str, str]] = {
-    "library default": {"GOMP_SPINCOUNT": "", "OMP_WAIT_POLICY": ""},
-    "spin 100": {"GOMP_SPINCOUNT": "100", "OMP_WAIT_POLICY": ""},
-    "spin 1,000": {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": ""},
-    "spin 10,000": {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": ""},
-    "spin 100,000": {"GOMP_SPINCOUNT": "100000", "OMP_WAIT_POLICY": ""},
-    "passive": {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"},
+    "adapted (default)": {},
+    "fixed": FIXED,
+    "fixed, spin 100": {**FIXED, "GOMP_SPINCOUNT": "100"},
+    "fixed, spin 1,000": {**FIXED, "GOMP_SPINCOUNT": "1000"},
+    "fixed, spin 10,000": {**FIXED, "GOMP_SPINCOUNT": "10000"},
+    "fixed, passive": {**FIXED, "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
 }
-"""Environment variables of each way; an empty one is unset, which is different from what cnn-train sets."""
+"""Environment variables of each way; those that a way does not name are unset."""
+
+VARIABLES = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
 def start(arguments: list[str], out: Path, variables: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a training in a process of its own."""
-    environment = {**os.environ, **variables}
-    environment = {key: value for key, value in environment.items() if value or key not in variables}
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES} | variables
     command = [sys.executable, "-c", "from cnn_train.cli import main; main()", *arguments, "--out", str(out)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
@@ -78,7 +83,7 @@ def main() -> None:
         alone, beside = (statistics.median(found[together]) for together in (1, 2))
         rows.append({"way": name, "alone": found[1], "beside": found[2]})
         share = f"({alone / best:.0%} of the best)"
-        print(f"{name:<16} alone {alone:6.0f}/s {share:<18} beside a second one {beside:6.0f}/s ({beside / alone:.0%})")
+        print(f"{name:<18} alone {alone:6.0f}/s {share:<18} beside a second one {beside:6.0f}/s ({beside / alone:.0%})")
     shown = {"size": options.size, "model": options.model, "epochs": options.epochs, "rounds": options.rounds}
     write(options.output, {**conditions("neighbours.py PICTURES", ("cnn-train", "torch"), **shown), "rows": rows})
 

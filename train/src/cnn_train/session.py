@@ -38,6 +38,7 @@ from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, save_checkpoint
 from cnn_train.run.folder import Run, save_metrics
 from cnn_train.run.report import summary, write_results
+from cnn_train.sharing import shared_threads
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class Session:
         begun = time.perf_counter()
         if distributed.is_main_process() and not (self.path / SAMPLES).exists():
             plots.save(plots.samples(*_augmented(fit), self.spec.classes), self.path / SAMPLES)
-        self._train(fit, epochs, best)
+        with shared_threads(device, self._warn_of_neighbours) as adapt:
+            self._train(fit, epochs, best, adapt)
         self.network.load_state_dict(best)
         kept = best_epoch(epochs)
         log.info(
@@ -135,7 +137,13 @@ class Session:
             ) from error
         return fit, checkpoint.epochs, checkpoint.best
 
-    def _train(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
+    def _warn_of_neighbours(self, threads: int, most: int) -> None:
+        self.warn(
+            f"other programs use the processor: the training uses {threads} of {most} threads until they end, so its "
+            "weights may differ in the last digits from those of a training alone (OMP_NUM_THREADS fixes the number)"
+        )
+
+    def _train(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor], after_step: Callable[[], None]) -> None:
         """Run the epochs that are left. ``epochs`` and ``best`` are extended in place."""
         if not epochs:
             self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
@@ -147,7 +155,12 @@ class Session:
                 log.info(f"stopped early: {patience} epochs without a lower validation loss (--patience)")
                 break
             with console.progress(f"epoch {number + 1} of {total}", len(fit.train.labels)) as advance:
-                epoch = fit.epoch(number, advance)
+
+                def done(pictures: int, advance: Callable[[int], None] = advance) -> None:
+                    advance(pictures)
+                    after_step()
+
+                epoch = fit.epoch(number, done)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
