@@ -151,6 +151,19 @@ def test_rows_are_complete_if_threads_cannot_be_started(
         assert line.startswith("warning: the system does not start all worker threads (raise its limit: ulimit -u")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_report_has_the_threads_that_worked(
+    at_most: Limit, folder: Path, model: tuple[str, ...], run: Run, tmp_path: Path, threads: int
+) -> None:
+    """The main thread does the work of those that the system does not start."""
+    options = ("--threads", "4", "--batch-size", "2", "--report", "report.json", "--output", "rows")
+    done = run(*at_most(threads), *COMMAND, "in", *model, *options)
+    assert warnings(done)
+    worked = json.loads((tmp_path / "report.json").read_text())["threads"]
+    assert worked == threads
+    assert f"on {worked} thread{'s' if worked > 1 else ''};" in done.stderr.decode()
+
+
 def test_the_library_prints_nothing_if_threads_cannot_be_started(
     at_most: Limit, folder: Path, models: Path, run: Run, environment: dict[str, str]
 ) -> None:

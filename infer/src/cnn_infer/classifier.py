@@ -17,7 +17,7 @@ from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES
-from cnn_infer.stream import in_order
+from cnn_infer.stream import Workers, in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -220,15 +220,16 @@ class Classifier:
         return _predictions(self.answers(pictures, batch_size=batch_size, workers=workers), errors)
 
     def answers(
-        self, pictures: Iterable[Picture], *, batch_size: int = BATCH_SIZE, workers: int = 1
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = BATCH_SIZE,
+        workers: int = 1,
+        used: Workers | None = None,
     ) -> Generator[Answer, None, None]:
         """Classify many pictures as :meth:`predict_many` does; yield errors and times as well.
 
-        Each worker decodes and classifies whole batches in its own thread: on a CPU that is faster than one session
-        with several threads.
-
-        Raises:
-            InputError, ModelError: as :meth:`predict_many`.
+        ``used`` notes which threads work. The errors are those of :meth:`predict_many`.
         """
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if not isinstance(value, SupportsIndex) or value < 1:
@@ -236,7 +237,7 @@ class Classifier:
         is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
         if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
-        return in_order(self._classify_batch, pictures, chunk=batch_size, workers=workers)
+        return in_order(self._classify_batch, pictures, chunk=batch_size, workers=workers, used=used)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_infer.classifier import BATCH_SIZE, Classifier, Prediction
+from cnn_infer.drift import Drift, validation_of
 from cnn_infer.errors import InputError
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, skipped_text
+from cnn_infer.stream import Workers
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
 
@@ -60,11 +62,13 @@ class Report:
         missing_classes: The classes without a labelled picture; empty if none is labelled.
         skipped: Number of other files and of links to folders in the searched folders, by kind: an extension such as
             ``.txt``, ``no extension``, ``link to a folder``. Hidden files and those of the system are not counted.
+        drift: Comparison of the top probabilities with those of the validation pictures: are these pictures like those
+            of training? None if the model file does not have them (older exports), or if no picture can be read.
         latency_ms: Milliseconds for each readable picture: ``model`` (its share of the run of its batch) and
             ``total`` (with reading, decoding and resizing), each as ``p50``, ``p90``, ``p99``, ``mean`` and ``n``.
         images_per_second: Readable pictures divided by the wall time from the first picture to the last.
         provider: The ONNX Runtime execution provider.
-        threads: Number of worker threads.
+        threads: Number of worker threads; of those that worked, if the system did not start as many as asked for.
         batch_size: Pictures in one run of the model.
         tuned: The measurements that chose ``threads`` and ``batch_size``, as text; None if they were not measured.
         model: The model's file name.
@@ -84,6 +88,7 @@ class Report:
     unknown_folders: dict[str, int]
     missing_classes: list[str]
     skipped: dict[str, int]
+    drift: Drift | None
     latency_ms: dict[str, dict[str, float]]
     images_per_second: float
     provider: str
@@ -166,10 +171,11 @@ class Evaluation:
         self._labels = labels
         self._batch_size = batch_size
         self._threads = machine.usable_cpus() if threads is None else threads
+        self._used = Workers(self._threads)
         self._follow_symlinks = follow_symlinks
         self._tuned = tuned
         self._skipped = Skipped()
-        self._tally = Tally(classifier.spec.classes)
+        self._tally = Tally(classifier.spec.classes, validation_of(classifier.spec.details))
         if counted is not None:
             self._tally.restore(counted)
         self._seconds = 0.0
@@ -188,7 +194,9 @@ class Evaluation:
         # the first run of a session includes its set-up, so it must not be the first picture's
         self._classifier.probabilities(np.zeros((1, *self._classifier.spec.shape), np.uint8))
         start = time.perf_counter()
-        answers = self._classifier.answers(remembered(), batch_size=self._batch_size, workers=self._threads)
+        answers = self._classifier.answers(
+            remembered(), batch_size=self._batch_size, workers=self._threads, used=self._used
+        )
         with closing(answers):
             for answer in answers:
                 found = waiting.popleft()
@@ -215,7 +223,7 @@ class Evaluation:
             skipped=dict(self._skipped.counts),
             images_per_second=self._answered / self._seconds if self._seconds else 0.0,
             provider=self._classifier.provider,
-            threads=self._threads,
+            threads=self._used.threads,
             batch_size=self._batch_size,
             tuned=self._tuned,
             model=self._classifier.model.name,

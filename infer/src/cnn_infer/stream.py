@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -22,8 +23,39 @@ TOO_FEW_THREADS = (
 """The warning where a thread cannot be started."""
 
 
+class Workers:
+    """The threads of a stream, for its report.
+
+    Args:
+        asked: Number of threads that were asked for.
+    """
+
+    def __init__(self, asked: int) -> None:
+        self._asked = asked
+        self._worked: set[int] = set()
+        self._refused = False
+
+    def add(self) -> None:
+        """Note that this thread processes a chunk."""
+        self._worked.add(_thread.get_ident())
+
+    def refuse(self) -> None:
+        """Note that the system refused to start a thread."""
+        self._refused = True
+
+    @property
+    def threads(self) -> int:
+        """The number that was asked for, or of those that worked if the system did not start them all."""
+        return min(self._asked, len(self._worked)) if self._refused else self._asked
+
+
 def in_order(
-    function: Callable[[list[Item]], list[Result]], items: Iterable[Item], *, chunk: int, workers: int
+    function: Callable[[list[Item]], list[Result]],
+    items: Iterable[Item],
+    *,
+    chunk: int,
+    workers: int,
+    used: Workers | None = None,
 ) -> Generator[Result, None, None]:
     """Yield the results of ``function`` in the order of ``items``.
 
@@ -36,6 +68,7 @@ def in_order(
         items: Read only as far as results are needed.
         chunk: Items for each call of ``function``, at least 1.
         workers: Threads, at least 1.
+        used: Notes which threads process chunks.
     """
     remaining = iter(items)
     batch = list(itertools.islice(remaining, chunk))
@@ -43,7 +76,7 @@ def in_order(
         yield from function(batch)
         return
     waiting: deque[Future[list[Result]]] = deque()
-    pool = _Pool(function, workers)
+    pool = _Pool(function, workers, used or Workers(workers))
     try:
         while batch:
             waiting.append(pool.submit(batch))
@@ -62,13 +95,15 @@ class _Pool(Generic[Item, Result]):
     Args:
         function: Processes a chunk.
         workers: The largest number of threads.
+        used: Notes which threads process chunks.
     """
 
-    def __init__(self, function: Callable[[list[Item]], list[Result]], workers: int) -> None:
+    def __init__(self, function: Callable[[list[Item]], list[Result]], workers: int, used: Workers) -> None:
         from concurrent.futures import Future, ThreadPoolExecutor
 
         self._function = function
         self._future = Future
+        self._used = used
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="edgecnn")
         self._submitted = False  # whether at least one thread runs
         self._refused = False  # whether none can be started
@@ -83,6 +118,7 @@ class _Pool(Generic[Item, Result]):
                 claimed = unclaimed.pop()
             except IndexError:  # another thread has processed it
                 return
+            self._used.add()
             try:
                 future.set_result(self._function(claimed))
             except BaseException as error:
@@ -97,6 +133,7 @@ class _Pool(Generic[Item, Result]):
                 return future
         except RuntimeError:  # no further thread; the executor has queued the chunk, and a running thread may take it
             warn_once(TOO_FEW_THREADS)
+            self._used.refuse()
             self._refused = not self._submitted
         process()
         return future

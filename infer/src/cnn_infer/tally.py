@@ -1,4 +1,4 @@
-"""The counts of a run over pictures: labels, errors and times."""
+"""The counts of a run over pictures: labels, errors, top probabilities and times."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnn_infer.classifier import Answer
+from cnn_infer.drift import TopProbabilities, compare
 from cnn_infer.errors import InputError
 from cnn_infer.histogram import Histogram
 from cnn_infer.metrics import summarise
@@ -22,9 +23,10 @@ class Tally:
     Args:
         classes: The names of the classes, in the model's order. Folders are compared with them in Unicode's composed
             form, because macOS may write names in the other form.
+        validation: The top probabilities on the validation pictures; None if they are unknown.
     """
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
+    def __init__(self, classes: tuple[str, ...], validation: TopProbabilities | None = None) -> None:
         self.classes = classes
         self.index = {composed(name): index for index, name in enumerate(classes)}
         self.confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -33,6 +35,8 @@ class Tally:
         self.images = self.errors = 0
         self._folder: tuple[str, str | bool] | None = None
         self._folder_class: int | None = None
+        self.validation = validation
+        self.top = None if validation is None else TopProbabilities(validation.edges)
         self.model_ms = Histogram()
         self.total_ms = Histogram()
 
@@ -50,6 +54,8 @@ class Tally:
         truth = None if found is None else self._truth(found)
         if found is not None and truth is None:
             self.folders[printable(parent_name(found.path))] += 1
+        if self.top is not None:
+            self.top.add(answer.prediction.probability)
         self.model_ms.add(answer.model_ms)
         self.total_ms.add(answer.total_ms)
         if truth is not None:
@@ -67,6 +73,7 @@ class Tally:
             "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
             "folders": dict(self.folders),
+            "top": None if self.top is None else list(self.top.counts),
         }
 
     def restore(self, counted: Any) -> None:
@@ -81,6 +88,9 @@ class Tally:
                 self.confusion[true, found] = count
             self.unknown[:] = counted["unknown"]
             self.folders.update(counted["folders"])
+            counts = counted.get("top")  # an older version did not count them
+            if self.top is not None:
+                self.top = None if counts is None else TopProbabilities(self.top.edges, [int(n) for n in counts])
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
 
@@ -107,6 +117,7 @@ class Tally:
             "errors": self.errors,
             "unknown_folders": dict(self.folders),
             "missing_classes": missing,
+            "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
             "latency_ms": {"model": self.model_ms.summary(), "total": self.total_ms.summary()},
             **metrics,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_infer.console import quantity
+from cnn_infer.drift import Drift
 from cnn_infer.evaluation import Report
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import skipped_text
@@ -54,10 +55,25 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
             lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
     elif report.unknown_folders and not only_files:
         lines.append(f"no accuracy: none of the folders has the name of a class: {_folders(report)}")
+    if report.drift is not None and report.drift.differs:
+        lines.append(_drift_line(report.drift))
     if left_out := skipped_text(report.skipped):
         lines.append(f"left out: {left_out}")
     lines += [f"wrote {printable(file)}" for file in (output, report_file) if file is not None]
     return lines
+
+
+def _drift_line(drift: Drift) -> str:
+    if drift.direction == "less sure":
+        advice = "check some rows; another camera, light or kind of object needs training with such pictures"
+    else:
+        advice = "check some rows; a few easy classes alone have this effect too"
+    p = f"p {drift.p:.2g}" if drift.p >= 1e-6 else "p < 1e-6"
+    return (
+        f"not like the validation pictures: the model is {drift.direction} of these, by more than chance "
+        f"(Kolmogorov-Smirnov D {drift.statistic:.2f}, {p}, n {drift.images:,} and {drift.validation_images:,}): "
+        f"{advice}"
+    )
 
 
 def _folders(report: Report) -> str:
