@@ -57,7 +57,7 @@ def test_unreadable_files_get_a_row_with_the_reason(
         "empty.jpg": "the file is empty",
         "gone.jpg": "cannot read it: No such file or directory",
         "loop.jpg": "cannot read it: Too many levels of symbolic links",
-        "text.jpg": "not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)",
+        "text.jpg": "not a picture (expected JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC)",
     }
     for name, reason in reasons.items():
         assert errors[f"in/{name}"] == reason

@@ -70,7 +70,7 @@ def test_machine_formats_are_read_back(
     for row in rows:
         if row["path"] == "in/text.jpg":
             assert [row[key] for key in FIELDS[1:5]] == [None] * 4
-            assert row["error"] == "not a picture (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
+            assert row["error"] == "not a picture (expected JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC)"
         else:
             assert row["error"] is None
             assert row["index"] == ["red", "green", "blue", "grey"].index(row["label"])

@@ -194,7 +194,7 @@ FOREIGN = {
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_kinds_that_are_not_decoded_are_named(kind: str) -> None:
     for read in (pixels, read_header):
-        with pytest.raises(PictureError, match=f"{kind} files are not supported: save it as JPEG, PNG"):
+        with pytest.raises(PictureError, match=f"{kind} files are not supported: save it as JPEG or PNG"):
             read(FOREIGN[kind])
 
 

@@ -43,7 +43,11 @@ _NOT_DECODED = (
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
-SUPPORTED = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
+"""The kinds of files that are decoded, for messages. AVIF needs Pillow 11.3 or later, HEIC the extra ``heif``."""
+
+_INSTEAD = "save it as JPEG or PNG"
+"""Advice for a picture of another kind."""
 
 
 def open_file(data: bytes) -> ImageFile:
@@ -74,8 +78,8 @@ def open_file(data: bytes) -> ImageFile:
         return _open_heif(data)
     named = next((name for magic, name in _NOT_DECODED if data.startswith(magic)), None)
     if named is not None:
-        raise PictureError(f"{named} files are not supported: save it as {SUPPORTED}")
-    raise PictureError(f"not a picture (expected {SUPPORTED})")
+        raise PictureError(f"{named} files are not supported: {_INSTEAD}")
+    raise PictureError(f"not a picture (expected {KINDS})")
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -123,7 +127,7 @@ def _open_avif(data: bytes) -> ImageFile:
     from PIL import features
 
     if not features.check("avif"):
-        raise PictureError(f"AVIF files need Pillow 11.3 or later with AVIF: upgrade Pillow, or save it as {SUPPORTED}")
+        raise PictureError(f"AVIF files need Pillow 11.3 or later with AVIF: upgrade Pillow, or {_INSTEAD}")
     from PIL.AvifImagePlugin import AvifImageFile
 
     return AvifImageFile(io.BytesIO(data))
@@ -134,7 +138,7 @@ def _open_heif(data: bytes) -> ImageFile:
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise PictureError(
-            f"HEIC files need the package pillow-heif: pip install 'cnn-infer[heif]', or save it as {SUPPORTED}"
+            f"HEIC files need the package pillow-heif: pip install 'cnn-infer[heif]', or {_INSTEAD}"
         ) from error
     decoder: Callable[[io.BytesIO], ImageFile] = HeifImageFile
     return decoder(io.BytesIO(data))
