@@ -16,6 +16,7 @@ PUBLIC = {
     "cnn_infer": [
         "CheckError",
         "Classifier",
+        "Deviation",
         "DeviceError",
         "EdgeCNNError",
         "Header",
@@ -29,7 +30,9 @@ PUBLIC = {
         "Report",
         "Row",
         "Spec",
+        "StageResult",
         "UNKNOWN",
+        "Verification",
         "evaluate",
         "find_pictures",
         "latency",
@@ -38,6 +41,7 @@ PUBLIC = {
         "read_header",
         "to_pixels",
         "verify",
+        "verify_all",
     ],
     "cnn_train": [
         "AUGMENTATIONS",

@@ -140,7 +140,7 @@ def export(
     candidate = keep_contract(graph, run.spec)
     parity, outputs = prove(run, candidate, test, reference, tolerance)
     certificate = certificate_of(run, test, parity)
-    pictures = choose_golden_pictures(test, reference, golden_pictures)
+    pictures = choose_golden_pictures(run, source, test, reference, golden_pictures)
     spec = finished_spec(run.spec, "fp32", certificate)
     fp32 = model_file(run, candidate, spec, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None

@@ -1,20 +1,22 @@
-"""The finished model file: a graph with its specification, its certificate and its golden pictures."""
+"""The finished model file: a graph with its specification, its certificate, golden pictures and conformance files."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cnn_infer import Spec, golden, verify
-from cnn_infer.classifier import Classifier
-from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
-from cnn_train import Run, Split
+from cnn_infer import Classifier, Spec, golden, verify_all
+from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY, SPEC_KEY
+from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
+from cnn_train import Run, Source, Split
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cnn_export.conformance.draw import PictureFile
+from cnn_export.conformance.pack import Probabilities, conformance_files, own_files
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.parity import Outputs
 from cnn_export.reports import parity_failure
@@ -33,15 +35,17 @@ class GoldenPictures:
     Attributes:
         images: All test pictures, uint8 (n, height, width, channels).
         order: Indices of candidates, int64 (at most n,), the best first.
-        most: Largest number of golden pictures.
+        most: Largest number of golden pictures. With 0 the model carries no ``files`` either.
+        files: Some test pictures as files.
     """
 
     images: NDArray[np.uint8]
     order: NDArray[np.int64]
     most: int
+    files: Sequence[PictureFile] = ()
 
 
-def golden_pictures(test: Split, reference: Outputs, most: int) -> GoldenPictures:
+def golden_pictures(run: Run, source: Source, test: Split, reference: Outputs, most: int) -> GoldenPictures:
     """Order the test pictures: correct and clear ones first, from all classes in turn.
 
     There are more candidates than ``most`` because some may be too large to be stored.
@@ -50,7 +54,7 @@ def golden_pictures(test: Split, reference: Outputs, most: int) -> GoldenPicture
     correct = reference.logits.argmax(axis=1) == test.labels
     clear = (ranked[:, -1] - ranked[:, -2] > CLEAR_MARGIN) & correct
     order = classes_in_turn(test.labels, np.argsort(~clear, kind="stable"))
-    return GoldenPictures(test.images, order[: 8 * golden.MAX_PICTURES], most)
+    return GoldenPictures(test.images, order[: 8 * golden.MAX_PICTURES], most, own_files(source, run.spec, most))
 
 
 def finished_spec(spec: Spec, precision: str, certificate: Mapping[str, Any]) -> Spec:
@@ -69,9 +73,14 @@ def finished_spec(spec: Spec, precision: str, certificate: Mapping[str, Any]) ->
 
 
 def model_file(
-    run: Run, model: ModelProto, spec: Spec, pictures: GoldenPictures, probabilities: NDArray[np.float32]
+    run: Run,
+    model: ModelProto,
+    spec: Spec,
+    pictures: GoldenPictures,
+    probabilities: NDArray[np.float32],
+    compute: Probabilities | None = None,
 ) -> bytes:
-    """Return the bytes of a model file, after it classified its own golden pictures.
+    """Return the bytes of a model file, after it replayed its own golden pictures and conformance files.
 
     Args:
         run: The run that is exported.
@@ -79,15 +88,20 @@ def model_file(
         spec: From :func:`finished_spec`.
         pictures: From :func:`golden_pictures`.
         probabilities: Expected probabilities of all test pictures, float32 (n, classes).
+        compute: The model's arithmetic on the processors that it is for, if this machine has another one: then
+            only the pixels are replayed here.
 
     Raises:
-        ParityError: the file does not give these probabilities for its golden pictures.
+        ParityError: the file does not give what it must give.
     """
     packed = golden.pack(pictures.images[pictures.order], probabilities[pictures.order], pictures.most)
-    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: packed})
-    classifier = Classifier(data, device="cpu")
-    if packed != "[]" and not all(replay.passed for replay in verify(classifier)):
-        raise parity_failure(run, "the file does not give the expected probabilities for its golden pictures", {})
+    alone = Classifier(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    files = conformance_files(pictures.files if pictures.most else (), spec, compute or alone.probabilities)
+    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: packed, CONFORMANCE_KEY: files})
+    for deviation in verify_all(Classifier(data, device="cpu")).deviations:
+        if compute is None or deviation.stage in PIXEL_STAGES:
+            reason = f"the file does not replay its own pictures: {deviation.stage} of {deviation.picture}"
+            raise parity_failure(run, f"{reason}: {deviation.reason}", {})
     if packed == "[]" and pictures.most:
         log.info(
             f"the model has no golden pictures for --verify: no test picture fits into {golden.MAX_BYTES >> 10} KiB"

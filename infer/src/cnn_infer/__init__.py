@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
     from cnn_infer.spec import Spec as Spec
+    from cnn_infer.verification import (
+        Deviation as Deviation,
+        StageResult as StageResult,
+        Verification as Verification,
+        verify_all as verify_all,
+    )
 
 __version__ = "0.1.0"
 
@@ -30,6 +36,7 @@ _PUBLIC = {
     "UNKNOWN": "classifier",
     "CheckError": "errors",
     "Classifier": "classifier",
+    "Deviation": "verification",
     "DeviceError": "errors",
     "EdgeCNNError": "errors",
     "Header": "pixels.convert",
@@ -43,6 +50,8 @@ _PUBLIC = {
     "Report": "evaluation",
     "Row": "evaluation",
     "Spec": "spec",
+    "StageResult": "verification",
+    "Verification": "verification",
     "evaluate": "evaluation",
     "find_pictures": "paths.find",
     "latency": "latency",
@@ -51,6 +60,7 @@ _PUBLIC = {
     "read_header": "pixels.convert",
     "to_pixels": "pixels.convert",
     "verify": "golden",
+    "verify_all": "verification",
 }
 """For each public name, the module of this package that defines it."""
 

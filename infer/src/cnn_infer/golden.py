@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,8 @@ from cnn_infer.model import GOLDEN_KEY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cnn_infer.spec import Spec
+
 MAX_PICTURES = 8
 """Largest number of golden pictures in a model."""
 
@@ -26,7 +28,7 @@ MAX_BYTES = 64 << 10
 """Largest size of the golden pictures and their probabilities in the model's metadata, in bytes."""
 
 TOLERANCE = {"fp32": 1e-4, "int8": 0.02}
-"""Largest accepted difference of a probability. An int8 model must also give the same class."""
+"""Largest accepted difference of a probability. Where it is that of int8, the class must be the same too."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Replay:
         expected: The most probable class at export.
         found: The most probable class on this machine.
         difference: The largest absolute difference of a probability, 0 to 1; NaN if the model gives NaN.
-        passed: Whether the difference is within :data:`TOLERANCE` and, for int8, the class is the same.
+        passed: Whether the difference is within :func:`tolerance_of` and, for int8, the class is the same.
     """
 
     expected: str
@@ -72,6 +74,33 @@ def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit:
     return json.dumps(packed)
 
 
+def tolerance_of(spec: Spec) -> float:
+    """Return the largest accepted difference of a probability from the one at export, 0 to 1.
+
+    An int8 model has the tolerance of fp32 if its integers are the same on every processor and no layer is kept in
+    fp32, whose last bits a following layer may round to another integer.
+    """
+    if spec.details.get("precision") != "int8":
+        return TOLERANCE["fp32"]
+    exact = has_proven_integers(spec) and not _int8_certificate(spec).get("floats")
+    return TOLERANCE["fp32" if exact else "int8"]
+
+
+def has_proven_integers(spec: Spec) -> bool:
+    """Whether the certificate of an int8 model proves that no sum of its integers overflows on any processor."""
+    return _under(_int8_certificate(spec), "integers").get("proven") is True
+
+
+def _int8_certificate(spec: Spec) -> Mapping[str, Any]:
+    return _under(_under(spec.details, "parity"), "fp32_against_int8")
+
+
+def _under(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The JSON object under a key; empty if there is none."""
+    found = details.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def verify(classifier: Classifier) -> Sequence[Replay]:
     """Classify the model's golden pictures on this machine and compare with the probabilities at export.
 
@@ -81,19 +110,36 @@ def verify(classifier: Classifier) -> Sequence[Replay]:
     Raises:
         ModelError: the model has no golden pictures, or they are damaged.
     """
-    tolerance = TOLERANCE["int8" if classifier.spec.details.get("precision") == "int8" else "fp32"]
+    tolerance = tolerance_of(classifier.spec)
+    pictures = pictures_of(classifier)
     try:
         entries = json.loads(classifier.model.metadata.get(GOLDEN_KEY, "[]"))
-        pictures = [base64.b64decode(entry["png"], validate=True) for entry in entries]
         expected = np.array([entry["probabilities"] for entry in entries], np.float32)
         if entries and expected.shape != (len(entries), len(classifier.spec.classes)):
             raise ValueError(f"probabilities of shape {expected.shape}")
         found = [classifier.probabilities(classifier.pixels(picture)[None])[0] for picture in pictures]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, EdgeCNNError) as error:
-        raise ModelError(f"the model's golden pictures are damaged: {error}") from error
+        raise _damaged(error) from error
     if not entries:
         raise ModelError("the model carries no golden pictures: they were too large, or left out with --golden 0")
     return [_compare(classifier, *pair, tolerance) for pair in zip(expected, found, strict=True)]
+
+
+def pictures_of(classifier: Classifier) -> list[bytes]:
+    """Return the golden pictures of a model, each as a PNG file of the model's size.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    try:
+        entries = json.loads(classifier.model.metadata.get(GOLDEN_KEY, "[]"))
+        return [base64.b64decode(entry["png"], validate=True) for entry in entries]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> ModelError:
+    return ModelError(f"the model's golden pictures are damaged: {error}")
 
 
 def _compare(

@@ -28,6 +28,9 @@ SPEC_KEY = "cnn.spec"
 GOLDEN_KEY = "cnn.golden"
 """Metadata key of the golden pictures and their expected probabilities."""
 
+CONFORMANCE_KEY = "cnn.conformance"
+"""Metadata key of the conformance files and their expected pixels and probabilities."""
+
 INPUT = "image"
 """Name of the input: uint8, (batch, height, width, channels)."""
 

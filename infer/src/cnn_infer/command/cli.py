@@ -16,6 +16,7 @@ from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command.classify import Settings, to_file, to_stream
 from cnn_infer.command.destinations import check_destinations, check_not_read
 from cnn_infer.command.options import Threads, check_options, is_pipe_or_device
+from cnn_infer.command.printing import print_text
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import DEVICES, newest_export
@@ -36,6 +37,9 @@ Examples:
     cnn-infer test/ --model model.onnx
   Check that the model gives the same results on this machine as on the one that exported it:
     cnn-infer --verify --model model.onnx
+  The same, kept as a certificate; then all machines side by side:
+    cnn-infer --verify --model model.onnx --certificate box.json
+    cnn-infer --fleet boxes/*.json
 """
 
 COUNT = click.IntRange(1, 1 << 20)
@@ -124,8 +128,20 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check this machine: run the golden pictures inside the model and compare their probabilities with those of "
-    "the export. Exit with code 1 if they differ.",
+    help="Check this machine: replay the pictures inside the model, from decoding to probabilities, and compare each "
+    "stage with the export. Exit with code 1 if one differs.",
+)
+@click.option(
+    "--certificate",
+    type=RESULT_FILE,
+    help="Write what --verify found on this machine to this file, as JSON: model, processor, versions, each stage, "
+    "latency.",
+)
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="Sum up the certificates of several machines; each PATH is one, or a folder or pattern of them. With --model: "
+    "all must prove this file. Exit with code 1 if one differs.",
 )
 @click.option(
     "--info",
@@ -156,6 +172,8 @@ def command(
     labels: str,
     follow_symlinks: bool,
     verify: bool,
+    certificate: Path | None,
+    fleet: bool,
     info: bool,
     latency: bool,
     resume: bool,
@@ -177,8 +195,13 @@ def command(
     check_options(context)
     if info or latency or (paths and output is None):
         console.check_standard_output()
+    if fleet:
+        from cnn_infer.command.fleet import sum_up
+
+        sum_up(paths, model, form)
+        return
     model = model or str(newest_export())
-    targets = check_destinations(output, report_file)
+    targets = check_destinations(output, report_file, certificate)
     classifier = Classifier(
         model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
     )
@@ -191,11 +214,13 @@ def command(
     if info:
         from cnn_infer.command.info import as_json, for_people
 
-        _print(for_people(classifier) if form == "table" else as_json(classifier))
+        print_text(for_people(classifier) if form == "table" else as_json(classifier))
     if verify:
         from cnn_infer.command.verify import verify_model
 
-        verify_model(classifier)
+        if certificate is not None:
+            check_not_read([certificate], [model, *paths])
+        verify_model(classifier, certificate)
     if not paths:
         return
     given = [_paths_from_standard_input(nul) if path == "-" else path for path in paths]
@@ -225,14 +250,7 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
     from cnn_infer import latency
 
     found = latency.measure(model, paths, device=device)
-    _print(latency.text(found) if form == "table" else found.to_json())
-
-
-def _print(text: str) -> None:
-    """Print to standard output, always in UTF-8, as the rows are; on a terminal without control characters."""
-    if sys.stdout.isatty():
-        text = "\n".join(map(console.escaped, text.split("\n")))
-    click.echo(text.encode())
+    print_text(latency.text(found) if form == "table" else found.to_json())
 
 
 def _paths_from_standard_input(nul: bool) -> Listed:

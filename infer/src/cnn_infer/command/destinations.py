@@ -13,17 +13,18 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import EXTENSIONS
 
 
-def check_destinations(output: Path | None, report_file: Path | None) -> list[Path]:
+def check_destinations(output: Path | None, report_file: Path | None, certificate: Path | None = None) -> list[Path]:
     """Return the files for results, after checks that need no other file.
 
     Args:
         output: The file for the rows; None for standard output.
         report_file: The file for the report; None for no report.
+        certificate: The file for the certificate; None for no certificate.
 
     Raises:
-        InputError: a folder is missing, a name ends like that of a picture or a model, or both are the same file.
+        InputError: a folder is missing, a name ends like that of a picture or a model, or two are the same file.
     """
-    targets = [target for target in (output, report_file) if target is not None]
+    targets = [target for target in (output, report_file, certificate) if target is not None]
     for target in targets:
         if not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {printable(target.absolute().parent)}")
@@ -33,6 +34,10 @@ def check_destinations(output: Path | None, report_file: Path | None) -> list[Pa
             raise InputError(
                 f"{printable(target)} has the name of a picture or a model: choose another file for the results"
             )
+    if certificate is not None and os.path.realpath(certificate) in [
+        os.path.realpath(target) for target in (output, report_file) if target is not None
+    ]:
+        raise InputError(f"{printable(certificate)} is named for two results: choose another file for --certificate")
     if output is not None and report_file is not None:
         rows, report = os.path.realpath(output), os.path.realpath(report_file)
         if report == rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def check_options(context: click.Context) -> None:
         for param in context.command.params
         if context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
     ]
+    if values["fleet"]:
+        _check_fleet(given, paths)
+        return
+    if "--certificate" in given and not verify:
+        raise InputError("no effect without --verify: --certificate")
     if not (paths or info or verify or latency):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     if latency and not paths:
@@ -79,3 +85,12 @@ def check_options(context: click.Context) -> None:
         raise InputError("no effect without --output: --resume")
     if "--resume" in given and is_pipe_or_device(output):
         raise InputError(f"no effect with --output {printable(output)}: --resume (a pipe or a device keeps no rows)")
+
+
+def _check_fleet(given: Sequence[str], paths: Sequence[str]) -> None:
+    """Refuse options beside ``--fleet`` that would have no effect."""
+    if not paths:
+        raise click.UsageError("--fleet sums up certificates: name them, a folder or a pattern")
+    without_effect = [name for name in given if name not in ("paths", "--fleet", "--model", "--format")]
+    if without_effect:
+        raise InputError(f"no effect with --fleet: {', '.join(without_effect)}")
