@@ -12,6 +12,7 @@ from cnn_train.options import Options
 
 INVALID = {
     "data": ("", 3),
+    "columns": ("image label", ["image"], ["image", "image"], ["image", ""], ["image", 3], 5),
     "model": ("", 18),
     "pretrained": ("yes", 1),
     "epochs": (0, -3, 2.5, "3", True),
@@ -24,7 +25,7 @@ INVALID = {
     "label_smoothing": (-0.1, 1.0, float("nan")),
     "augment": ("mirror", "flip,mirror", ["flip", "none"], [3], 5, ""),
     "balance": ("yes", 1),
-    "size": (3, 0, -28, 28.0, "28", "28x28", True, 4097, [28], [28, 3], [28, 28, 28], (28, 28.0)),
+    "size": (3, 0, -28, 28.0, "28", "28x", "x28", "3x28", "28x28x28", "28x4097", True, 4097, [28], [28, 3], [28, 28, 28], (28, 28.0)),
     "resize": ("stretch", "CROP", 1),
     "seed": (-1, 1.5, "0", 2**63),
     "device": ("gpu", "cuda:0"),
@@ -132,7 +133,7 @@ def test_the_configuration_stores_what_the_table_accepts() -> None:
     hints = {**get_type_hints(Config), "size": None}
     assert {*hints} == {*OPTIONS, "height", "width"}
     for name, option in OPTIONS.items():
-        if name not in ("augment", "size"):  # stored in another form
+        if name not in ("augment", "columns", "size"):  # stored in another form
             assert hints[name] in (option.rule.type, option.rule.type | None), name
         if option.default is not None:
             assert checked({name: option.default}) == {name: option.default}
@@ -196,9 +197,10 @@ def test_sizes_that_are_not_square_are_kept_everywhere(tmp_path: Path) -> None:
     again = train(config=run.path / "config.toml", out=tmp_path / "again")
     assert (again.config, again.spec.shape) == (run.config, (12, 8, 1))
     file = tmp_path / "mine.toml"
-    file.write_text("size = [12, 8]\n")
-    options = read_options(file)
-    assert options == {"size": (12, 8)}
+    for written in ("[12, 8]", '"12x8"', '"12X8"'):
+        file.write_text(f"size = {written}\n")
+        options = read_options(file)
+        assert options == {"size": (12, 8)}
     dataset = prepare(open_source("digits"), size=options["size"])
     assert (dataset.height, dataset.width) == (12, 8)
     assert resolve(options, dataset).height == 12

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+from cnn_infer.paths.labels_file import is_labels_file
 from cnn_infer.paths.naming import composed
 from cnn_infer.run_files import SPEC
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
@@ -22,7 +23,7 @@ def recorded_data(run: Run) -> dict[str, Any]:
 
     Returns:
         At least ``fingerprints`` (of the splits ``train``, ``val`` and ``test``) and ``test_pixels`` (a digest of the
-        decoded test pictures); ``location`` is the folder, or missing or None for a named data set.
+        decoded test pictures); ``location`` is the folder or labels file, or missing or None for a named data set.
 
     Raises:
         ExportError: ``spec.json`` does not record them.
@@ -49,9 +50,15 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
     if data is not None:
         place = os.fspath(data)
     else:
-        place = config.data if location is None or not os.path.isdir(location) else location
+        place = config.data if location is None or not os.path.exists(location) else location
     try:
-        return open_source(place, data_dir=config.data_dir, seed=config.seed, classes=run.spec.classes)
+        return open_source(
+            place,
+            data_dir=config.data_dir,
+            seed=config.seed,
+            classes=run.spec.classes,
+            columns=config.columns if is_labels_file(place) else None,
+        )
     except DataError as error:
         raise ExportError(f"export needs the data set of the run: {error}; pass --data if it has moved") from error
 

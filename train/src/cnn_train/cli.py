@@ -11,7 +11,7 @@ from cnn_infer import console
 from cnn_infer.system.interrupt import while_loading
 
 from cnn_train.config import OPTIONS, checked
-from cnn_train.options import FOLDER, SIZE, SWITCH, Option
+from cnn_train.options import COLUMNS, FOLDER, SIZE, SWITCH, Option
 
 EXAMPLES = """\b
 Examples:
@@ -51,6 +51,8 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
         kind = click.Path(file_okay=False)
     elif option.rule is SIZE:
         kind = _size
+    elif option.rule is COLUMNS:
+        return click.option(flag, type=(str, str), metavar=option.metavar, help=text)
     return click.option(flag, type=kind, metavar=option.metavar, help=text)
 
 
@@ -86,8 +88,9 @@ def _table_options(command: Command) -> Command:
 def command(**options: Any) -> None:
     """Train a network on pictures. Write its weights, metrics and plots to a run folder.
 
-    DATA is digits (default), mnist, fashion-mnist, cifar10, or a folder. A folder has one subfolder per class; or
-    train/, optionally val/ and test/, with one subfolder per class in each; or IDX files like those of MNIST.
+    DATA is digits (default), mnist, fashion-mnist, cifar10, a folder, or a labels file. A folder has one subfolder per
+    class; or train/, optionally val/ and test/, with one subfolder per class in each; or IDX files like those of MNIST.
+    A labels file (CSV or JSON lines) beside the pictures has the path and the class of each.
     """
     given = {key: value for key, value in options.items() if value is not None}
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before

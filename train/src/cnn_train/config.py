@@ -21,6 +21,7 @@ from cnn_train.errors import ConfigError
 from cnn_train.options import (
     AUGMENT,
     AUGMENTATIONS,
+    COLUMNS,
     DEVICES,
     FOLDER,
     OPTIMIZERS,
@@ -43,7 +44,14 @@ from cnn_train.text_file import read_text_file
 class Config:
     """A resolved configuration, as ``config.toml`` in a run folder stores it. The fields say what each value means."""
 
-    data: str = option(TEXT, "Data set: digits, mnist, fashion-mnist, cifar10, or a folder.", default="digits")
+    data: str = option(TEXT, "Data set: digits, mnist, fashion-mnist, cifar10, a folder, or a labels file.", default="digits")
+    columns: tuple[str, str] | None = option(
+        COLUMNS,
+        "The columns of a labels file that name the picture and its class.",
+        default_text="file_name label",
+        metavar="FILE LABEL",
+        may_be_none=True,
+    )
     model: str = option(
         TEXT,
         "Network: nano, small, base, large, or a torchvision classification model such as resnet18.",

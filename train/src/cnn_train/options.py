@@ -6,6 +6,7 @@ The call, the command line and TOML files share these definitions. This module i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args
@@ -23,6 +24,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Options(TypedDict, total=False):
     """The keyword options of :func:`cnn_train.train`; each is explained in :class:`cnn_train.Config`."""
 
+    columns: tuple[str, str] | list[str]
     model: str
     pretrained: bool
     epochs: int
@@ -35,7 +37,7 @@ class Options(TypedDict, total=False):
     label_smoothing: float
     augment: tuple[str, ...] | list[str] | str
     balance: bool
-    size: int | tuple[int, int] | list[int]
+    size: int | tuple[int, int] | list[int] | str
     resize: Resize
     seed: int
     device: str
@@ -142,16 +144,30 @@ TEXT = Rule(str, "a text, in UTF-8", _is_text)
 FOLDER = Rule(str, "the path of a folder, in UTF-8", _is_text)
 
 
+def _sides(value: object) -> tuple[object, ...]:
+    """``[96, 128]`` and ``"96x128"`` (height x width) as two sides, anything else as one."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}[xX][0-9]{1,9}", value):
+        return tuple(int(side) for side in re.split("[xX]", value))
+    return tuple(value) if isinstance(value, (list, tuple)) and len(value) == 2 else (value,)
+
+
 def _is_size(value: object) -> bool:
-    sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value,)
-    return all(type(side) is int and 4 <= side <= MAX_SIDE for side in sides)
+    return all(type(side) is int and 4 <= side <= MAX_SIDE for side in _sides(value))
 
 
 SIZE = Rule(
-    int | tuple[int, int] | list[int],
+    int | tuple[int, int] | list[int] | str,
     f"a whole number from 4 to {MAX_SIDE}, or two of them: [height, width]",
     _is_size,
-    stored=lambda value: value if isinstance(value, int) else tuple(value),
+    stored=lambda value: value if isinstance(value, int) else _sides(value),
+)
+
+
+COLUMNS = Rule(
+    tuple[str, str] | list[str],
+    "two different names: [file, label]",
+    lambda value: isinstance(value, (list, tuple)) and len(set(value)) == len(value) == 2 and all(map(_is_text, value)),
+    stored=tuple,
 )
 
 

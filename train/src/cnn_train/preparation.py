@@ -54,7 +54,12 @@ def open_dataset(
     given = {**DEFAULTS, **options}
     data_dir, cache = given.get("data_dir"), given.get("cache")
     with distributed.main_process_first():
-        source = open_source(given["data"], data_dir=Path(data_dir) if data_dir else None, seed=given["seed"])
+        source = open_source(
+            given["data"],
+            data_dir=Path(data_dir) if data_dir else None,
+            seed=given["seed"],
+            columns=given.get("columns"),
+        )
         check_outside(source, out, "--out")
         if test_pictures is not None:
             check_outside(source, test_pictures, "--test-pictures")
@@ -130,7 +135,7 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
     )
     data = {
         "name": source.name,
-        "location": source.location,
+        "location": source.path,
         "fingerprints": dict(dataset.fingerprints),
         "images": {name: len(split.labels) for name, split in dataset.splits.items()},
         "test_pixels": pixel_digest(dataset.test.images),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
+
+from cnn_infer.system.encoding import encoding_of
 
 
 def read_text_file(path: Path) -> str:
@@ -13,6 +14,4 @@ def read_text_file(path: Path) -> str:
         OSError: the file cannot be read.
         UnicodeError: it is neither UTF-8 nor UTF-16 with a byte order mark.
     """
-    with path.open("rb") as stream:
-        start = stream.read(2)
-    return path.read_text("utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    return path.read_text(encoding_of(path))

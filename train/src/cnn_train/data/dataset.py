@@ -117,10 +117,12 @@ def prepare(
         strict: Make unreadable pictures an error.
 
     Raises:
-        DataError: no picture of a class or of a split can be read; a picture cannot be read and ``strict`` is set; the
-            cache cannot be written, or is inside the data set.
+        DataError: no picture of a class or of a split can be read; a picture cannot be read or a labels file names one
+            that does not exist, and ``strict`` is set; the cache cannot be written, or is inside the data set.
         ConfigError: the size is out of range.
     """
+    if strict and source.missing:
+        raise DataError(f"{source.missing}, and --strict is set")
     folder = user_cache() / "pictures" if cache is None else Path(cache)
     check_outside(source, folder, "--cache")
     headers: Counter[Header] = Counter()

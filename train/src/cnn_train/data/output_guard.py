@@ -16,7 +16,7 @@ def check_outside(source: Source, folder: str | os.PathLike[str], option: str, *
     """Refuse a folder whose files the next training would read as classes or pictures.
 
     Hidden folders inside a data set are allowed, because they are not searched for pictures, and so is any folder
-    inside a data set without picture files (IDX files, pickles).
+    inside a data set without picture files (IDX files, pickles) or with a labels file, which names its pictures.
 
     Args:
         source: The data set.
@@ -35,7 +35,9 @@ def check_outside(source: Source, folder: str | os.PathLike[str], option: str, *
     if replaced and place.exists():
         refused = inside or data.is_relative_to(place)
     else:
-        searched = any(not isinstance(split.pictures, np.ndarray) for split in source.splits.values())
+        searched = source.labels_file is None and any(
+            not isinstance(split.pictures, np.ndarray) for split in source.splits.values()
+        )
         refused = inside and searched and not any(part.startswith(".") for part in place.relative_to(data).parts)
     if refused:
         raise DataError(

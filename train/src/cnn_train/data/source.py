@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from cnn_infer.paths.labels_file import COLUMNS, is_labels_file
 from cnn_infer.paths.naming import composed, folder_name, printable
 
 from cnn_train.data.idx import find_idx, load_idx
+from cnn_train.data.label_table import read_labels
 from cnn_train.data.named_sets import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
 from cnn_train.data.split import set_aside
-from cnn_train.data.tree import Records, pictures, read_tree
+from cnn_train.data.tree import Records, labels_file_hint, pictures, read_tree
 from cnn_train.errors import DataError
 from cnn_train.text_file import read_text_file
 
@@ -36,8 +38,10 @@ class Source:
             Unicode's composed form (NFC).
         splits: ``train``, ``val`` and ``test``.
         notes: Decisions that the user should know about, one line each.
+        missing: One line on the pictures that a labels file names and that do not exist; empty if there are none.
         name_form: The Unicode form (``NFC`` or ``NFD``) in which fingerprints spell the names of files; None for the
             names as they are on the disk.
+        labels_file: Absolute path of the file in ``location`` that names the pictures and classes; None without one.
     """
 
     name: str
@@ -45,7 +49,14 @@ class Source:
     classes: tuple[str, ...]
     splits: Mapping[str, Records]
     notes: tuple[str, ...]
+    missing: str = ""
     name_form: Literal["NFC", "NFD"] | None = None
+    labels_file: str | None = None
+
+    @property
+    def path(self) -> str | None:
+        """Absolute path that opens the data set again; None if it is a part of a library."""
+        return self.labels_file or self.location
 
 
 def open_source(
@@ -54,6 +65,7 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     classes: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> Source:
     """Find a data set and divide it into three splits.
 
@@ -64,27 +76,46 @@ def open_source(
         data: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder with IDX files (optionally with a
             ``classes.txt`` that has one name per line), CIFAR-10's pickles, ``train`` and optionally ``val`` and
             ``test`` (in upper or lower case; :data:`cnn_train.data.tree.SPLIT_NAMES` lists other names such as
-            ``validation``), or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set.
+            ``validation``), or one subfolder per class. ``./mnist`` is a folder, ``mnist`` the named data set. Or a
+            labels file beside the pictures: CSV or JSON lines with the path and the class of each, and optionally its
+            split; :func:`cnn_train.data.label_table.read_labels` has the rules.
         data_dir: The folder to search for named data sets first.
         seed: Random seed of the splits, 0 or greater.
         classes: The order of the class folders, if they have exactly these names. Otherwise they are sorted as they
             are on the disk, where Unicode may write accents in another form (macOS).
+        columns: The columns of a labels file that name the picture and its class. Default: ``file_name``, ``label``.
 
     Raises:
-        DataError: the data set is missing, empty or damaged, or its layout is unknown.
-        InputError: a folder cannot be listed.
+        DataError: the data set is missing, empty or damaged, or its layout is unknown; or there is no labels file for
+            ``columns``.
+        InputError: a folder cannot be listed, or a labels file is damaged.
     """
+    if columns is not None and not is_labels_file(data):
+        raise DataError(
+            f"no effect without a labels file (CSV or JSON lines) as the data set: --columns ({printable(data)})"
+        )
     if data == "digits":
         return _digits(seed)
     if data in NAMED:
         folder = find_named(data, data_dir)
         return _open_folder(folder, data, seed, (f"{data} was found in {printable(folder)}",), classes)
+    if is_labels_file(data) and os.path.isfile(data):
+        return _open_labels(Path(os.path.abspath(data)), seed, columns or COLUMNS, classes)
     if not os.path.isdir(data):
         named = ", ".join(("digits", *NAMED))
         problem = "not a folder" if os.path.lexists(data) else "no such folder"
-        raise DataError(f"{problem}: {printable(data)} (give a folder of pictures or one of {named})")
+        raise DataError(f"{problem}: {printable(data)} (give a folder of pictures, a labels file, or one of {named})")
     folder = Path(os.path.abspath(data))
     return _open_folder(folder, folder_name(folder.name or "data"), seed, (), classes)
+
+
+def _open_labels(path: Path, seed: int, columns: Sequence[str], order: Sequence[str]) -> Source:
+    tree = read_labels(path, columns, order)
+    name, notes = folder_name(path.parent.name or "data"), tuple(tree.notes)
+    if tree.missing:
+        notes = (f"left out: {tree.missing}", *notes)
+    found = _completed(name, path.parent, tree.classes, tree.splits, seed, notes)
+    return replace(found, labels_file=os.fspath(path), missing=tree.missing)
 
 
 def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...], order: Sequence[str]) -> Source:
@@ -144,7 +175,8 @@ def _completed(
     """Set the missing splits aside, and check what every data set must have."""
     where = "digits" if folder is None else printable(folder)
     if len(classes) < 2:
-        raise DataError(f"{where} has one class only, {classes[0]!r}: at least two are needed")
+        hint = "" if folder is None else labels_file_hint(folder)
+        raise DataError(f"{where} has one class only, {classes[0]!r}: at least two are needed{hint}")
     train = splits["train"]
     missing = [split for split in ("test", "val") if split not in splits]
     sizes = np.bincount(train.labels, minlength=len(classes))
@@ -185,7 +217,7 @@ def _completed(
 def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
     found = records.pictures
     chosen = found[positions] if isinstance(found, np.ndarray) else found.selected(positions)
-    return Records(chosen, records.labels[positions])
+    return Records(chosen, records.labels[positions], None if records.groups is None else records.groups[positions])
 
 
 def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:

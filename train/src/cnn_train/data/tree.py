@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from cnn_infer.paths.find import find_pictures
+from cnn_infer.paths.labels_file import is_labels_file
 from cnn_infer.paths.naming import composed, folder_name, printable
 from cnn_infer.paths.skipped import Skipped, is_system_name, skipped_text
 from cnn_infer.pixels.convert import EXTENSIONS
@@ -28,7 +29,8 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """The names of a split's folder, in lower case. Upper case matches too."""
 
-_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+SPLIT_OF: Mapping[str, str] = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+"""The split of each name in :data:`SPLIT_NAMES`."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +40,29 @@ class Records:
     Attributes:
         pictures: Paths of n files, or pixels: uint8 (n, h, w, 1) grey or (n, h, w, 3) RGB.
         labels: int64 (n,), class indices.
+        groups: Text (n,), dtype object: pictures with the same group must stay in one split. None if there are none.
     """
 
     pictures: Names | NDArray[np.uint8]
     labels: NDArray[np.int64]
+    groups: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A folder of pictures.
+    """A folder of pictures, with the classes of its subfolders or of a labels file.
 
     Attributes:
-        classes: The names of the class folders, in Unicode's composed form.
-        splits: ``train``, and ``val`` and ``test`` if the folder has them.
+        classes: The names of the classes, in Unicode's composed form.
+        splits: ``train``, and ``val`` and ``test`` if they are given.
         notes: What was left out, one line each.
+        missing: One line on the pictures that a labels file names and that do not exist; empty if there are none.
     """
 
     classes: Sequence[str]
     splits: Mapping[str, Records]
     notes: Sequence[str]
+    missing: str = ""
 
 
 def read_tree(folder: Path, order: Sequence[str] = ()) -> Tree:
@@ -74,7 +80,7 @@ def read_tree(folder: Path, order: Sequence[str] = ()) -> Tree:
         InputError: a folder cannot be listed.
     """
     inside = _folders(folder)
-    splits = {name: split for name in inside if (split := _SPLIT_OF.get(name.lower()))}
+    splits = {name: split for name in inside if (split := SPLIT_OF.get(name.lower()))}
     trains = [name for name, split in splits.items() if split == "train"]
     if inside and len(splits) == len(inside) and not trains:
         raise DataError(f"{printable(folder)} has {' and '.join(splits)} but no train folder")
@@ -96,7 +102,8 @@ def _read_splits(paths: Mapping[str, Path], notes: list[str], order: Sequence[st
     classes = list(_class_folders(train))
     if not classes:
         problem = "has pictures but no class folders" if _count_pictures_in(train) else "is empty"
-        raise DataError(f"{printable(train)} {problem}: put the pictures into one folder per class")
+        advice = f"put the pictures into one folder per class{labels_file_hint(train)}"
+        raise DataError(f"{printable(train)} {problem}: {advice}")
     places = {folder_name(name): place for place, name in enumerate(order)}
     if {folder_name(name) for name in classes} == set(places):
         classes.sort(key=lambda name: places[folder_name(name)])
@@ -145,7 +152,7 @@ def _check_no_hidden_splits(folder: Path, inside: Mapping[str, str]) -> None:
     """Refuse ``training_set`` and ``test_set``, which would become two classes."""
     alike: dict[str, str] = {}
     for name, path in inside.items():
-        words = [_SPLIT_OF.get(word) for word in re.split(r"[^a-z]+", name.lower())]
+        words = [SPLIT_OF.get(word) for word in re.split(r"[^a-z]+", name.lower())]
         split = next((split for split in words if split), None)
         if split and _folders(path):
             alike.setdefault(split, name)
@@ -160,7 +167,7 @@ def _check_no_hidden_splits(folder: Path, inside: Mapping[str, str]) -> None:
 def _check_not_upside_down(folder: Path, classes: Mapping[str, str]) -> None:
     """Refuse class folders that contain the splits: their test pictures would be trained on."""
     for name, path in classes.items():
-        found = {split: inner for inner in _folders(path) if (split := _SPLIT_OF.get(inner.lower()))}
+        found = {split: inner for inner in _folders(path) if (split := SPLIT_OF.get(inner.lower()))}
         if "train" in found and len(found) > 1:
             advice = (
                 f"give {printable(path)} as the data set"
@@ -204,6 +211,12 @@ def _class_pictures(folder: Path, classes: Sequence[str | None], skipped: Skippe
 def _count_pictures_in(folder: Path) -> int:
     names = (name for name in os.listdir(folder) if not is_system_name(name))
     return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+
+
+def labels_file_hint(folder: Path) -> str:
+    """Return the end of an error message that points to a labels file in a folder; empty if there is none."""
+    found = [name for name in sorted(os.listdir(folder)) if is_labels_file(folder / name)]
+    return f", or give the labels file as the data set: {printable(folder / found[0])}" if found else ""
 
 
 def pictures(count: int, kind: str = "") -> str:
