@@ -6,8 +6,9 @@ from cnn_infer.lazy import lazily
 
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
-    from cnn_infer import latency as latency
+    from cnn_infer import judge as judge, latency as latency
     from cnn_infer.classifier import UNKNOWN as UNKNOWN, Classifier as Classifier, Prediction as Prediction
+    from cnn_infer.drift import Drift as Drift
     from cnn_infer.errors import (
         CheckError as CheckError,
         DeviceError as DeviceError,
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Classifier": "classifier",
     "Deviation": "verification",
     "DeviceError": "errors",
+    "Drift": "drift",
     "EdgeCNNError": "errors",
     "Header": "pixels.convert",
     "InferError": "errors",
@@ -54,6 +56,7 @@ _PUBLIC = {
     "Verification": "verification",
     "evaluate": "evaluation",
     "find_pictures": "paths.find",
+    "judge": "judge",
     "latency": "latency",
     "newest_export": "model",
     "open_model": "model",

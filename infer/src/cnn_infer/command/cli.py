@@ -15,7 +15,7 @@ from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command.classify import Settings, to_file, to_stream
 from cnn_infer.command.destinations import check_destinations, check_not_read
-from cnn_infer.command.options import Threads, check_options, is_pipe_or_device
+from cnn_infer.command.options import Threads, check_options, is_model, is_pipe_or_device
 from cnn_infer.command.printing import print_text
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
@@ -40,6 +40,8 @@ Examples:
   The same, kept as a certificate; then all machines side by side:
     cnn-infer --verify --model model.onnx --certificate box.json
     cnn-infer --fleet boxes/*.json
+  Decide between fp32 and int8 on this machine:
+    cnn-infer --judge model.onnx model.int8.onnx
 """
 
 COUNT = click.IntRange(1, 1 << 20)
@@ -134,8 +136,8 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--certificate",
     type=RESULT_FILE,
-    help="Write what --verify found on this machine to this file, as JSON: model, processor, versions, each stage, "
-    "latency.",
+    help="Write what --verify or --judge found on this machine to this file, as JSON: model, processor, versions, each "
+    "stage, latency.",
 )
 @click.option(
     "--fleet",
@@ -153,6 +155,13 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     "--latency",
     is_flag=True,
     help="Measure the time per picture on this machine, by stage, instead of classifying.",
+)
+@click.option(
+    "--judge",
+    is_flag=True,
+    help="Decide which file of an export to ship on this machine. Each PATH that ends in .onnx is a file to compare: "
+    "all are verified, then timed in turn, on the other PATHs or else on the pictures inside the model. Exit with "
+    "code 1 if none can be shipped.",
 )
 @click.version_option(package_name="cnn-infer")
 @click.pass_context
@@ -176,6 +185,7 @@ def command(
     fleet: bool,
     info: bool,
     latency: bool,
+    judge: bool,
     resume: bool,
     nul: bool,
     max_pixels: int,
@@ -195,6 +205,9 @@ def command(
     check_options(context)
     if info or latency or (paths and output is None):
         console.check_standard_output()
+    if judge:
+        _judge(paths, device, form, nul, certificate)
+        return
     if fleet:
         from cnn_infer.command.fleet import sum_up
 
@@ -251,6 +264,16 @@ def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> N
 
     found = latency.measure(model, paths, device=device)
     print_text(latency.text(found) if form == "table" else found.to_json())
+
+
+def _judge(paths: tuple[str, ...], device: str, form: str, nul: bool, certificate: Path | None) -> None:
+    from cnn_infer.command.judge import judge_models
+
+    models = [path for path in paths if is_model(path)]
+    pictures = [_paths_from_standard_input(nul) if path == "-" else path for path in paths if not is_model(path)]
+    check_not_read(check_destinations(None, None, certificate), chain(models, find_pictures(pictures)))
+    gc.enable()
+    judge_models(models, pictures, device, form, certificate)
 
 
 def _paths_from_standard_input(nul: bool) -> Listed:

@@ -28,6 +28,14 @@ ROW_OPTIONS = (
 )
 """Options that change rows or what is done with them."""
 
+OTHER_MODES = ("--verify", "--info", "--latency", "--fleet")
+"""Options that do something else than ``--judge``."""
+
+
+def is_model(path: str) -> bool:
+    """Whether a PATH beside ``--judge`` is a model file; all others are pictures."""
+    return path.lower().endswith(".onnx")
+
 
 class Threads(click.IntRange):
     """A number of threads, or ``auto``."""
@@ -51,17 +59,19 @@ def check_options(context: click.Context) -> None:
     """
     values = context.params
     paths, form, output = values["paths"], values["form"], values["output"]
-    info, verify, latency = values["info"], values["verify"], values["latency"]
+    info, verify, latency, judge = values["info"], values["verify"], values["latency"], values["judge"]
     given = [
         param.opts[0]
         for param in context.command.params
         if context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
     ]
+    if judge:
+        _check_judge(given, paths, form)
     if values["fleet"]:
         _check_fleet(given, paths)
         return
-    if "--certificate" in given and not verify:
-        raise InputError("no effect without --verify: --certificate")
+    if "--certificate" in given and not (verify or judge):
+        raise InputError("no effect without --verify or --judge: --certificate")
     if not (paths or info or verify or latency):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     if latency and not paths:
@@ -94,3 +104,14 @@ def _check_fleet(given: Sequence[str], paths: Sequence[str]) -> None:
     without_effect = [name for name in given if name not in ("paths", "--fleet", "--model", "--format")]
     if without_effect:
         raise InputError(f"no effect with --fleet: {', '.join(without_effect)}")
+
+
+def _check_judge(given: Sequence[str], paths: Sequence[str], form: str) -> None:
+    """Refuse options beside ``--judge`` that would have no effect."""
+    if not any(map(is_model, paths)):
+        raise click.UsageError("--judge compares the files of one export: name them, model.onnx and model.int8.onnx")
+    without_effect = [option for option in given if option in (*ROW_OPTIONS, "--model", *OTHER_MODES)]
+    if without_effect:
+        raise InputError(f"no effect with --judge: {', '.join(without_effect)}")
+    if form == "csv":
+        raise InputError("--judge takes --format table or jsonl, not csv")
