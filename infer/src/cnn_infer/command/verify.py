@@ -15,6 +15,9 @@ from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
 from cnn_infer.verification import Deviation, Verification, verify_all
 
+MOST_LINES = 8
+"""Largest number of deviations that are printed for each stage."""
+
 
 def verify_model(classifier: Classifier, certificate: Path | None = None) -> None:
     """Replay what is inside the model, print a line for each stage and each deviation, and write the certificate.
@@ -50,10 +53,12 @@ def _lines(found: Verification) -> Iterator[str]:
     for result in found.stages:
         pictures = "golden pictures" if result.stage == "graph" else "files"
         worst = "" if result.worst is None else f" (worst difference {result.worst:.2g})"
-        yield f"  {result.stage}: {result.agreed} of {result.compared} {pictures} agree{worst}"
-        for deviation in found.deviations:
-            if deviation.stage == result.stage:
-                yield f"    {deviation.picture}: {_text(deviation, found)}"
+        agree = f"{result.agreed} of {result.compared} {pictures} agree{worst}"
+        yield f"  {result.stage}: {agree if result.compared else 'not compared, every file differs before'}"
+        deviations = [deviation for deviation in found.deviations if deviation.stage == result.stage]
+        yield from (f"    {one.picture}: {_text(one, found)}" for one in deviations[:MOST_LINES])
+        if len(deviations) > MOST_LINES:
+            yield f"    and {len(deviations) - MOST_LINES} more: --certificate FILE writes all of them"
     if found.covers_pixels and all(result.stage != "graph" for result in found.stages):
         yield "  graph: covered by probabilities, because the model has no golden pictures"
 
@@ -86,7 +91,8 @@ def _failure(found: Verification) -> str:
                 f"{differing} of {result.compared} golden pictures differ on this machine (worst {result.worst:.2g})"
             )
         elif differing:
-            parts.append(f"{result.stage} differs for {differing} of {quantity(result.compared, 'file')}")
+            verb = "differ" if result.stage == "probabilities" else "differs"
+            parts.append(f"{result.stage} {verb} for {differing} of {quantity(result.compared, 'file')}")
     return "; ".join(parts)
 
 
