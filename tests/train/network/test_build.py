@@ -9,7 +9,8 @@ import pytest
 import torch
 import torchvision
 from cnn_train import ConfigError, Run, train
-from cnn_train.network.build import build, load_pretrained
+from cnn_train.network.build import build
+from cnn_train.network.pretrained import load_pretrained
 from torch import nn
 
 ZERO_POINT, SCALE = 120, 1 / 60

@@ -27,7 +27,7 @@ from cnn_train.data.split_checks import comparison_warnings, crop_warning
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning
-from cnn_train.network.build import add_biases
+from cnn_train.network.pretrained import add_biases
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.finetuning import frozen_epochs

@@ -18,7 +18,8 @@ from cnn_train.data.test_pictures import check_folder, write_test_pictures
 from cnn_train.defaults import resolve
 from cnn_train.device import pick_compute
 from cnn_train.errors import RunError
-from cnn_train.network.build import check_model, load_pretrained
+from cnn_train.network.build import check_model
+from cnn_train.network.pretrained import load_pretrained
 from cnn_train.options import Options
 from cnn_train.preparation import make_network, make_spec, open_dataset
 from cnn_train.recipe.fit import Epoch

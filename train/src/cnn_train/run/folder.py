@@ -35,7 +35,8 @@ from torch import nn
 
 from cnn_train.config import Config
 from cnn_train.errors import RunError
-from cnn_train.network.build import add_biases, build
+from cnn_train.network.build import build
+from cnn_train.network.pretrained import add_biases
 from cnn_train.recipe.fit import Epoch
 
 
