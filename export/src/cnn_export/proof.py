@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from cnn_infer import open_model
+from cnn_infer import drift, open_model
 from cnn_infer.model import SPEC_KEY
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from cnn_train import Run, Split
 from cnn_train.replay import cross_entropy, logits_of, probabilities_of
+from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, run_model
 from cnn_export.reports import parity_failure
+
+Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
+"""Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
 
 LOSS_TOLERANCE = 1e-3
 """Largest difference of the test loss from the one in training: relative to it, or absolute if it is below 1."""
@@ -64,6 +69,26 @@ def prove(run: Run, model: ModelProto, test: Split, reference: Outputs, toleranc
     if not parity.passed:
         raise parity_failure(run, parity.reason, asdict(parity))
     return parity, found[-1][1]
+
+
+def fp32_evaluator(run: Run, model: ModelProto) -> Evaluate:
+    """Return a function that evaluates the fp32 graph of a model file in ONNX Runtime."""
+    opened = open_model(with_metadata(model, run.spec, {SPEC_KEY: run.spec.to_json()}), device="cpu")
+    return lambda pictures, what: run_model(opened, pictures, what=what)
+
+
+def with_validation(certificate: Mapping[str, Any], validation: Split | None, evaluate: Evaluate) -> dict[str, Any]:
+    """Add the histogram of top probabilities that ``cnn-infer`` compares the pictures of a folder with.
+
+    Args:
+        certificate: From :func:`certificate_of`.
+        validation: The validation split; None for no histogram.
+        evaluate: Evaluates the model of the file that the certificate is for.
+    """
+    if validation is None:
+        return dict(certificate)
+    top = evaluate(validation.images, "validation").probabilities.max(axis=1)
+    return {**certificate, drift.KEY: drift.histogram_of(top).to_json()}
 
 
 def certificate_of(run: Run, test: Split, parity: Parity) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,8 @@ from cnn_train.replay import pixel_digest, read_split
 
 from cnn_export.errors import ExportError
 from cnn_export.reports import parity_failure
+
+log = logging.getLogger(__name__)
 
 
 def recorded_data(run: Run) -> dict[str, Any]:
@@ -101,6 +104,22 @@ def read_test_split(run: Run, source: Source) -> Split:
             {},
         )
     return split
+
+
+def read_validation_split(run: Run, source: Source) -> Split | None:
+    """Decode the validation pictures of a run from their files; None, with a warning, if they are not those of the run.
+
+    They are needed for the histogram of top probabilities only, without which a model works as well.
+    """
+    for spelled in _spellings(source):
+        split, fingerprint, _ = read_split(spelled, "val", run.spec)
+        if fingerprint == recorded_data(run)["fingerprints"]["val"]:
+            return split
+    log.warning(
+        f"the validation pictures in {source.location or source.name} are not those of the run: the model gets no "
+        "histogram of them, so cnn-infer cannot tell whether the pictures of a folder are like them"
+    )
+    return None
 
 
 def _decoder_versions(run: Run) -> str:
