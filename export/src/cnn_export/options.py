@@ -19,7 +19,7 @@ MAX_DROP = 0.1
 GOLDEN_PICTURES = 8
 CALIBRATION_PICTURES = 1024
 SEARCH_SECONDS: float = 120
-TARGETS = ("vnni", "avx2", "arm", "generic")
+TARGETS = ("any", "vnni", "avx2", "arm", "generic")
 """Kinds of processors; :data:`cnn_export.int8.targets.TARGETS` says what each of them needs."""
 
 LEAST_OPSET = 18
@@ -120,8 +120,9 @@ OPTIONS: dict[str, Option] = {
     "target": Option(
         "--for",
         str,
-        "Processors that the int8 model is for.",
-        default_text="the kind of this machine",
+        "Processors that the int8 model is for. any: all of them; the file computes the same integers on every one. "
+        "vnni, avx2, arm and generic: only this kind; on others, the file can lose accuracy or be slow.",
+        default_text="any",
         choices=TARGETS,
         only_int8=True,
     ),

@@ -84,9 +84,9 @@ def test_a_network_gives_what_onnxruntime_gives(quantized: Quantized) -> None:
     assert np.abs(found - wanted).mean() < 0.5 * np.abs(exact - wanted).mean()
 
 
-@pytest.mark.parametrize("target", ["generic", "vnni"])
+@pytest.mark.parametrize("target", ["generic", "vnni", "any"])
 def test_storing_untrained_weights_changes_no_byte(run: Run, target: str) -> None:
-    """With weights of 7 and of 8 bits."""
+    """With weights of 7 and of 8 bits, and of 8 bits with a limit on pairs."""
     quantized = Quantized(run, target)
     before = quantized.model.SerializeToString(deterministic=True)
     assert Simulation(quantized.model, quantized.floats).store() >= 4

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from cnn_export import ExportError, export
-from cnn_export.int8.targets import RUNS_ON, TARGETS, target_of
+from cnn_export.int8.targets import RUNS_ON, TARGETS, kind_of_this_machine, target_of
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier, verify
 from cnn_infer.system import machine as this_machine
@@ -42,28 +42,34 @@ def activations(model: onnx.ModelProto) -> set[int]:
 @pytest.mark.parametrize(
     ("target", "most", "kind"),
     [
+        (None, 127, TensorProto.UINT8),
         ("vnni", 127, TensorProto.UINT8),
         ("avx2", 64, TensorProto.UINT8),
         ("generic", 64, TensorProto.UINT8),
         ("arm", 127, TensorProto.INT8),
     ],
 )
-def test_a_target_decides_the_numbers_in_the_file(run: Run, target: str, most: int, kind: int) -> None:
+def test_a_target_decides_the_numbers_in_the_file(run: Run, target: str | None, most: int, kind: int) -> None:
     model = exported(run, target=target)
     assert np.abs(weights(model)).max() == most
     assert activations(model) == {kind}
     assert accuracy(run, model) >= accuracy(run, onnx.load(run.path / "model.onnx")) - 0.05
 
 
+def test_the_default_target_is_any_processor() -> None:
+    assert target_of() == TARGETS["any"]
+    assert [name for name, target in TARGETS.items() if target.limit_pairs] == ["any"]
+
+
 @pytest.mark.parametrize("instruction_set", RUNS_ON)
-def test_the_default_target_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, instruction_set: str) -> None:
+def test_every_instruction_set_has_a_kind(monkeypatch: pytest.MonkeyPatch, instruction_set: str) -> None:
     monkeypatch.setattr("cnn_export.int8.targets.machine.instruction_set", lambda: instruction_set)
-    assert target_of() == TARGETS[RUNS_ON[instruction_set]]
+    assert kind_of_this_machine() == RUNS_ON[instruction_set]
 
 
-def test_every_instruction_set_has_a_target() -> None:
+def test_every_target_but_any_is_the_kind_of_some_machine() -> None:
     assert this_machine.instruction_set() in RUNS_ON
-    assert set(RUNS_ON.values()) == set(TARGETS)
+    assert {*RUNS_ON.values(), "any"} == set(TARGETS)
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(18, 9), (21, 10), (23, 11)])

@@ -25,6 +25,7 @@ from onnx import ModelProto
 from cnn_export.errors import GraphError
 from cnn_export.graph.float_graph import NORMALISED
 from cnn_export.graph.passes import drop_bias_zero_points, leading_moves, strip_unused
+from cnn_export.int8.pairs import limit_pairs
 from cnn_export.int8.ranges import METHODS, Batches, Statistics
 from cnn_export.int8.targets import Target
 from cnn_export.options import CALIBRATION_PICTURES
@@ -148,6 +149,8 @@ def quantize(
         reason = " ".join(str(error).split())[:300]
         raise GraphError(f"ONNX Runtime cannot quantize this network: {reason}") from error
     drop_bias_zero_points(result)
+    if target.limit_pairs:
+        limit_pairs(result, model)
     strip_unused(result)
     return result
 

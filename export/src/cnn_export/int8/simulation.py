@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from cnn_export.errors import GraphError
 from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+from cnn_export.int8.pairs import are_limited, nearest
 
 
 def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
@@ -55,8 +56,10 @@ class Simulation(nn.Module):
         unknown -= {"QuantizeLinear", "DequantizeLinear", "Constant"}
         if unknown:
             raise GraphError(f"--qat does not support {', '.join(sorted(unknown))}: leave out --qat for this network")
+        self._makers = makers_of(quantized)
         self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants_of(quantized).items()}
         initial, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()
+        self._limited: set[str] = set()
         self._keys = {node.name: f"layer{index}" for index, node in enumerate(self._graph.node)}
         layers = {node.name: node for node in model.graph.node if node.op_type in ("Conv", "Gemm")}
         for node in self._graph.node:
@@ -64,9 +67,11 @@ class Simulation(nn.Module):
             if layer is not None and layer.input[1] in initial:
                 key = self._keys[node.name]
                 self.weights[key] = nn.Parameter(torch.from_numpy(initial[layer.input[1]].astype(np.float32)))
+                source = self._makers.get(node.input[1])
+                if source is not None and are_limited(layer, self._constants[source.input[0]].numpy()):
+                    self._limited.add(key)
                 if len(layer.input) > 2:
                     self.biases[key] = nn.Parameter(torch.from_numpy(initial[layer.input[2]].astype(np.float32)))
-        self._makers = makers_of(quantized)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the logits of a batch.
@@ -111,12 +116,13 @@ class Simulation(nn.Module):
     def _weight(self, node: NodeProto, key: str) -> Tensor:
         """Return the trained weight, rounded to the levels of the graph."""
         source = self._makers.get(node.input[1])
+        weight: Tensor = self.weights[key]
         if source is None or source.op_type != "DequantizeLinear":
-            weight: Tensor = self.weights[key]
             return weight
-        scale = _shaped(self._constants[source.input[1]], self.weights[key].ndim, source)
+        scale = _shaped(self._constants[source.input[1]], weight.ndim, source)
         low, high = self.limits(source)
-        return fake_quantize(self.weights[key], scale, torch.zeros(()), low, high)
+        inside = weight.clamp(low * scale, high * scale)
+        return inside + (self._levels(node, source, key) * scale - inside).detach()
 
     def _bias(self, node: NodeProto, key: str) -> Tensor:
         source = self._makers.get(node.input[2])
@@ -133,6 +139,15 @@ class Simulation(nn.Module):
         return (-64, 64) if int(stored.abs().max()) <= 64 else (-127, 127)
 
     @torch.no_grad()
+    def _levels(self, node: NodeProto, source: NodeProto, key: str) -> Tensor:
+        """Return the levels of a trained weight, as floats. Pairs cannot overflow if those of the graph cannot."""
+        weight = self.weights[key]
+        values = weight / _shaped(self._constants[source.input[1]], weight.ndim, source)
+        if key in self._limited:
+            values = torch.from_numpy(nearest(node, values.numpy()))
+        return torch.round(values).clamp(*self.limits(source))
+
+    @torch.no_grad()
     def store(self) -> int:
         """Write the trained weights and biases into the graph, as integers, and return the number of layers."""
         initializers = {tensor.name: tensor for tensor in self._graph.initializer}
@@ -142,8 +157,7 @@ class Simulation(nn.Module):
             source = self._makers.get(node.input[1]) if key in self.weights else None
             if source is None or source.op_type != "DequantizeLinear":
                 continue
-            scale = _shaped(self._constants[source.input[1]], self.weights[key].ndim, source)
-            levels = torch.round(self.weights[key] / scale).clamp(*self.limits(source))
+            levels = self._levels(node, source, key)
             _write(initializers[source.input[0]], levels.to(torch.int8).numpy())
             bias = self._makers.get(node.input[2]) if key in self.biases else None
             if bias is not None and bias.input[0] in initializers:

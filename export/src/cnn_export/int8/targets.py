@@ -12,20 +12,28 @@ class Target:
     """A kind of processor.
 
     Attributes:
-        name: ``vnni``, ``avx2``, ``arm`` or ``generic``.
+        name: ``any``, ``vnni``, ``avx2``, ``arm`` or ``generic``.
         reduce_range: Whether weights have 7 bits. Processors that add two products in 16 bits overflow and saturate
             with weights of 8 bits.
         signed: Whether activations are int8 instead of uint8.
+        limit_pairs: Whether weights have 8 bits, but two weights whose products are added in 16 bits are small enough
+            together that no sum overflows (:mod:`cnn_export.int8.pairs`).
     """
 
     name: str
     reduce_range: bool
     signed: bool
+    limit_pairs: bool = False
 
+
+ANY = Target("any", reduce_range=False, signed=False, limit_pairs=True)
+"""The default: one file that computes the same integers on every processor. Unsigned activations, because x86
+processors are slow with signed ones, and Arm processors compute the same sums with both."""
 
 TARGETS = {
     target.name: target
     for target in (
+        ANY,
         Target("vnni", reduce_range=False, signed=False),
         Target("avx2", reduce_range=True, signed=False),
         Target("arm", reduce_range=False, signed=True),
@@ -41,9 +49,14 @@ RUNS_ON = {
     "neon": "arm",
     "generic": "generic",
 }
-"""The target for each instruction set that :func:`cnn_infer.system.machine.instruction_set` returns."""
+"""The kind of processor for each instruction set that :func:`cnn_infer.system.machine.instruction_set` returns."""
 
 
 def target_of(name: str | None = None) -> Target:
-    """Return the target called ``name``, or the one for this machine if ``name`` is None."""
-    return TARGETS[RUNS_ON[machine.instruction_set()] if name is None else name]
+    """Return the target called ``name``, or :data:`ANY` if ``name`` is None."""
+    return ANY if name is None else TARGETS[name]
+
+
+def kind_of_this_machine() -> str:
+    """Return the name of the target for processors like this machine's: ``vnni``, ``avx2``, ``arm`` or ``generic``."""
+    return RUNS_ON[machine.instruction_set()]
