@@ -68,8 +68,10 @@ def open_file(data: bytes) -> ImageFile:
 
         return open_tiff(data)
     if kind is not None:
-        decoder = getattr(import_module(f"PIL.{kind}ImagePlugin"), f"{kind}ImageFile")
-        image: ImageFile = decoder(io.BytesIO(data))
+        plugin = import_module(f"PIL.{kind}ImagePlugin")
+        if not getattr(plugin, "SUPPORTED", True):
+            raise PictureError(f"{kind} files need a Pillow that was built with {kind}: install it, or {_INSTEAD}")
+        image: ImageFile = getattr(plugin, f"{kind}ImageFile")(io.BytesIO(data))
         return image
     brands = _brands(data)
     if brands & _AVIF_BRANDS:
