@@ -65,6 +65,27 @@ def test_the_summary_has_the_export_certificate(models: Path) -> None:
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    ("integers", "printed"),
+    [
+        ({"proven": True, "outside": [], "floats": []}, "the same integers on every processor\n"),
+        (
+            {"proven": True, "outside": [], "floats": ["conv_3"]},
+            "the same integers on every processor, except after layers in fp32: conv_3\n",
+        ),
+        (
+            {"proven": False, "outside": ["conv_1", "conv_2"], "processors": ["x86 without VNNI"]},
+            "other integers on x86 without VNNI, where sums can overflow: conv_1, conv_2\n",
+        ),
+    ],
+)
+def test_the_summary_says_where_the_integers_are_the_same(models: Path, integers: Any, printed: str) -> None:
+    int8 = {**CERTIFICATE["parity"]["fp32_against_int8"], "integers": integers}
+    proof = {**CERTIFICATE["parity"], "fp32_against_int8": int8}
+    assert printed in for_people(with_details(models, {**CERTIFICATE, "parity": proof}))
+    assert "integers" not in for_people(with_details(models, CERTIFICATE))  # a file of an older export
+
+
 def test_missing_details_are_left_out(models: Path) -> None:
     lines = for_people(with_details(models, {})).splitlines()
     assert [line.split()[0] for line in lines] == ["model", "input", "classes"]
@@ -79,7 +100,7 @@ def test_malformed_details_are_left_out(models: Path, nonsense: Any) -> None:
     for key in CERTIFICATE["parity"]:
         for_people(with_details(models, {**CERTIFICATE, "parity": {**CERTIFICATE["parity"], key: nonsense}}))
     int8 = CERTIFICATE["parity"]["fp32_against_int8"]
-    for key in int8:
+    for key in (*int8, "integers"):
         proof = {**CERTIFICATE["parity"], "fp32_against_int8": {**int8, key: nonsense}}
         for_people(with_details(models, {**CERTIFICATE, "parity": proof}))
 

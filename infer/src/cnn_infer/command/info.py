@@ -69,6 +69,8 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
         f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, "
         f"McNemar p {test.number('mcnemar_p'):.2f}",
     )
+    if text := _integers(proof.under("integers")):
+        yield "", text
     for entry in map(_Entries, proof.entries("latency")):
         yield (
             "",
@@ -78,6 +80,19 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
     verdict = proof.under("verdict")
     if verdict.text("reason"):
         yield "", f"{'ships' if verdict.values.get('ships') else 'NOT shipped'}: {verdict.text('reason')}"
+
+
+def _integers(proof: _Entries) -> str:
+    """Whether the model computes the same integers on every processor; empty if the certificate does not say so."""
+    proven = proof.values.get("proven")
+    outside, processors, floats = (
+        ", ".join(map(str, proof.entries(name))) for name in ("outside", "processors", "floats")
+    )
+    if proven is True:
+        return "the same integers on every processor" + (f", except after layers in fp32: {floats}" if floats else "")
+    if proven is False and outside:
+        return f"other integers on {processors or 'some processors'}, where sums can overflow: {outside}"
+    return ""
 
 
 class _Entries:
