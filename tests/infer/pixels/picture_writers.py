@@ -5,8 +5,10 @@ They are independent of Pillow, which writes few of these kinds. Samples are arr
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zlib
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,56 @@ def _packbits(data: bytes) -> bytes:
     return b"".join(bytes([len(block) - 1]) + block for block in blocks)
 
 
-COMPRESSIONS = {"none": (1, bytes), "deflate": (8, zlib.compress), "packbits": (32773, _packbits)}
+def _lzw(data: bytes) -> bytes:
+    """TIFF 6.0, section 13: codes of 9 to 12 bits, the highest bit first."""
+    clear, end = 256, 257
+    fresh = {bytes([value]): value for value in range(clear)}
+    codes, table, width, known = [f"{clear:09b}"], {**fresh}, 9, b""
+    for value in data:
+        longer = known + bytes([value])
+        if longer in table:
+            known = longer
+            continue
+        codes.append(f"{table[known]:0{width}b}")
+        table[longer] = len(table) + 2
+        known = longer[-1:]
+        width += len(table) + 2 > (1 << width) - 1
+        if len(table) + 2 == 4094:
+            codes.append(f"{clear:012b}")
+            table, width = {**fresh}, 9
+    text = "".join(codes) + (f"{table[known]:0{width}b}" if known else "") + f"{end:0{width}b}"
+    text += "0" * (-len(text) % 8)
+    return int("1" + text, 2).to_bytes(len(text) // 8 + 1)[1:]
+
+
+def _differences(samples: NDArray[np.integer], bits: int) -> NDArray[np.integer]:
+    """Each sample less the one before it in its row and channel (TIFF 6.0, section 14)."""
+    return np.diff(samples, axis=1, prepend=0) % (1 << bits)
+
+
+REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+"""Each byte with its bits in the other order."""
+
+COMPRESSIONS = {
+    "none": (1, bytes),
+    "lzw": (5, _lzw),
+    "deflate": (8, zlib.compress),
+    "packbits": (32773, _packbits),
+    "old deflate": (32946, zlib.compress),
+    "lzma": (34925, lzma.compress),
+}
+
+
+def _cut(plane: NDArray[np.integer], rows: int | None, tile: tuple[int, int] | None) -> list[NDArray[np.integer]]:
+    """Strips of some rows; or tiles, filled up with copies of the last row and column."""
+    if tile is None:
+        step = rows or len(plane)
+        return [plane[start : start + step] for start in range(0, len(plane), step)]
+    down, across = tile
+    height, width, _ = plane.shape
+    whole = np.pad(plane, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
+    places = product(range(0, height, down), range(0, width, across))
+    return [whole[top : top + down, left : left + across] for top, left in places]
 
 
 def tiff(
@@ -44,13 +95,19 @@ def tiff(
     big: bool = False,
     sample_format: int = 1,
     orientation: int = 1,
+    predictor: bool = False,
+    rows: int | None = None,
+    tile: tuple[int, int] | None = None,
+    fill_order: int = 1,
+    subsampling: tuple[int, int] | None = None,
+    strips: list[bytes] | None = None,
 ) -> bytes:
-    """A TIFF file of one strip a plane.
+    """A TIFF file.
 
     Args:
         samples: unsigned (height, width, samples).
         bits: Bits a sample.
-        photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK.
+        photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr.
         colour_map: (3, 2 ** bits), for a palette.
         extra: Meaning of the last sample: 0 unspecified, 1 premultiplied alpha, 2 alpha; None where it is a colour.
         planar: 1 for samples side by side, 2 for a plane each.
@@ -59,11 +116,23 @@ def tiff(
         big: BigTIFF.
         sample_format: 1 unsigned, 2 signed, 3 floating point.
         orientation: 1 to 8.
+        predictor: Whether differences are compressed.
+        rows: Rows of a strip; None for all.
+        tile: Height and width of the tiles; None for strips.
+        fill_order: 2 for the lowest bit first.
+        subsampling: Horizontal and vertical factors of YCbCr.
+        strips: The content of the strips, if it is not that of ``samples``; with compression ``jpeg``, JPEG files.
     """
     height, width, count = samples.shape
-    number, compress = COMPRESSIONS[compression]
+    number, compress = COMPRESSIONS.get(compression, (7, bytes))
     planes = [samples] if planar == 1 else [samples[:, :, place : place + 1] for place in range(count)]
-    strips = [compress(b"".join(packed(plane, bits, big_endian))) for plane in planes]
+    if strips is None:
+        parts = [part for plane in planes for part in _cut(plane, rows, tile)]
+        parts = [_differences(part, bits) for part in parts] if predictor else parts
+        contents = [b"".join(packed(part, bits, big_endian)) for part in parts]
+        strips = [compress(content) for content in contents]
+    if fill_order == 2:
+        strips = [strip.translate(REVERSED) for strip in strips]
     order = ">" if big_endian else "<"
     offset = 16 if big else 8
     places = []
@@ -77,14 +146,22 @@ def tiff(
         (258, short, [bits] * count),
         (259, short, [number]),
         (262, short, [photometric]),
-        (273, long, places),
+        (266, short, [fill_order]),
+        (273 if tile is None else 324, long, places),
         (274, short, [orientation]),
         (277, short, [count]),
-        (278, long, [height]),
-        (279, long, [len(strip) for strip in strips]),
+        (279 if tile is None else 325, long, [len(strip) for strip in strips]),
         (284, short, [planar]),
         (339, short, [sample_format] * count),
     ]
+    if tile is None:
+        entries.append((278, long, [rows or height]))
+    else:
+        entries += [(322, long, [tile[1]]), (323, long, [tile[0]])]
+    if predictor:
+        entries.append((317, short, [2]))
+    if subsampling is not None:
+        entries.append((530, short, [*subsampling]))
     if colour_map is not None:
         entries.append((320, short, colour_map.ravel().tolist()))
     if extra is not None:
@@ -108,6 +185,15 @@ def tiff(
     )
     numbers = struct.pack(f"{order}Q" if big else f"{order}H", len(entries))
     return header + body + numbers + table + bytes(8 if big else 4) + overflow
+
+
+def ycc_units(samples: NDArray[np.integer], across: int, down: int) -> bytes:
+    """YCbCr without compression: the luma of a rectangle, then its two colours (TIFF 6.0, section 21)."""
+    height, width, _ = samples.shape
+    corners = product(range(0, height, down), range(0, width, across))
+    whole = np.pad(samples, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
+    units = (whole[top : top + down, left : left + across] for top, left in corners)
+    return b"".join(unit[:, :, 0].astype("u1").tobytes() + unit[0, 0, 1:].astype("u1").tobytes() for unit in units)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

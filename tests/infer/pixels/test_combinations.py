@@ -11,54 +11,18 @@ import struct
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import picture_writers as write
 import pytest
-from cnn_infer import PictureError, Spec, read_header, to_pixels
+from cnn_infer import PictureError
+from drawn_pictures import HEIGHT, RNG, WHITE, WIDTH, Drawn, found, in_bytes, of_ink, on_white, rgb, samples
 from independent_decoders import imagemagick, needs_imagemagick
-from numpy.typing import NDArray
 from PIL import Image
-
-HEIGHT, WIDTH = 9, 13
-RNG = np.random.default_rng(0)
-WHITE = 255.0
-
-
-class Drawn(NamedTuple):
-    """A file, its right RGB pixels, float (height, width, 3), and how far rounding may take a decoder from them."""
-
-    name: str
-    data: bytes
-    pixels: NDArray[np.float64]
-    tolerance: float = 1.0
-
-
-def samples(bits: int, count: int) -> NDArray[np.int64]:
-    """Random samples in which the extremes and one repeated value occur."""
-    most = (1 << bits) - 1
-    drawn = RNG.integers(0, most + 1, (HEIGHT, WIDTH, count))
-    drawn[0, 0], drawn[0, 1], drawn[1:3] = 0, most, most // 3
-    return drawn
-
-
-def in_bytes(values: NDArray[np.int64], bits: int) -> NDArray[np.float64]:
-    """Samples in the range from 0 to 255."""
-    return values * (WHITE / ((1 << bits) - 1))
-
-
-def rgb(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.repeat(grey[:, :, :1], 3, axis=2)
-
-
-def on_white(colours: NDArray[np.float64], alpha: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours and alpha, both 0 to 255."""
-    return colours * alpha / WHITE + WHITE - alpha
 
 
 def tiffs() -> Iterator[Drawn]:
-    layouts = list(product(write.COMPRESSIONS, (False, True), (False, True)))
+    layouts = list(product(("none", "deflate", "packbits"), (False, True), (False, True)))
     for compression, big_endian, big in layouts:
         layout = {"compression": compression, "big_endian": big_endian, "big": big}
         tail = f"{compression}, {'MM' if big_endian else 'II'}{', BigTIFF' if big else ''}"
@@ -89,8 +53,7 @@ def tiffs() -> Iterator[Drawn]:
                 yield Drawn(f"TIFF RGB {bits}, extra {extra}, planar {planar}, {tail}", data, shown, 3.0)
             values = samples(bits, 4)
             data = write.tiff(values, bits, 5, planar=planar, **layout)
-            ink = in_bytes(values, bits)
-            shown = (WHITE - ink[:, :, :3]) * (WHITE - ink[:, :, 3:]) / WHITE
+            shown = of_ink(in_bytes(values, bits))
             yield Drawn(f"TIFF CMYK {bits}, planar {planar}, {tail}", data, shown, 3.0)
         for extra in (0, 1, 2):
             values = samples(8, 2)
@@ -196,20 +159,10 @@ def gifs() -> Iterator[Drawn]:
 DRAWN = [*tiffs(), *pngs(), *bmps(), *gifs()]
 
 REFUSED = (
-    r"TIFF grey 12, white is zero",
-    r"TIFF .*, MM, BigTIFF",
-    r"TIFF grey 12, .*, MM",
-    r"TIFF grey 16, white is zero, .*, MM",
     r"TIFF (RGB|CMYK) 16, .*planar 2, none",
     r"TIFF RGB 8, extra [01], planar 2, none",
 )
 """Kinds that Pillow cannot read, or gives wrong pixels for."""
-
-
-def found(data: bytes) -> NDArray[np.float64]:
-    header = read_header(data)
-    spec = Spec(("a", "b"), header.height, header.width, "rgb", "squash", "bilinear", 0, 1.0)
-    return to_pixels(data, spec).astype(float)
 
 
 def refused(drawn: Drawn) -> bool:

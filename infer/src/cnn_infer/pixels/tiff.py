@@ -15,9 +15,25 @@ from PIL.TiffImagePlugin import TiffImageFile as TiffImageFile
 
 from cnn_infer.errors import PictureError
 from cnn_infer.pixels.depth import eight_bits
+from cnn_infer.pixels.tiff_directory import (
+    BITS,
+    COLOUR_MAP,
+    COMPRESSION,
+    EXTRA,
+    FILL_ORDER,
+    PHOTOMETRIC,
+    PLANAR,
+    SAMPLE_FORMAT,
+    SAMPLES,
+    SUBSAMPLING,
+    Directory,
+    read_directory,
+    with_directory,
+)
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _EXTRA, _SAMPLE_FORMAT = 258, 259, 262, 284, 320, 338, 339
-_UNCOMPRESSED, _SEPARATE_PLANES, _UNASSOCIATED_ALPHA = 1, 2, 2
+_UNCOMPRESSED, _SIDE_BY_SIDE, _SEPARATE_PLANES, _LOWEST_BIT_FIRST, _ALPHA = 1, 1, 2, 2, 2
+_HALVED = 2
+"""Subsampling of a YCbCr file that does not say it, along both axes."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _NAMES = {
@@ -38,7 +54,7 @@ _UNSIGNED = 1
 _FORMATS = {_UNSIGNED: "", 2: "signed ", 3: "floating-point ", 4: "untyped ", 5: "complex ", 6: "complex "}
 
 _DEPTHS = {
-    _WHITE_IS_ZERO: {1, 2, 4, 8, 16},
+    _WHITE_IS_ZERO: {1, 2, 4, 8, 12, 16},
     _BLACK_IS_ZERO: {1, 2, 4, 8, 12, 16},
     _RGB: {8, 16},
     _PALETTE: {1, 2, 4, 8},
@@ -54,46 +70,70 @@ def open_tiff(data: bytes) -> TiffImageFile:
     Raises:
         PictureError: the kind of its samples is not supported.
     """
-    if data.startswith(b"MM\0+"):
-        raise _not_supported("BigTIFF with the most significant byte first")
+    directory = read_directory(data)
     try:
-        image = TiffImageFile(io.BytesIO(data))
+        image = TiffImageFile(io.BytesIO(_for_pillow(data, directory)))
     except (SyntaxError, IndexError) as error:
         if "unknown pixel mode" not in str(error) and "index out of range" not in str(error):
             raise
         raise _not_supported("this kind of TIFF") from error
-    photometric = int(image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO))
-    bits = _values(image, _BITS, 1)
-    formats = _values(image, _SAMPLE_FORMAT, _UNSIGNED)
+    photometric = directory.get(PHOTOMETRIC, (_WHITE_IS_ZERO,))[0]
+    image.tag_v2[PHOTOMETRIC] = photometric  # finish_tiff needs what the file says
+    bits = _values(image, BITS, 1)
+    formats = _values(image, SAMPLE_FORMAT, _UNSIGNED)
     if set(formats) != {_UNSIGNED} or not set(bits) <= _DEPTHS.get(photometric, set()):
         depth = " and ".join(str(number) for number in sorted(set(bits)))
         kind = _NAMES.get(photometric, f"photometric interpretation {photometric}")
         number = "".join(sorted({_FORMATS.get(one, f"format {one} ") for one in formats}))
         raise _not_supported(f"TIFF with {number}samples of {depth} bits ({kind})")
-    if image.tag_v2.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED and not _has_readable_planes(image, bits):
-        raise _not_supported(f"uncompressed TIFF with a plane for each sample of {bits[0]} bits")
+    if image.tag_v2.get(COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
+        _check_uncompressed(image, photometric, bits)
     if photometric == _PALETTE:
         _set_palette(image)
     return image
+
+
+def _for_pillow(data: bytes, directory: Directory) -> bytes:
+    """Return the file with another directory if Pillow has no name for its samples, or cannot read the directory.
+
+    Samples of 12 bits are packed in the same way in both byte orders. Where white is zero, :func:`finish_tiff` inverts.
+    One sample is one plane, even if the file names it separate.
+    """
+    changed, big_endian = dict(directory), data.startswith(b"MM")
+    bits = directory.get(BITS, (1,))
+    if bits == (12,):
+        big_endian = False
+    if bits in ((12,), (16,)) and directory.get(PHOTOMETRIC, (_WHITE_IS_ZERO,)) == (_WHITE_IS_ZERO,):
+        changed[PHOTOMETRIC] = (_BLACK_IS_ZERO,)
+    if directory.get(SAMPLES, (1,)) == (1,) and directory.get(PLANAR) == (_SEPARATE_PLANES,):
+        changed[PLANAR] = (_SIDE_BY_SIDE,)
+    if changed == directory and big_endian == data.startswith(b"MM") and not data.startswith(b"MM\0+"):
+        return data
+    return with_directory(data, changed, big_endian=big_endian)
 
 
 def _not_supported(kind: str) -> PictureError:
     return PictureError(f"{kind} is not supported: save it as grey or RGB, with 8 or 16 bits a sample side by side")
 
 
-def _has_readable_planes(image: TiffImageFile, bits: tuple[int, ...]) -> bool:
-    """Pillow reads separate planes of bytes; it gives wrong pixels for 16 bits, without an error."""
-    if image.tag_v2.get(_PLANAR, 1) != _SEPARATE_PLANES or len(bits) == 1:
-        return True
-    return set(bits) == {8} and set(_values(image, _EXTRA, _UNASSOCIATED_ALPHA)) == {_UNASSOCIATED_ALPHA}
+def _check_uncompressed(image: TiffImageFile, photometric: int, bits: tuple[int, ...]) -> None:
+    """Refuse what Pillow, which reads these files without libtiff, gives wrong pixels for, often without an error."""
+    separate = _values(image, SAMPLES, 1) != (1,) and _values(image, PLANAR, _SIDE_BY_SIDE) == (_SEPARATE_PLANES,)
+    reversed_bits = _values(image, FILL_ORDER, 1) == (_LOWEST_BIT_FIRST,)
+    if photometric == _YCBCR and (separate or _values(image, SUBSAMPLING, _HALVED) != (1, 1)):
+        raise _not_supported("uncompressed TIFF of YCbCr with fewer samples of colour, or with a plane for each sample")
+    if separate and (set(bits) != {8} or set(_values(image, EXTRA, _ALPHA)) != {_ALPHA}):
+        raise _not_supported(f"uncompressed TIFF with a plane for each sample of {bits[0]} bits")
+    if reversed_bits and (separate or (photometric == _PALETTE and bits[0] < 8)):
+        raise _not_supported("uncompressed TIFF with the lowest bit of each byte first")
 
 
 def finish_tiff(image: TiffImageFile) -> Image.Image:
     """Decode the pixels. Grey values of 12 and 16 bits become 8 bits, with black as zero."""
-    bits = _values(image, _BITS, 1)
-    inverted = int(image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO)) == _WHITE_IS_ZERO
+    bits = _values(image, BITS, 1)
+    inverted = int(image.tag_v2.get(PHOTOMETRIC, _WHITE_IS_ZERO)) == _WHITE_IS_ZERO
     image.load()
-    if image.mode != "I;16":  # Pillow itself inverts up to 8 bits
+    if not image.mode.startswith("I;16"):  # Pillow itself inverts up to 8 bits
         return image
     grey = eight_bits(np.asarray(image), bits[0])
     return Image.fromarray(255 - grey if inverted else grey)
@@ -106,6 +146,6 @@ def _values(image: TiffImageFile, tag: int, default: int) -> tuple[int, ...]:
 
 def _set_palette(image: TiffImageFile) -> None:
     """Use the colour map unscaled if all its values are below 256: some writers store 8 bits, as libtiff assumes."""
-    values = np.array(image.tag_v2.get(_COLOUR_MAP, ()), np.uint32)
+    values = np.array(image.tag_v2.get(COLOUR_MAP, ()), np.uint32)
     if values.size and values.max() < 256:
         image.palette = ImagePalette.raw("RGB", values.reshape(3, -1).T.astype(np.uint8).tobytes())
