@@ -61,6 +61,7 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
             seed=config.seed,
             classes=run.spec.classes,
             columns=config.columns if is_labels_file(place) else None,
+            group=config.group,
         )
     except DataError as error:
         raise ExportError(f"export needs the data set of the run: {error}; pass --data if it has moved") from error

@@ -25,6 +25,7 @@ from cnn_train.options import (
     DEVICES,
     FOLDER,
     OPTIMIZERS,
+    PATTERN,
     POSITIVE,
     PRECISIONS,
     RESIZE,
@@ -44,12 +45,22 @@ from cnn_train.text_file import read_text_file
 class Config:
     """A resolved configuration, as ``config.toml`` in a run folder stores it. The fields say what each value means."""
 
-    data: str = option(TEXT, "Data set: digits, mnist, fashion-mnist, cifar10, a folder, or a labels file.", default="digits")
+    data: str = option(
+        TEXT, "Data set: digits, mnist, fashion-mnist, cifar10, a folder, or a labels file.", default="digits"
+    )
     columns: tuple[str, str] | None = option(
         COLUMNS,
         "The columns of a labels file that name the picture and its class.",
         default_text="file_name label",
         metavar="FILE LABEL",
+        may_be_none=True,
+    )
+    group: str | None = option(
+        PATTERN,
+        "Regular expression that finds the group of a picture (patient, camera, session) in its path: what its first "
+        "parentheses match. The splits that are made never part a group.",
+        default_text="the column group of a labels file, else no groups",
+        metavar="REGEX",
         may_be_none=True,
     )
     model: str = option(

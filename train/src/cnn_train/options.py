@@ -25,6 +25,7 @@ class Options(TypedDict, total=False):
     """The keyword options of :func:`cnn_train.train`; each is explained in :class:`cnn_train.Config`."""
 
     columns: tuple[str, str] | list[str]
+    group: str
     model: str
     pretrained: bool
     epochs: int
@@ -169,6 +170,16 @@ COLUMNS = Rule(
     lambda value: isinstance(value, (list, tuple)) and len(set(value)) == len(value) == 2 and all(map(_is_text, value)),
     stored=tuple,
 )
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and _is_text(value) and re.compile(value).groups > 0
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+PATTERN = Rule(str, "a regular expression with parentheses, such as '(patient[0-9]+)'", _is_pattern)
 
 
 def _split_names(value: str | list[Any] | tuple[Any, ...]) -> list[Any]:

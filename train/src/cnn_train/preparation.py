@@ -59,6 +59,7 @@ def open_dataset(
             data_dir=Path(data_dir) if data_dir else None,
             seed=given["seed"],
             columns=given.get("columns"),
+            group=given.get("group"),
         )
         check_outside(source, out, "--out")
         if test_pictures is not None:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from cnn_infer.paths.labels_file import COLUMNS, is_labels_file
-from cnn_infer.paths.naming import composed, folder_name, printable
+from cnn_infer.paths.naming import composed, folder_name
 
-from cnn_train.data.idx import find_idx, load_idx
-from cnn_train.data.label_table import read_labels
-from cnn_train.data.named_sets import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
+from cnn_train.data.group_split import check_groups, grouped_by_path, numbered, set_aside_groups
+from cnn_train.data.layouts import Layout, find_layout
 from cnn_train.data.split import set_aside
-from cnn_train.data.tree import Records, labels_file_hint, pictures, read_tree
+from cnn_train.data.tree import Records, labels_file_hint, pictures
 from cnn_train.errors import DataError
-from cnn_train.text_file import read_text_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +62,7 @@ def open_source(
     seed: int = 0,
     classes: Sequence[str] = (),
     columns: Sequence[str] | None = None,
+    group: str | None = None,
 ) -> Source:
     """Find a data set and divide it into three splits.
 
@@ -84,101 +81,54 @@ def open_source(
         classes: The order of the class folders, if they have exactly these names. Otherwise they are sorted as they
             are on the disk, where Unicode may write accents in another form (macOS).
         columns: The columns of a labels file that name the picture and its class. Default: ``file_name``, ``label``.
+        group: A regular expression. What its first parentheses match in the path of a picture below the folder is the
+            group of the picture. Groups are not parted by the splits that are made, and must not be by those that are
+            given. A labels file may have a column ``group`` instead.
 
     Raises:
-        DataError: the data set is missing, empty or damaged, or its layout is unknown; or there is no labels file for
-            ``columns``.
+        DataError: the data set is missing, empty or damaged, or its layout is unknown; there is no labels file for
+            ``columns``; or a picture has no group, a group is in two splits, or a class has too few groups.
         InputError: a folder cannot be listed, or a labels file is damaged.
     """
-    if columns is not None and not is_labels_file(data):
-        raise DataError(
-            f"no effect without a labels file (CSV or JSON lines) as the data set: --columns ({printable(data)})"
-        )
-    if data == "digits":
-        return _digits(seed)
-    if data in NAMED:
-        folder = find_named(data, data_dir)
-        return _open_folder(folder, data, seed, (f"{data} was found in {printable(folder)}",), classes)
-    if is_labels_file(data) and os.path.isfile(data):
-        return _open_labels(Path(os.path.abspath(data)), seed, columns or COLUMNS, classes)
-    if not os.path.isdir(data):
-        named = ", ".join(("digits", *NAMED))
-        problem = "not a folder" if os.path.lexists(data) else "no such folder"
-        raise DataError(f"{problem}: {printable(data)} (give a folder of pictures, a labels file, or one of {named})")
-    folder = Path(os.path.abspath(data))
-    return _open_folder(folder, folder_name(folder.name or "data"), seed, (), classes)
+    layout = find_layout(data, data_dir, classes, columns)
+    splits = layout.tree.splits
+    if group is not None:
+        splits = grouped_by_path(splits, None if layout.folder is None else os.fspath(layout.folder), group)
+    return _completed(layout, splits, seed)
 
 
-def _open_labels(path: Path, seed: int, columns: Sequence[str], order: Sequence[str]) -> Source:
-    tree = read_labels(path, columns, order)
-    name, notes = folder_name(path.parent.name or "data"), tuple(tree.notes)
-    if tree.missing:
-        notes = (f"left out: {tree.missing}", *notes)
-    found = _completed(name, path.parent, tree.classes, tree.splits, seed, notes)
-    return replace(found, labels_file=os.fspath(path), missing=tree.missing)
-
-
-def _open_folder(folder: Path, name: str, seed: int, notes: tuple[str, ...], order: Sequence[str]) -> Source:
-    if is_cifar10(folder):
-        splits = {split: _records(*pair) for split, pair in read_cifar10(folder).items()}
-        return _completed(name, folder, CIFAR10_CLASSES, splits, seed, notes)
-    files = find_idx(folder)
-    if files is not None:
-        loaded = load_idx(files)
-        splits = {"train": _records(*loaded.train)}
-        if loaded.test is not None:
-            splits["test"] = _records(*loaded.test)
-        highest = int(max(records.labels.max(initial=0) for records in splits.values()))
-        names = _written_names(files["train-labels"].parent / "classes.txt", highest)
-        names = names or known_classes(loaded.train[1]) or tuple(str(label) for label in range(highest + 1))
-        return _completed(name, folder, names, splits, seed, notes)
-    tree = read_tree(folder, order)
-    return _completed(name, folder, tree.classes, tree.splits, seed, (*notes, *tree.notes))
-
-
-def _records(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Records:
-    return Records(images, labels.astype(np.int64))
-
-
-def _written_names(path: Path, highest: int) -> tuple[str, ...] | None:
-    """The names in ``classes.txt``, or None if there is no such file."""
-    try:
-        names = tuple(read_text_file(path).split("\n"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise DataError(f"cannot read {printable(path)}: {error}") from error
-    while names and not names[-1].strip():
-        names = names[:-1]
-    if len(names) <= highest or not all(name.strip() for name in names):
-        raise DataError(f"{printable(path)} must have one name per line, for the labels 0 to {highest}")
-    return tuple(name.strip() for name in names)
-
-
-def _digits(seed: int) -> Source:
-    from sklearn.datasets import load_digits
-
-    loaded = load_digits()
-    pixels = (loaded.images.astype(np.uint16) * 255 + 8) // 16  # from 0..16 to 0..255, rounded
-    train = Records(pixels.astype(np.uint8)[..., np.newaxis], loaded.target.astype(np.int64))
-    return _completed("digits", None, tuple(str(digit) for digit in range(10)), {"train": train}, seed, ())
-
-
-def _completed(
-    name: str,
-    folder: Path | None,
-    classes: Sequence[str],
-    splits: Mapping[str, Records],
-    seed: int,
-    notes: tuple[str, ...],
-) -> Source:
+def _completed(layout: Layout, given: Mapping[str, Records], seed: int) -> Source:
     """Set the missing splits aside, and check what every data set must have."""
-    where = "digits" if folder is None else printable(folder)
+    where, classes, notes = layout.where, layout.tree.classes, list(layout.tree.notes)
     if len(classes) < 2:
-        hint = "" if folder is None else labels_file_hint(folder)
+        hint = "" if layout.folder is None or layout.labels_file else labels_file_hint(layout.folder)
         raise DataError(f"{where} has one class only, {classes[0]!r}: at least two are needed{hint}")
-    train = splits["train"]
-    missing = [split for split in ("test", "val") if split not in splits]
+    missing = [split for split in ("test", "val") if split not in given]
+    check_groups(where, given, classes, 1 + len(missing))
+    _check_sizes(where, given["train"], classes, missing)
+    splits, remarks = _set_aside(given, missing, seed)
+    valid = _valid_names(classes, where)
+    renamed = [
+        f"class {before!r} is called {after!r}, which is a valid folder name on every system"
+        for before, after in zip(classes, valid, strict=True)
+        if composed(before) != after
+    ]
+    for split, records in splits.items():
+        if not len(records.labels):
+            raise DataError(f"{where}: the {split} split has no pictures")
+    absent = [layout.tree.missing] if layout.tree.missing else []
+    return Source(
+        name=layout.name,
+        location=None if layout.folder is None else os.fspath(layout.folder),
+        classes=valid,
+        splits={split: splits[split] for split in ("train", "val", "test")},
+        notes=(*(f"left out: {line}" for line in absent), *notes, *renamed, *remarks),
+        missing=layout.tree.missing,
+        labels_file=None if layout.labels_file is None else os.fspath(layout.labels_file),
+    )
+
+
+def _check_sizes(where: str, train: Records, classes: Sequence[str], missing: Sequence[str]) -> None:
     sizes = np.bincount(train.labels, minlength=len(classes))
     rarest = int(sizes.argmin())
     if sizes[rarest] <= len(missing):
@@ -187,31 +137,32 @@ def _completed(
             f"{where}: class {classes[rarest]!r} has {pictures(int(sizes[rarest]), 'training ')}: "
             f"at least {1 + len(missing)} are needed{purpose}"
         )
+
+
+def _set_aside(given: Mapping[str, Records], missing: Sequence[str], seed: int) -> tuple[dict[str, Records], list[str]]:
+    """The splits, complete, and a remark on each that was made of training pictures."""
+    train = given["train"]
+    if not missing:
+        return {**given}, []
     tenth = max(1, len(train.labels) // 10)
-    counts = {"test": tenth, "val": min(tenth, MAX_VALIDATION)}
-    left, *parts = set_aside(train.labels, [counts[split] for split in missing], seed)
-    complete = {split: _selected(train, part) for split, part in zip(missing, parts, strict=True)}
-    complete = {**splits, **complete, "train": _selected(train, left) if missing else train}
-    remarks = tuple(
-        f"no {split} split: {len(part):,} of {len(train.labels):,} training pictures were set aside (seed {seed})"
-        for split, part in zip(missing, parts, strict=True)
-    )
-    valid = _valid_names(classes, where)
-    renamed = tuple(
-        f"class {before!r} is called {after!r}, which is a valid folder name on every system"
-        for before, after in zip(classes, valid, strict=True)
-        if composed(before) != after
-    )
-    for split, records in complete.items():
-        if not len(records.labels):
-            raise DataError(f"{where}: the {split} split has no pictures")
-    return Source(
-        name=name,
-        location=None if folder is None else os.fspath(folder),
-        classes=valid,
-        splits={split: complete[split] for split in ("train", "val", "test")},
-        notes=(*notes, *renamed, *remarks),
-    )
+    counts = [min(tenth, MAX_VALIDATION) if split == "val" else tenth for split in missing]
+    if train.groups is None:
+        left, *parts = set_aside(train.labels, counts, seed)
+    else:
+        left, *parts = set_aside_groups(train.labels, numbered(train.groups), counts, seed)
+    made = {split: _selected(train, part) for split, part in zip(missing, parts, strict=True)}
+    remarks = [
+        f"no {split} split: {len(records.labels):,} of {len(train.labels):,} training pictures "
+        f"{_groups_text(records, train)}were set aside (seed {seed})"
+        for split, records in made.items()
+    ]
+    return {**given, **made, "train": _selected(train, left)}, remarks
+
+
+def _groups_text(records: Records, train: Records) -> str:
+    if records.groups is None or train.groups is None:
+        return ""
+    return f"({len(set(records.groups)):,} of {len(set(train.groups)):,} groups) "
 
 
 def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
