@@ -1,5 +1,8 @@
 """Every TIFF, PNG, BMP and GIF that this file can draw has the right pixels, or is refused by name.
 
+Of 594 files 566 have the right pixels, and 28 are refused. Pillow alone, with its usual conversions, gives wrong pixels
+for 80 of them without an error, and fails for 165.
+
 The right pixels follow from the samples by the formats' definitions. Where ImageMagick is installed, it must agree.
 """
 
@@ -167,6 +170,10 @@ REFUSED = (
 
 def refused(drawn: Drawn) -> bool:
     return any(re.match(name, drawn.name) for name in REFUSED)
+
+
+def test_so_many_files_are_drawn() -> None:
+    assert (len(DRAWN), sum(map(refused, DRAWN))) == (594, 28)
 
 
 @pytest.mark.parametrize("drawn", DRAWN, ids=lambda drawn: drawn.name)

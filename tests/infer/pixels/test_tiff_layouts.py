@@ -1,7 +1,10 @@
 """TIFF files of every compression, in strips and tiles, have the right pixels, or are refused by name.
 
-The right pixels follow from the samples, as in test_combinations.py. Where libtiff's tiffcp and ImageMagick are
-installed, files that tiffcp wrote again have the same pixels, and ImageMagick agrees.
+Of 1,674 files 1,624 have the right pixels, and 50 are refused. Pillow alone, with its usual conversions, gives wrong
+pixels for 218 of them without an error, and fails for 133.
+
+The right pixels follow from the samples, as in test_combinations.py. Where libtiff's tools and ImageMagick are
+installed, files that tiffcp wrote again have the same pixels, and tiff2rgba and ImageMagick agree.
 """
 
 from __future__ import annotations
@@ -173,6 +176,15 @@ REFUSED = (
 )
 """Kinds that Pillow cannot read, or gives wrong pixels for."""
 
+
+def refused(drawn: Drawn) -> bool:
+    return any(re.match(name, drawn.name) for name in REFUSED)
+
+
+def test_so_many_files_are_drawn() -> None:
+    assert (len(DRAWN), sum(map(refused, DRAWN))) == (1674, 50)
+
+
 GROUPS = sorted({drawn.name.split(",")[0] for drawn in DRAWN})
 
 
@@ -180,7 +192,7 @@ GROUPS = sorted({drawn.name.split(",")[0] for drawn in DRAWN})
 def test_pixels_are_right_or_the_file_is_refused_by_name(group: str) -> None:
     members = [drawn for drawn in DRAWN if drawn.name.split(",")[0] == group]
     for drawn in members:
-        if any(re.match(name, drawn.name) for name in REFUSED):
+        if refused(drawn):
             with pytest.raises(PictureError, match=r"TIFF.* is not supported: save it as"):
                 found(drawn.data)
         else:
