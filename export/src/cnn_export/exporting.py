@@ -20,6 +20,7 @@ from onnx import ModelProto, defs
 from cnn_export.errors import ExportError
 from cnn_export.graph.float_graph import float_graph, keep_contract
 from cnn_export.int8 import search_plot
+from cnn_export.int8.arithmetic import is_here
 from cnn_export.int8.qat import fine_tune
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.int8.report import Int8, on_test
@@ -37,9 +38,9 @@ from cnn_export.options import (
     without_effect,
 )
 from cnn_export.parity import Parity
-from cnn_export.proof import certificate_of, prove, pytorch_outputs
+from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs, with_validation
 from cnn_export.reports import json_text
-from cnn_export.run_data import open_run_source, read_dataset, read_test_split
+from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ def export(
 
     Args:
         run: A run or its folder; None for the newest under ``runs/``.
-        quantize: Also make an int8 model. It ships only if it is accurate enough and faster on this machine.
+        quantize: Also make an int8 model. It ships only if it is accurate enough and faster on this machine. A model
+            for other processors is evaluated in their arithmetic, and its speed is not measured.
         data: New place of the run's data set, if it has moved.
         tolerance: Largest accepted difference of a probability between PyTorch and the file, 0 to 1.
         max_drop: Largest accepted loss of validation accuracy of int8, in percentage points, 0 to 100. None for 0.1,
@@ -104,8 +106,7 @@ def export(
         golden_pictures: Number of test pictures stored inside the model for ``cnn-infer --verify``, 0 to 8.
         calibration_pictures: Number of training pictures that the calibration ranges of int8 are computed from.
         search_seconds: Time limit of the search for the best int8 model. At least one candidate is evaluated.
-        target: Processors that the int8 model is for, one of :data:`cnn_export.options.TARGETS`; None for the kind of
-            this machine.
+        target: Processors that the int8 model is for, one of :data:`cnn_export.options.TARGETS`; None for ``any``.
         opset: ONNX opset version of the files, at least 18.
         qat: Also fine-tune the best int8 model (quantization-aware training).
 
@@ -141,21 +142,25 @@ def export(
     parity, outputs = prove(run, candidate, test, reference, tolerance)
     certificate = certificate_of(run, test, parity)
     pictures = choose_golden_pictures(run, source, test, reference, golden_pictures)
-    spec = finished_spec(run.spec, "fp32", certificate)
+    dataset = read_dataset(run, source) if quantize else None
+    validation = dataset.val if dataset else read_validation_split(run, source)
+    spec = finished_spec(run.spec, "fp32", with_validation(certificate, validation, fp32_evaluator(run, candidate)))
     fp32 = model_file(run, candidate, spec, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None
-    if quantize:
-        dataset = read_dataset(run, source)
+    if dataset:
         picked = calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
         kind, calibration = target_of(target), dataset.train.images[picked]
         tune = partial(_fine_tune, run, graph, dataset.train) if qat else None
         search = Search(graph, fp32, calibration, dataset.val, run.spec, kind, max_drop, tune)
         found = search.run(search_seconds)
-        int8, after = on_test(found, fp32, test, run.spec, kind, len(picked))
-        # a rejected model is never shipped, so it needs no golden pictures
-        carried = pictures if int8.verdict.ships else replace(pictures, most=0)
-        spec = finished_spec(run.spec, "int8", {**certificate, "fp32_against_int8": int8.certificate})
-        files[int8.file] = model_file(run, found.model, spec, carried, after.probabilities)
+        int8, after, evaluate = on_test(found, fp32, test, run.spec, kind, len(picked))
+        # a model that loses too much is not run anywhere, so it needs no golden pictures; one that is only slow on this
+        # machine may be faster on another
+        carried = pictures if int8.verdict.good_enough else replace(pictures, most=0)
+        compute = None if is_here(kind) else lambda batch: evaluate(batch, None).probabilities
+        proven = {**with_validation(certificate, dataset.val, evaluate), "fp32_against_int8": int8.certificate}
+        spec = finished_spec(run.spec, "int8", proven)
+        files[int8.file] = model_file(run, found.model, spec, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
     result = Export(
         run=run,

@@ -32,13 +32,21 @@ def export_lines(result: Export) -> list[str]:
     ]
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
-    ship = printable(result.ship)
     return [
         *lines,
-        f"ships          {ship}",
+        f"ships          {printable(result.ship)}",
         f"report         {folder}/{EXPORT_REPORT}",
-        f"next step      cnn-infer FOLDER, or copy {ship} to another machine",
+        f"next step      {_next_step(result)}",
     ]
+
+
+def _next_step(result: Export) -> str:
+    if result.int8 is None or not result.int8.verdict.good_enough:
+        return f"cnn-infer FOLDER, or copy {printable(result.ship)} to another machine"
+    # whether int8 is faster depends on the machine, and both files are proven
+    both = f"copy {FP32_MODEL} and {result.int8.file} to another machine and run there: "
+    judge = f"{both}cnn-infer --judge {FP32_MODEL} {result.int8.file}"
+    return f"cnn-infer FOLDER, or {judge}" if result.int8.latency else judge
 
 
 def int8_lines(int8: Int8) -> list[str]:
@@ -70,18 +78,27 @@ def int8_lines(int8: Int8) -> list[str]:
             f"{entry.speedup:.2f}x as fast (one thread)"
             for entry in int8.latency
         ),
-        f"  verdict      {'ships' if int8.verdict.ships else 'does NOT ship'}: {int8.verdict.reason}",
+        *([] if int8.latency else [f"  speed        {int8.speed}"]),
+        f"  verdict      {_verdict(int8)}: {int8.verdict.reason}",
     ]
+
+
+def _verdict(int8: Int8) -> str:
+    if int8.verdict.ships:
+        return "ships"
+    return "does NOT ship" if int8.verdict.rejected else "accurate enough"
 
 
 def _candidate_table(int8: Int8) -> list[str]:
     speeds = " ".join(f"{f'batch {entry.batch_size}':>9}" for entry in int8.latency)
     return [
-        f"    {'candidate, on the validation split':<42} {'points lost':>11} {'KL divergence':>13} {speeds}",
+        f"    {'candidate, on the validation split':<42} {'points lost':>11} {'KL divergence':>13} {speeds}".rstrip(),
         *(
-            f"  {'*' if candidate.name == int8.recipe else ' '} {candidate.name:<42} "
-            f"{candidate.validation.drop_points:+11.2f} {candidate.divergence:13.2g} "
-            + " ".join(f"{entry.speedup:8.2f}x" for entry in candidate.latency)
+            (
+                f"  {'*' if candidate.name == int8.recipe else ' '} {candidate.name:<42} "
+                f"{candidate.validation.drop_points:+11.2f} {candidate.divergence:13.2g} "
+                + " ".join(f"{entry.speedup:8.2f}x" for entry in candidate.latency)
+            ).rstrip()
             for candidate in int8.candidates
         ),
     ]

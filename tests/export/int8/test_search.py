@@ -1,7 +1,7 @@
 """The search evaluates every candidate, is deterministic, keeps to its time limit, and chooses as documented.
 
-Latencies are given by the tests, and the int8 models are made for the target ``generic``, which every processor
-computes exactly. So no result depends on this machine.
+Latencies are given by the tests, and the int8 models are made for the target ``any``, which every processor computes
+exactly. So no result depends on this machine.
 """
 
 import itertools
@@ -43,12 +43,13 @@ def search_of(
     max_drop: float | None = None,
     latencies: Latencies | None = None,
     tune: Callable[[ModelProto], ModelProto] | None = None,
+    target: str = "any",
 ) -> Search:
     graph = float_graph(run.network(), run.spec) if graph is None else graph
     dataset = read_dataset(run, open_run_source(run, None))
     fp32 = with_metadata(keep_contract(graph, run.spec), run.spec, {SPEC_KEY: run.spec.to_json()})
-    target, latencies = target_of("generic"), latencies or Latencies(2.0)
-    return Search(graph, fp32, dataset.train.images, dataset.val, run.spec, target, max_drop, tune, latencies)
+    images, latencies = dataset.train.images, latencies or Latencies(2.0)
+    return Search(graph, fp32, images, dataset.val, run.spec, target_of(target), max_drop, tune, latencies)
 
 
 def no_fine_tuning(_: ModelProto) -> ModelProto:
@@ -58,7 +59,7 @@ def no_fine_tuning(_: ModelProto) -> ModelProto:
 def candidate(name: str, speed: float, divergence: float, *, lost: int = 0, ships: bool = True) -> Candidate:
     zeros = Difference(1000, 0.9, 0.9, 0.9, 0.9, lost, 0, lost / 10, (0.0, 0.0), 1.0, lost, False, 10)
     latency = [Timing(1, 1.0, 1 / speed, speed, 50), Timing(32, 2.0, 1 / speed, 2 * speed, 50)]
-    verdict = Verdict(ships, ships or not lost, "", 0.1)
+    verdict = Verdict(ships or not lost, ships, "", 0.1)
     return Candidate(name, (), (), 1, "", divergence, zeros, latency, verdict)
 
 

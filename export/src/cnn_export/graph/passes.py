@@ -140,6 +140,37 @@ def drop_bias_zero_points(model: ModelProto) -> int:
     return changed
 
 
+def keep_float_layers(model: ModelProto) -> int:
+    """Let the convolutions with fp32 weights in a quantized graph run in fp32.
+
+    ONNX Runtime quantizes such weights itself, to int8 per tensor, if the layer stands between a DequantizeLinear with
+    one scale and a QuantizeLinear (``onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc``). So each
+    of these layers gets an input of its own, with the same scale once per channel.
+    """
+    constants, makers = constants_of(model), makers_of(model)
+    changed = 0
+    for position, node in reversed(list(enumerate(model.graph.node))):
+        weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
+        source = makers.get(node.input[0]) if weight is not None else None
+        if weight is None or source is None or source.op_type != "DequantizeLinear":
+            continue
+        channels = weight.shape[1] * attribute_of(node, "group", 1)
+        names = [f"{node.name}_input_{what}" for what in ("scale", "zero_point")]
+        for name, single in zip(names, source.input[1:], strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.full(channels, constants[single]), name))
+        own = helper.make_node(
+            "DequantizeLinear",
+            [source.input[0], *names],
+            [f"{node.name}_input"],
+            name=f"{node.name}_dequantize",
+            axis=1,
+        )
+        node.input[0] = own.output[0]
+        model.graph.node.insert(position, own)
+        changed += 1
+    return changed
+
+
 def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
     """Find the nodes after ``start`` that only move values; they can run on raw pixels before the normalisation.
 

@@ -30,7 +30,8 @@ class Candidate:
         sha256: Digest of these bytes; equal runs make equal candidates.
         divergence: Mean KL divergence of its validation probabilities from those of fp32, in nats.
         validation: Comparison with fp32 on the validation pictures.
-        latency: Speed on this machine, one entry per batch size.
+        latency: Speed on this machine, one entry per batch size; empty if it was not measured, because the model is for
+            other processors.
         verdict: Whether it may ship, and why.
     """
 
@@ -45,9 +46,9 @@ class Candidate:
     verdict: Verdict
 
     @property
-    def speedup(self) -> float:
-        """The smallest speed-up over fp32 among the batch sizes."""
-        return min(entry.speedup for entry in self.latency)
+    def speedup(self) -> float | None:
+        """The smallest speed-up over fp32 among the batch sizes; None if it was not measured."""
+        return min((entry.speedup for entry in self.latency), default=None)
 
 
 def fully_int8() -> Iterator[Recipe]:
@@ -81,16 +82,17 @@ def choose(candidates: Sequence[Candidate]) -> int:
 
     Among the candidates that may ship and are about as fast as the fastest of them, the one with the smallest
     divergence. The probabilities decide, not the number of lost pictures: with many candidates, the one that loses the
-    fewest is often just lucky. If none may ship: the fastest of those that are accurate enough, or else the one with
-    the smallest divergence.
+    fewest is often just lucky. Where the speed was not measured, all count as equally fast. If none may ship: the
+    fastest of those that are accurate enough, or else the one with the smallest divergence.
     """
     indices = range(len(candidates))
-    ship = [index for index in indices if candidates[index].verdict.ships]
-    if ship:
-        fastest = max(candidates[index].speedup for index in ship)
-        fast = [index for index in ship if candidates[index].speedup >= (1 - SAME_SPEED) * fastest]
+    speeds = [candidate.speedup or 1.0 for candidate in candidates]
+    accepted = [index for index in indices if not candidates[index].verdict.rejected]
+    if accepted:
+        fastest = max(speeds[index] for index in accepted)
+        fast = [index for index in accepted if speeds[index] >= (1 - SAME_SPEED) * fastest]
         return min(fast, key=lambda index: candidates[index].divergence)
     good = [index for index in indices if candidates[index].verdict.good_enough]
     if good:
-        return max(good, key=lambda index: candidates[index].speedup)
+        return max(good, key=lambda index: speeds[index])
     return closest(candidates)

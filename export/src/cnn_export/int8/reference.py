@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,10 @@ class Reference:
 
     def _levels(self, node: NodeProto, scale: int, zero_point: int) -> Levels:
         """The levels whose scale and zero point are the inputs at these places."""
-        factor, zero = (self._constant(node, place) for place in (scale, zero_point))
+        factor = self._constant(node, scale)
+        if len(node.input) <= zero_point:  # it is optional in DequantizeLinear
+            return Levels(factor, 0, torch.int32)
+        zero = self._constant(node, zero_point)
         if bool((zero != zero.flatten()[0]).any()):
             raise GraphError(f"the reference does not know {_named(node)} with a zero point for each channel")
         return Levels(factor, int(zero.flatten()[0]), zero.dtype)
@@ -115,13 +119,13 @@ class Reference:
 
     def _quantize(self, node: NodeProto) -> Step:
         levels = self._levels(node, 1, 2)
-        _scalar(node, levels)
-        return lambda values: kernels.quantize(values[node.input[0]], levels)
+        return lambda values: kernels.quantize(values[node.input[0]], _along_axis(node, levels, values[node.input[0]]))
 
     def _dequantize(self, node: NodeProto) -> Step:
         levels = self._levels(node, 1, 2)
-        _scalar(node, levels)
-        return lambda values: kernels.dequantize(values[node.input[0]], levels)
+        return lambda values: kernels.dequantize(
+            values[node.input[0]], _along_axis(node, levels, values[node.input[0]])
+        )
 
     def _weights(self, node: NodeProto, place: int) -> tuple[Tensor, Tensor]:
         """The int8 weights at a place of the inputs, and their scale."""
@@ -234,9 +238,12 @@ def _named(node: NodeProto) -> str:
     return f"{node.name or node.output[0]} ({node.op_type})"
 
 
-def _scalar(node: NodeProto, levels: Levels) -> None:
-    if levels.scale.numel() != 1:
-        raise GraphError(f"the reference does not know {_named(node)} with a scale for each channel")
+def _along_axis(node: NodeProto, levels: Levels, values: Tensor) -> Levels:
+    """The levels of QuantizeLinear or DequantizeLinear, with scales that broadcast against its input."""
+    if levels.scale.numel() == 1:
+        return levels
+    axis = attribute_of(node, "axis", 1) % values.ndim
+    return replace(levels, scale=levels.scale.reshape([-1 if index == axis else 1 for index in range(values.ndim)]))
 
 
 def _planes(name: str, channels_last: bool, step: Callable[[Tensor], Tensor]) -> Step:

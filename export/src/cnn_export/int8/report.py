@@ -11,11 +11,27 @@ from cnn_infer.run_files import INT8_MODEL, REJECTED_MODEL
 from cnn_train import Split
 
 from cnn_export.graph.float_graph import with_metadata
+from cnn_export.int8.arithmetic import Evaluate, evaluator
 from cnn_export.int8.candidates import Candidate
+from cnn_export.int8.overflow import prove
 from cnn_export.int8.search import SearchResult
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import Difference, Timing, Verdict, compare
+from cnn_export.int8.verdict import NOT_MEASURED, Difference, Timing, Verdict, compare
 from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
+
+IN_CERTIFICATE = (
+    "target",
+    "recipe",
+    "calibration_pictures",
+    "validation",
+    "test",
+    "speed",
+    "latency",
+    "verdict",
+    "floats",
+    "integers",
+)
+"""The entries of the report that are stored inside the model file."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +47,13 @@ class Int8:
         validation: Comparison with fp32 on the validation split, on which the winner was chosen.
         test: Comparison with fp32 on the test split, on which nothing was chosen.
         test_flips: Test pictures whose predicted class changed.
-        latency: Speed on this machine, one entry per batch size.
+        speed: Whether the speed was measured, in words.
+        latency: Speed on this machine, one entry per batch size; empty if it was not measured.
         verdict: Whether it ships, and why.
         strays: Nodes between quantized ones that ONNX Runtime runs in fp32 although the recipe quantizes them.
         floats: Nodes that the recipe keeps in fp32.
+        integers: Whether the file computes the same integers on every processor, layer by layer:
+            :attr:`cnn_export.int8.overflow.Proof.certificate`.
         candidates: All candidates, in the order in which they were tried.
         planned: Number of candidates that the search would have tried without a time limit.
         search_seconds: Duration of the search.
@@ -49,10 +68,12 @@ class Int8:
     validation: Difference
     test: Difference
     test_flips: list[dict[str, Any]]
+    speed: str
     latency: list[Timing]
     verdict: Verdict
     strays: tuple[str, ...]
     floats: tuple[str, ...]
+    integers: dict[str, Any]
     candidates: list[Candidate]
     planned: int
     search_seconds: float
@@ -61,24 +82,32 @@ class Int8:
     @property
     def certificate(self) -> dict[str, Any]:
         """The part of the report that is stored inside the model file."""
-        keys = ("target", "recipe", "calibration_pictures", "validation", "test", "latency", "verdict", "floats")
         document = asdict(self)
-        return {key: document[key] for key in keys}
+        return {key: document[key] for key in IN_CERTIFICATE}
 
 
 def on_test(
     found: SearchResult, fp32: bytes, test: Split, spec: Spec, target: Target, calibration_pictures: int
-) -> tuple[Int8, Outputs]:
+) -> tuple[Int8, Outputs, Evaluate]:
     """Evaluate the winner of a search and fp32 on the test split.
 
     Returns:
-        The report, whose ``bytes`` do not count the golden pictures yet, and the outputs of the int8 model.
+        The report, whose ``bytes`` do not count the golden pictures yet; the outputs of the int8 model, in the
+        arithmetic of the target's processors; and the function that computed them.
+
+    Raises:
+        GraphError: the model is for any processor, but a sum of its products can overflow.
     """
+    proof = prove(found.model)
+    if target.limit_pairs:
+        proof.check()
     winner = found.candidates[found.winner]
     quantized = with_metadata(found.model, spec, {SPEC_KEY: spec.to_json()})
-    before, after = (run_model(open_model(data, device="cpu"), test.images, what="test") for data in (fp32, quantized))
+    before = run_model(open_model(fp32, device="cpu"), test.images, what="test")
+    evaluate = evaluator(found.model, open_model(quantized, device="cpu"), target)
+    after = evaluate(test.images, "test")
     int8 = Int8(
-        file=INT8_MODEL if winner.verdict.ships else REJECTED_MODEL,
+        file=REJECTED_MODEL if winner.verdict.rejected else INT8_MODEL,
         bytes=len(quantized),
         target=target.name,
         recipe=winner.name,
@@ -86,13 +115,15 @@ def on_test(
         validation=winner.validation,
         test=compare(before.probabilities, after.probabilities, test.labels),
         test_flips=find_flips(before, after, test.names, 0.0, FULL_BATCH),
+        speed="measured on this machine" if winner.latency else NOT_MEASURED,
         latency=winner.latency,
         verdict=winner.verdict,
         strays=winner.strays,
         floats=winner.floats,
+        integers=proof.certificate,
         candidates=found.candidates,
         planned=found.planned,
         search_seconds=found.seconds,
         ended_early=found.ended_early,
     )
-    return int8, after
+    return int8, after, evaluate

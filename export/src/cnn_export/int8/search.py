@@ -7,6 +7,9 @@ fp32.
 The speed depends on the structure of the file (weights quantized per channel or per tensor) and hardly on the
 calibration ranges. So the first candidate of a structure decides for the whole structure: if it is not faster than
 fp32, the search skips the other candidates of that structure, and it ends if no structure is left.
+
+A model for other processors than this machine's is evaluated in their arithmetic, and its speed is not measured: then
+accuracy alone decides.
 """
 
 from __future__ import annotations
@@ -25,14 +28,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cnn_export.graph.float_graph import keep_contract, with_metadata
-from cnn_export.graph.passes import consumers_of
+from cnn_export.graph.passes import consumers_of, keep_float_layers
 from cnn_export.graph.runtime_graph import optimised, strays
+from cnn_export.int8.arithmetic import Evaluate, evaluator, is_here
 from cnn_export.int8.bias import correct_biases
 from cnn_export.int8.candidates import Candidate, choose, closest, divergence, fully_int8
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import Timing, Verdict, compare, decide, is_faster, measure, speed_text
+from cnn_export.int8.verdict import Timing, compare, decide, is_faster, measure, speed_text
 from cnn_export.options import SEARCH_SECONDS
 from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
@@ -86,7 +90,7 @@ class Search:
         target: Processors that the int8 model is for.
         max_drop: Largest loss of validation accuracy, in percentage points; None for the default.
         tune: Fine-tunes an int8 graph; None for no fine-tuning.
-        measure_latency: Measures a candidate's speed against fp32.
+        measure_latency: Measures a candidate's speed against fp32, if this machine is one of the target's processors.
     """
 
     def __init__(
@@ -159,7 +163,7 @@ class Search:
         if self.tune is not None:
             planned += 1
             trials.append(self._try(replace(recipe, fine_tuned=True)))
-        if any(trial.candidate.verdict.ships for trial in trials):
+        if not all(trial.candidate.verdict.rejected for trial in trials):
             return planned
         layers = list(_layers(self.graph))
         order = self._most_sensitive_first(layers, recipe, until)
@@ -170,7 +174,7 @@ class Search:
             floats = tuple(name for index in order[:count] for name in layers[index])
             trials.append(self._try(replace(recipe, floats=floats)))
             latest = trials[-1].candidate
-            if latest.verdict.ships or not is_faster(latest.latency):
+            if not latest.verdict.rejected or not is_faster(latest.latency):
                 break
         return planned
 
@@ -184,20 +188,23 @@ class Search:
             correct_biases(quantized, self.graph, self.statistics)
         if recipe.fine_tuned and self.tune is not None:
             quantized = self.tune(quantized)
-        return keep_contract(quantized, self.spec)
+        result = keep_contract(quantized, self.spec)
+        keep_float_layers(result)
+        return result
 
-    def _open(self, model: ModelProto) -> tuple[bytes, Model]:
+    def _open(self, model: ModelProto) -> tuple[bytes, Model, Evaluate]:
         data = with_metadata(model, self.spec, {SPEC_KEY: self.spec.to_json()})
-        return data, open_model(data, device="cpu")
+        opened = open_model(data, device="cpu")
+        return data, opened, evaluator(model, opened, self.target)
 
     def _evaluate(self, recipe: Recipe, model: ModelProto) -> Candidate:
-        data, opened = self._open(model)
-        probabilities = run_model(opened, self.val.images).probabilities
+        data, opened, evaluate = self._open(model)
+        probabilities = evaluate(self.val.images, None).probabilities
         validation = compare(self.reference, probabilities, self.val.labels)
         latency = self._measure(opened)
         verdict = decide(validation, latency, self.max_drop)
         if not np.isfinite(probabilities).all():
-            verdict = Verdict(False, False, "a probability is not a number", verdict.allowed_drop_points)
+            verdict = replace(verdict, good_enough=False, reason="a probability is not a number")
         return Candidate(
             name=str(recipe),
             floats=recipe.floats,
@@ -213,8 +220,11 @@ class Search:
     def _measure(self, opened: Model) -> list[Timing]:
         """Measure the speed of a candidate: once if it is faster than fp32, else the median of several measurements.
 
-        One slow moment of the machine must not reject a structure.
+        One slow moment of the machine must not reject a structure. The speed of a model for other processors is not
+        measured.
         """
+        if not is_here(self.target):
+            return []
         measured = [self.measure_latency(self.fp32, opened, self.val.images)]
         if is_faster(measured[0]):
             return measured[0]
@@ -228,22 +238,24 @@ class Search:
         return outputs.union(nodes)
 
     def _most_sensitive_first(self, layers: Sequence[tuple[str, ...]], recipe: Recipe, until: float) -> list[int]:
-        """Indices of ``layers``, sorted by the divergence that remains when only that layer is kept in fp32.
+        """Indices of ``layers``, sorted by the divergence when only that layer is quantized, the largest first.
 
-        Layers that were not evaluated by ``until`` are left out.
+        (Wu et al., 2020, "Integer Quantization for Deep Learning Inference", arXiv:2004.09602.) Layers
+        that were not evaluated by ``until`` are left out.
         """
         # classes in turn, because the pictures of a folder are sorted by class
         sample = classes_in_turn(self.val.labels, np.arange(len(self.val.labels)))[:SENSITIVITY_PICTURES]
         pictures, reference = self.val.images[sample], self.reference[sample]
-        remaining = []
+        caused = []
         with console.progress("finding sensitive layers", len(layers), unit="layers") as advance:
             for layer in layers:
                 if time.perf_counter() > until:
                     break
-                _, opened = self._open(self._make(replace(recipe, floats=layer)))
-                remaining.append(divergence(reference, run_model(opened, pictures).probabilities))
+                others = tuple(name for other in layers if other != layer for name in other)
+                _, _, evaluate = self._open(self._make(replace(recipe, floats=others)))
+                caused.append(divergence(reference, evaluate(pictures, None).probabilities))
                 advance(1)
-        return [int(index) for index in np.argsort(remaining, kind="stable")]
+        return [int(index) for index in np.argsort(-np.array(caused), kind="stable")]
 
 
 def _layers(graph: ModelProto) -> Iterator[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cnn_infer import Model
@@ -22,6 +22,9 @@ models can disagree on many pictures; such an int8 model keeps the accuracy only
 
 MIN_SPEEDUP = 1.05
 """Smallest speed-up that counts as faster. The best of many candidates is a few percent too fast by chance alone."""
+
+NOT_MEASURED = "not measured: judge on the box"
+"""Speed of a model for other processors than this machine's."""
 
 LATENCY_BATCHES = (1, 32)
 MIN_SECONDS = 0.3
@@ -88,16 +91,27 @@ class Verdict:
     """Whether an int8 model ships.
 
     Attributes:
-        ships: Whether it is accurate enough and faster than fp32.
         good_enough: Whether it is accurate enough.
+        faster: Whether it is faster than fp32 on this machine. None if it is for other processors, so that its speed
+            was not measured.
         reason: One sentence for the user.
         allowed_drop_points: Validation accuracy that it may lose, in percentage points.
+        ships: Whether it replaces fp32: it is accurate enough, and faster on this machine.
     """
 
-    ships: bool
     good_enough: bool
+    faster: bool | None
     reason: str
     allowed_drop_points: float
+    ships: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ships", self.good_enough and self.faster is True)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether it is not accurate enough, or was measured as not faster."""
+        return not self.good_enough or self.faster is False
 
 
 def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArray[np.int64]) -> Difference:
@@ -175,7 +189,7 @@ def _measure(fp32: Model, int8: Model, batch: NDArray[np.uint8]) -> Timing:
 
 
 def is_faster(timings: Sequence[Timing]) -> bool:
-    """Whether int8 reaches :data:`MIN_SPEEDUP` at every batch size."""
+    """Whether int8 reaches :data:`MIN_SPEEDUP` at every batch size. True if nothing was measured."""
     return all(entry.speedup >= MIN_SPEEDUP for entry in timings)
 
 
@@ -187,16 +201,17 @@ def speed_text(timings: Sequence[Timing]) -> str:
 def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | None = None) -> Verdict:
     """Decide whether an int8 model ships.
 
-    It ships if it loses at most ``max_drop`` points of validation accuracy, at most :data:`MAX_FLIPS` of the pictures
-    change their class, the comparison means something, and :func:`is_faster` holds. It means nothing if the labels or
-    the predictions of fp32 have one class only, or if fp32 is never right.
+    It is accurate enough if it loses at most ``max_drop`` points of validation accuracy, at most :data:`MAX_FLIPS` of
+    the pictures change their class, and the comparison means something. It means nothing if the labels or the
+    predictions of fp32 have one class only, or if fp32 is never right. It ships if it is also faster.
 
     Args:
         validation: Comparison on the validation pictures.
-        timings: Speed on this machine.
+        timings: Speed on this machine; empty if it was not measured, because the model is for other processors.
         max_drop: Largest loss of accuracy, in percentage points. None for :data:`MAX_DROP`, or for one picture where
             that is more, as it is on a small validation split.
     """
+    faster = is_faster(timings) if timings else None
     allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
     points = f"{abs(validation.drop_points):.2f} points"
     change = (
@@ -210,16 +225,18 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     limit = f"{allowed:.2f} allowed" + (", one net picture" if max_drop is None and allowed > MAX_DROP else "")
     # a count of pictures instead of a share: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
-        return Verdict(False, False, f"{drop}; {limit}", allowed)
+        return Verdict(False, faster, f"{drop}; {limit}", allowed)
     if meaningless := _meaningless(validation):
-        return Verdict(False, False, meaningless, allowed)
+        return Verdict(False, faster, meaningless, allowed)
     if validation.flips > max(1.0, MAX_FLIPS * validation.images):
         reason = f"it predicts another class for {validation.flips:,} of {validation.images:,} validation pictures"
-        return Verdict(False, False, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
-    if not is_faster(timings):
+        return Verdict(False, faster, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
+    if faster is None:
+        return Verdict(True, faster, f"{drop} ({limit}); speed {NOT_MEASURED}", allowed)
+    if not faster:
         reason = f"int8 is not faster on this machine: {speed_text(timings)}; at least {MIN_SPEEDUP}x is required"
-        return Verdict(False, True, reason, allowed)
-    return Verdict(True, True, f"{drop} ({limit}) and runs {speed_text(timings)}", allowed)
+        return Verdict(True, faster, reason, allowed)
+    return Verdict(True, faster, f"{drop} ({limit}) and runs {speed_text(timings)}", allowed)
 
 
 def _meaningless(validation: Difference) -> str | None:

@@ -1,0 +1,43 @@
+"""The outputs of an int8 model on the processors that it is for, which may compute other integers than this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from cnn_infer import Model
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cnn_export.int8.reference import Reference
+from cnn_export.int8.targets import ANY, Target, kind_of_this_machine
+from cnn_export.parity import Outputs, run_model
+
+SATURATING = frozenset({"avx2", "generic"})
+"""Targets whose processors saturate sums of two products to 16 bits."""
+
+Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
+"""Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
+
+
+def is_here(target: Target) -> bool:
+    """Whether this machine computes the integers of a target's processors, at their speed."""
+    return target.name in (ANY.name, kind_of_this_machine())
+
+
+def evaluator(model: ModelProto, opened: Model, target: Target) -> Evaluate:
+    """Return a function that evaluates a model as the processors of a target do.
+
+    That is ONNX Runtime if this machine is one of them, and otherwise :class:`cnn_export.int8.reference.Reference`.
+
+    Args:
+        model: The int8 model, with the inputs and outputs of the model file.
+        opened: The same model in ONNX Runtime on this machine.
+        target: The processors.
+
+    Raises:
+        GraphError: The model has an int8 node that the reference does not know.
+    """
+    if is_here(target):
+        return lambda pictures, what: run_model(opened, pictures, what=what)
+    return Reference(model, saturates=target.name in SATURATING).run
