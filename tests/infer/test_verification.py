@@ -163,9 +163,9 @@ def test_probabilities_have_the_tolerance_of_the_golden_pictures(
 @pytest.mark.parametrize(
     ("certificate", "tolerance"),
     [
-        ({"integers": {"proven": True}, "floats": []}, 1e-4),
+        ({"integers": {"proven": True, "floats": []}}, 1e-4),
         ({"integers": {"proven": True}}, 1e-4),
-        ({"integers": {"proven": True}, "floats": ["stage1"]}, 0.02),
+        ({"integers": {"proven": True, "floats": ["stage1"]}}, 0.02),
         ({"integers": {"proven": False}}, 0.02),
         ({"integers": {"proven": "yes"}}, 0.02),
         ({"integers": 5}, 0.02),

@@ -83,17 +83,18 @@ def tolerance_of(spec: Spec) -> float:
     """
     if spec.details.get("precision") != "int8":
         return TOLERANCE["fp32"]
-    exact = has_proven_integers(spec) and not _int8_certificate(spec).get("floats")
+    exact = has_proven_integers(spec) and not _integers(spec).get("floats")
     return TOLERANCE["fp32" if exact else "int8"]
 
 
 def has_proven_integers(spec: Spec) -> bool:
     """Whether the certificate of an int8 model proves that no sum of its integers overflows on any processor."""
-    return _under(_int8_certificate(spec), "integers").get("proven") is True
+    return _integers(spec).get("proven") is True
 
 
-def _int8_certificate(spec: Spec) -> Mapping[str, Any]:
-    return _under(_under(spec.details, "parity"), "fp32_against_int8")
+def _integers(spec: Spec) -> Mapping[str, Any]:
+    """What the certificate says about the integers of an int8 model; empty for older models and for fp32."""
+    return _under(_under(_under(spec.details, "parity"), "fp32_against_int8"), "integers")
 
 
 def _under(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
