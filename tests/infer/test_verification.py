@@ -116,7 +116,7 @@ def test_the_first_stage_that_differs_is_named_with_the_distance(
     assert counts == {
         **dict.fromkeys(STAGES[:place], (2, 2)),
         stage: (1, 2),
-        **dict.fromkeys(STAGES[place + 1:], (1, 1)),
+        **dict.fromkeys(STAGES[place + 1 :], (1, 1)),
         "graph": (4, 4),
         "probabilities": (1, 1),
     }
