@@ -8,8 +8,8 @@ RUNTIME.npy in the same folder, float32 (n, classes), and prints the versions of
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
@@ -45,7 +45,11 @@ def in_openvino(model: str, pictures: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Run the pictures through all installed runtimes."""
-    model, folder = sys.argv[1], Path(sys.argv[2])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("model", help="an exported model")
+    arguments.add_argument("folder", type=Path, help="the folder of pictures.npy")
+    options = arguments.parse_args()
+    model, folder = options.model, options.folder
     pictures = np.load(folder / "pictures.npy")
     versions = {}
     for name, run in (("onnxruntime", in_onnxruntime), ("openvino", in_openvino)):

@@ -106,6 +106,20 @@ def test_the_command_has_the_defaults_and_ranges_of_the_call() -> None:
     assert OPTIONS["target"].choices == tuple(TARGETS)
 
 
+@pytest.mark.parametrize("options", ["", "--quantize", "--explain"])
+def test_a_closed_standard_output_is_refused_before_any_work(options: str, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("cnn-export")
+    line = f"exec '{program}' '{tmp_path / 'absent'}' {options} >&-"  # the run folder is not even looked for
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "cnn-export: standard output is closed: redirect it to a file or a pipe"
+    assert done.returncode == 2
+    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "cnn_export.cli" in loaded
+    assert not loaded & {"torch", "onnx", "numpy"}
+
+
 @pytest.fixture
 def without_runtime(tmp_path: Path) -> dict[str, str]:
     """An environment in which ``import onnxruntime`` fails."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from cnn_train import Dataset, open_source, prepare
 from cnn_train.data.split_checks import MOST_CROPPED, comparison_warnings, crop_warning
+from cnn_train.preparation import open_dataset
 from PIL import Image
 
 Size = tuple[int, int]
@@ -96,6 +98,22 @@ def test_the_example_names_both_pictures(tree: Path) -> None:
 def test_the_digits_have_no_copies(digits: Dataset) -> None:
     assert comparison_warnings(digits) == []
     assert crop_warning(digits) is None
+
+
+def test_the_classes_are_named_with_their_counts(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(tree / "val" / "dog")
+    for number in range(11):
+        (tree / "train" / f"extra {number:02}").mkdir()
+        copy(tree, "train/cat/0.bmp", f"train/extra {number:02}/0.bmp")
+    caplog.set_level(logging.INFO)
+    open_dataset({"data": str(tree), "cache": tree.parent / "cache"}, tree.parent / "run", None)
+    shown = [line for line in caplog.messages if line.startswith(("  train: ", "  val: ", "  test: "))]
+    ones, zeros = (", ".join(f"extra {number:02} {count}" for number in range(10)) for count in (1, 0))
+    assert shown == [
+        f"  train: cat 3, dog 3, {ones} and 1 more classes with 1 to 3 pictures",
+        f"  val: cat 3, dog 0, {zeros} and 1 more classes with 0 to 3 pictures",
+        f"  test: cat 3, dog 3, {zeros} and 1 more classes with 0 to 3 pictures",
+    ]
 
 
 @pytest.mark.parametrize(
