@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cnn_infer import Classifier
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "cnn_train", "cnn_export")
@@ -24,6 +25,9 @@ with Classifier(sys.argv[1]) as classifier:
 loaded = [name for name in {ABSENT!r} if name in sys.modules]
 print(json.dumps([found, loaded, label, report.accuracy, passed, sys.modules["cnn_infer"].__file__]))
 """
+
+SHORT = "from cnn_infer import side_by_side; side_by_side.SECONDS = 0\nfrom cnn_infer.__main__ import main; main()"
+"""The command with a short measurement."""
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -85,3 +89,24 @@ def test_the_command_predicts_evaluates_and_verifies(bare: Path, folder: Path, m
         [str(folder / "red" / "a.png"), "red", "0"],
     ]
     assert json.loads((folder.parent / "report.json").read_text())["accuracy"] == 1.0
+
+
+def test_the_command_proves_and_judges_a_device(
+    bare: Path, tmp_path: Path, models: Path, rgb: Classifier, with_metadata: Callable[[str, str, str], bytes]
+) -> None:
+    """A certificate with --verify, one with --judge on two files of one export, and the fleet of both."""
+    spec = json.loads(rgb.spec.to_json())
+    proof = {"test": {"flips": 0, "accuracy_int8": 0.9}, "verdict": {"good_enough": True, "reason": ""}}
+    spec["details"] |= {"precision": "int8", "parity": {"fp32_against_int8": proof}}
+    (tmp_path / "model.onnx").write_bytes((models / "rgb.onnx").read_bytes())
+    (tmp_path / "model.int8.onnx").write_bytes(with_metadata("rgb.onnx", "cnn.spec", json.dumps(spec)))
+    command = bare / "bin" / "cnn-infer"
+    verify = ("--verify", "--model", "model.onnx", "--certificate")
+    run(command, *verify, "a.json", cwd=tmp_path)
+    short = (bare / "bin" / "python", "-c", SHORT, "--judge", "model.onnx", "model.int8.onnx", "--format", "jsonl")
+    judged = json.loads(run(*short, "--certificate", "b.json", cwd=tmp_path))
+    assert Path(judged["ship"]).name in ("model.onnx", "model.int8.onnx")
+    certificates = [json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json")]
+    assert [certificate["passed"] for certificate in certificates] == [True, True]
+    assert certificates[1]["judgement"]["ship"] == judged["ship"]
+    assert "a.json" in run(command, "--fleet", "a.json", "b.json", cwd=tmp_path)
