@@ -12,6 +12,8 @@ from cnn_train import Dataset, open_source, prepare
 HEX = "0123456789abcdef" * 2
 INDEX = json.dumps({"unreadable": [], "fingerprint": "ab"})
 HEADERS = json.dumps({"kinds": [[8, 6, False]], "unreadable": []})
+ARRAY = b"\x93NUMPY\x01\x00"
+PARTIAL_HEADERS = f".headers-{HEX}.json.01abcdef.partial"
 PARTIAL = f".{HEX}.abcd_123.partial"
 
 
@@ -54,7 +56,9 @@ FOREIGN: dict[str, Make] = {
     "a file named like an entry": lambda cache: (cache / HEX).write_bytes(b"mine"),
     "a file named like a partial entry": lambda cache: (cache / PARTIAL).write_bytes(b"mine"),
     "headers of something else": lambda cache: (cache / f"headers-{HEX}.json").write_text('{"etag": "x"}'),
+    "partial headers of something else": lambda cache: (cache / PARTIAL_HEADERS).write_text('{"etag": "x"}'),
     "headers that are not JSON": lambda cache: (cache / f"headers-{HEX}.json").write_text("mine"),
+    "features that are no array": lambda cache: (cache / f"features-{HEX}.npy").write_bytes(b"mine"),
     "a folder named like headers": lambda cache: write(cache / f"headers-{HEX}.json"),
     "an empty folder": lambda cache: write(cache / HEX),
     "a folder with other files": lambda cache: write(cache / HEX, "thesis.txt"),
@@ -78,6 +82,10 @@ OURS: dict[str, Make] = {
     "an entry": lambda cache: entry(cache / HEX),
     "an entry without its pictures": lambda cache: (entry(cache / HEX), (cache / HEX / "pictures.npy").unlink()),
     "headers": lambda cache: (cache / f"headers-{HEX}.json").write_text(HEADERS),
+    "partial headers": lambda cache: (cache / PARTIAL_HEADERS).write_text(HEADERS[:15]),
+    "partial headers without content": lambda cache: (cache / PARTIAL_HEADERS).touch(),
+    "features": lambda cache: (cache / f"features-{HEX}.npy").write_bytes(ARRAY),
+    "partial features": lambda cache: (cache / f".features-{HEX}.npy.01abcdef.partial").write_bytes(ARRAY),
     "an empty partial entry": lambda cache: write(cache / PARTIAL),
     "a partial entry": lambda cache: write(cache / PARTIAL, "pictures.npy"),
     "a partial entry with a partial index": lambda cache: write(

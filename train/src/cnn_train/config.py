@@ -65,20 +65,21 @@ class Config:
     )
     model: str = option(
         TEXT,
-        "Network: nano, small, base, large, or a torchvision classification model such as resnet18.",
+        "Network: nano, small, base, large, lite0 (EfficientNet-Lite0), or a torchvision classification model such as "
+        "resnet18.",
         default="small",
         metavar="NAME",
     )
     pretrained: bool = option(
         SWITCH,
-        "Start from torchvision's ImageNet weights (torchvision models only). In the first fifth of the epochs only "
-        "the last layer is trained, then all layers at a tenth of --lr.",
+        "Start from ImageNet weights, for lite0 and torchvision models. The first epoch fits the last layer on frozen "
+        "features, the others fine-tune all layers, the first ones at a lower rate.",
         default=False,
     )
     epochs: int = option(
         whole_number(1),
         "Maximum number of epochs (passes over the training pictures).",
-        default_text="10 to 200, more for fewer pictures",
+        default_text="10 to 200, more for fewer pictures; 6 to 31 with --pretrained",
         metavar="N",
     )
     patience: int = option(
@@ -98,13 +99,14 @@ class Config:
         POSITIVE,
         "Peak learning rate. It does not change --batch-size.",
         default_text="0.08 for muon, 0.2 for sgd, 0.002 for adam and adamw at batch size 256; in proportion at other "
-        "batch sizes (a batch holds no more than all training pictures)",
+        "batch sizes (a batch holds no more than all training pictures); with --pretrained 0.001 for adamw and adam, "
+        "0.005 for sgd, 0.01 for muon at any batch size",
         metavar="RATE",
     )
     optimizer: str = option(
         one_of(OPTIMIZERS),
         "Optimizer. muon trains the convolutions with Muon and the other layers with sgd; sgd has Nesterov momentum.",
-        default_text="muon for nano to large, sgd for torchvision models",
+        default_text="muon for nano to large, sgd for lite0 and torchvision models, adamw with --pretrained",
     )
     weight_decay: float = option(
         number(0),
@@ -115,7 +117,7 @@ class Config:
     dropout: float | None = option(
         number(0, 1),
         "Probability of the dropout layers (the presets have one, before the last layer), from 0 to below 1.",
-        default_text="0; torchvision models keep their own",
+        default_text="0; lite0 and torchvision models keep their own",
         metavar="P",
         may_be_none=True,
     )
@@ -140,7 +142,8 @@ class Config:
     height: int = option(
         SIZE,
         "Input size of the network in pixels: N for squares, or HEIGHTxWIDTH.",
-        default_text="the pictures' own size if all have the same and no side is above 128; else 128",
+        default_text="the pictures' own size if all have the same and no side is above 128; else 128; with "
+        "--pretrained four times their longest side, from 96 to 224",
         metavar="N|HxW",
         name="size",  # sets height and width
     )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from cnn_infer.pixels.convert import Header
 
 from cnn_train.config import DEFAULTS, Config
 from cnn_train.data.dataset import Dataset
 from cnn_train.data.named_sets import NAMED
 from cnn_train.data.symmetry import is_asymmetric
+from cnn_train.network.lite import LITE0
 from cnn_train.network.presets import PRESETS
+from cnn_train.network.pretrained import INSTALL, is_installed
 
 BATCH_SIZE = 256
 MIN_BATCH_SIZE = 32
@@ -33,6 +38,30 @@ MIN_STEPS = 1_000
 EARLY_STOPPING_BELOW = 10_000
 """With fewer training pictures than this a network can memorise them, so early stopping is on by default."""
 
+FEW_PICTURES = 500
+"""Training pictures per class below which pretrained weights are proposed: see benchmarks/results/few_pictures.md."""
+
+FINE_TUNING_RATE = {"muon": 0.01, "sgd": 0.005, "adam": 1e-3, "adamw": 1e-3}
+"""Peak learning rates of the last layer with pretrained weights, at any batch size."""
+
+FINE_TUNING_PICTURES, FINE_TUNING_EPOCHS = 8_000, (5, 30)
+"""Default length of fine-tuning in pictures, and the least and the most epochs for it."""
+
+PRETRAINED_SIDES, ENLARGED = (96, 224), 4
+"""With pretrained weights the default is a square of four times the pictures' longer side, within these limits.
+The weights were trained on 224 x 224 pixels, and the features of enlarged small pictures are better, but cost more."""
+
+
+def pretrained_side(headers: Mapping[Header, int]) -> int:
+    """Return the default side in pixels of the square pictures for pretrained weights, a multiple of 32.
+
+    Args:
+        headers: The sizes of the pictures, with the number of pictures of each.
+    """
+    least, most = PRETRAINED_SIDES
+    longest = max((max(header.width, header.height) for header in headers), default=most)
+    return min(most, max(least, 32 * (ENLARGED * longest // 32)))
+
 
 def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     """Complete a configuration: choose the options that are not given by the data and by each other.
@@ -43,12 +72,13 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     """
     given = {**DEFAULTS, **options}
     given.pop("size", None)  # the pictures have it
-    is_preset = given["model"] in PRESETS
-    optimizer = given.setdefault("optimizer", "muon" if is_preset else "sgd")
+    is_preset, pretrained = given["model"] in PRESETS, given["pretrained"]
+    optimizer = given.setdefault("optimizer", "adamw" if pretrained else "muon" if is_preset else "sgd")
     count = len(dataset.train.labels)
     batch_size = given.setdefault("batch_size", _batch_size(count))
-    given.setdefault("lr", LEARNING_RATE[optimizer] * min(batch_size, count) / BATCH_SIZE)
-    epochs = given.setdefault("epochs", _epochs(count, batch_size))
+    rate = LEARNING_RATE[optimizer] * min(batch_size, count) / BATCH_SIZE
+    given.setdefault("lr", FINE_TUNING_RATE[optimizer] if pretrained else rate)
+    epochs = given.setdefault("epochs", _fine_tuning_epochs(count) if pretrained else _epochs(count, batch_size))
     given.setdefault("patience", _patience(count, epochs))
     given.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
     given.setdefault("dropout", 0.0 if is_preset else None)
@@ -58,6 +88,26 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     for key in paths & given.keys():  # a run folder may be used from another working directory
         given[key] = os.path.abspath(given[key])
     return Config(**given, height=dataset.height, width=dataset.width)
+
+
+def pretrained_tip(asked: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """Return one line that proposes pretrained weights for few photographs, with the command; None if it is no use.
+
+    Args:
+        asked: The options that the user gave. Who chose a network gets no proposal.
+        dataset: The decoded pictures.
+    """
+    few = len(dataset.train.labels) < FEW_PICTURES * len(dataset.source.classes)
+    if "model" in asked or "pretrained" in asked or dataset.colour != "rgb" or not few or _shows_signs(dataset):
+        return None
+    first = "" if is_installed() else f" (first: {INSTALL})"
+    command = shlex.join(["cnn-train", asked.get("data", DEFAULTS["data"]), "--model", LITE0, "--pretrained"])
+    return f"few pictures: pretrained weights usually classify more of them correctly: {command}{first}"
+
+
+def _shows_signs(dataset: Dataset) -> bool:
+    """Whether the class names, of one character or of digits, mean that the pictures show characters."""
+    return all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
 
 
 def _batch_size(count: int) -> int:
@@ -71,6 +121,12 @@ def _epochs(count: int, batch_size: int) -> int:
     return max(usual, min(200, math.ceil(MIN_STEPS * batch_size / count)))
 
 
+def _fine_tuning_epochs(count: int) -> int:
+    """One epoch that fits the last layer, and those that fine-tune."""
+    least, most = FINE_TUNING_EPOCHS
+    return 1 + min(most, max(least, round(FINE_TUNING_PICTURES / count)))
+
+
 def _patience(count: int, epochs: int) -> int:
     """Half of the epochs. The validation loss stays on a noisy plateau while the learning rate is high and improves
     again at the end of the cycle, so a shorter patience would stop too early.
@@ -79,8 +135,7 @@ def _patience(count: int, epochs: int) -> int:
 
 
 def _augmentations(dataset: Dataset) -> tuple[str, ...]:
-    # class names of one character or of digits mean that the pictures show signs, which a mirror changes
-    signs = all(len(name) == 1 or name.isdecimal() for name in dataset.source.classes)
-    flip = () if signs or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
+    # a mirror changes characters
+    flip = () if _shows_signs(dataset) or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)

@@ -18,15 +18,18 @@ from torch import nn
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config
-from cnn_train.data.dataset import Dataset, prepare
+from cnn_train.data.dataset import Dataset, cache_folder, prepare
 from cnn_train.data.decode import decode_digest
+from cnn_train.data.headers import headers_of
 from cnn_train.data.output_guard import check_outside
 from cnn_train.data.source import open_source
 from cnn_train.data.split_checks import shortened
+from cnn_train.defaults import pretrained_side
 from cnn_train.metrics import pixel_digest
 from cnn_train.network.build import build
 from cnn_train.network.logits import to_input
 from cnn_train.network.presets import PRESETS, init_whitening
+from cnn_train.network.pretrained import NORMALISATION
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +67,13 @@ def open_dataset(
         check_outside(source, out, "--out")
         if test_pictures is not None:
             check_outside(source, test_pictures, "--test-pictures")
+        size = given.get("size")
+        if size is None and given["pretrained"]:
+            check_outside(source, cache_folder(cache), "--cache")
+            size = pretrained_side(headers_of(source, cache_folder(cache)))
         dataset = prepare(
             source,
-            size=given.get("size"),
+            size=size,
             resize=given["resize"],
             cache=Path(cache) if cache else None,
             strict=given["strict"],
@@ -120,9 +127,9 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
     """Make the specification of the model: classes, size, colour, resizing and normalisation.
 
     Normalisation has one mean, rounded to a pixel value, and one standard deviation for all channels. Both are
-    computed from the training pictures.
+    computed from the training pictures, or they are those of the pretrained weights.
     """
-    mean, deviation = _mean_and_deviation(dataset.train.images)
+    zero_point, scale = _normalisation(settings, dataset)
     source = dataset.source
     spec = Spec(
         classes=source.classes,
@@ -131,8 +138,8 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
         colour=dataset.colour,
         resize=settings.resize,
         filter=dataset.filter,
-        zero_point=round(mean),
-        scale=1 / max(deviation, 1.0),
+        zero_point=zero_point,
+        scale=scale,
     )
     data = {
         "name": source.name,
@@ -143,6 +150,14 @@ def make_spec(settings: Config, dataset: Dataset) -> Spec:
         "test_decoded": decode_digest(source.splits["test"].pictures, spec),
     }
     return replace(spec, details={"data": data, "settings": asdict(settings)})
+
+
+def _normalisation(settings: Config, dataset: Dataset) -> tuple[int, float]:
+    """Zero point and scale."""
+    if settings.pretrained and settings.model in NORMALISATION:
+        return NORMALISATION[settings.model]
+    mean, deviation = _mean_and_deviation(dataset.train.images)
+    return round(mean), 1 / max(deviation, 1.0)
 
 
 def _mean_and_deviation(images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from cnn_train import distributed
 from cnn_train.config import Config
-from cnn_train.data.dataset import Dataset
+from cnn_train.data.dataset import Dataset, cache_folder
 from cnn_train.data.split_checks import comparison_warnings, crop_warning
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning
-from cnn_train.network.pretrained import add_biases
 from cnn_train.network.logits import logits_of, to_input
+from cnn_train.network.pretrained import add_biases
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.finetuning import frozen_epochs
 from cnn_train.recipe.fit import Epoch, Fit
+from cnn_train.recipe.last_layer import fit_last_layer
 from cnn_train.recipe.sampling import imbalance_warning
 from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
 from cnn_train.run import plots
@@ -99,8 +100,8 @@ class Session:
             torch.backends.cudnn.deterministic = True  # the same seed gives the same weights
         where = f"on {device.type} ({self.compute.reason}) in {self.compute.precision}"
         log.info(f"model: {config.model}, {_count_parameters(self.network):,} parameters, {where}")
-        if frozen := frozen_epochs(config):
-            log.info(f"pretrained: only the last layer is trained in the first {frozen} of {config.epochs} epochs")
+        if config.pretrained:
+            log.info("pretrained: epoch 1 fits the last layer on frozen features; the epochs after it fine-tune")
         fit, epochs, best = self._fit()
         begun = time.perf_counter()
         if distributed.is_main_process() and not (self.path / SAMPLES).exists():
@@ -154,13 +155,7 @@ class Session:
             if out_of_patience(epochs, patience, (self.spec.height, self.spec.width)):
                 log.info(f"stopped early: {patience} epochs without a lower validation loss (--patience)")
                 break
-            with console.progress(f"epoch {number + 1} of {total}", len(fit.train.labels)) as advance:
-
-                def done(pictures: int, advance: Callable[[int], None] = advance) -> None:
-                    advance(pictures)
-                    after_step()
-
-                epoch = fit.epoch(number, done)
+            epoch = self._epoch(fit, number, after_step)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
@@ -173,6 +168,18 @@ class Session:
             )
             if distributed.is_main_process():
                 self.on_epoch(tuple(epochs))
+
+    def _epoch(self, fit: Fit, number: int, after_step: Callable[[], None]) -> Epoch:
+        """Run epoch ``number``, from 0."""
+        if number < frozen_epochs(self.config):
+            return fit_last_layer(fit, cache_folder(self.config.cache), after_step)
+        with console.progress(f"epoch {number + 1} of {self.config.epochs}", len(fit.train.labels)) as advance:
+
+            def done(pictures: int) -> None:
+                advance(pictures)
+                after_step()
+
+            return fit.epoch(number, done)
 
     def _save(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
         """Write checkpoint and metrics."""

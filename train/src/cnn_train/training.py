@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from cnn_infer.run_files import CONFIG, REPORT, RUNS
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, checked, read_options
 from cnn_train.data.test_pictures import check_folder, write_test_pictures
-from cnn_train.defaults import resolve
+from cnn_train.defaults import pretrained_tip, resolve
 from cnn_train.device import pick_compute
 from cnn_train.errors import RunError
 from cnn_train.network.build import check_model
@@ -27,6 +28,8 @@ from cnn_train.run.checkpoint import load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, sweep
 from cnn_train.run.lock import explain_failures, locked
 from cnn_train.session import Session
+
+log = logging.getLogger(__name__)
 
 
 def _ignore_epoch(_: Sequence[Epoch]) -> None:
@@ -79,7 +82,8 @@ def train(
         path = Path(out) if out is not None else newest_unfinished()
         with locked(path):
             return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
-    wanted = {**DEFAULTS, **(read_options(Path(config)) if config is not None else {}), **given}
+    asked = {**(read_options(Path(config)) if config is not None else {}), **given}
+    wanted = {**DEFAULTS, **asked}
     # refuse what can be refused without the data: decoding it may take long
     compute = pick_compute(wanted["device"], wanted["precision"])
     size = wanted.get("size")
@@ -93,6 +97,8 @@ def train(
         with locked(Path(out)):
             check_out(out, overwrite=overwrite)
     dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
+    if tip := pretrained_tip(asked, dataset):
+        log.info(tip)
     # a resumed training must not pick another device or precision, because the weights depend on both
     settings = replace(resolve(wanted, dataset), device=compute.device.type, precision=compute.precision)
     torch.manual_seed(settings.seed)

@@ -23,6 +23,8 @@ _ENTRY = re.compile(r"[0-9a-f]{32}")
 _PARTIAL_ENTRY = re.compile(r"\.[0-9a-f]{32}\.\w+\.partial")  # left by a training that was killed while it decoded
 _PARTIAL_INDEX = re.compile(r"\.index\.json\.[0-9a-f]{8}\.partial")
 _HEADERS = re.compile(r"headers-[0-9a-f]{32}\.json")
+_PARTIAL_HEADERS = re.compile(r"\.headers-[0-9a-f]{32}\.json\.[0-9a-f]{8}\.partial")
+_FEATURES = re.compile(r"features-[0-9a-f]{32}\.npy|\.features-[0-9a-f]{32}\.npy\.[0-9a-f]{8}\.partial")
 
 
 def remove_unused(cache: Path, days: float = UNUSED_DAYS) -> None:
@@ -46,13 +48,21 @@ def remove_unused(cache: Path, days: float = UNUSED_DAYS) -> None:
 def _remove_if_ours(entry: os.DirEntry[str]) -> None:
     path = Path(entry.path)
     if entry.is_file(follow_symlinks=False):
-        if _HEADERS.fullmatch(entry.name) and headers.load(path) is not None:
+        if _is_own_file(path):
             path.unlink()
     elif entry.is_dir(follow_symlinks=False) and _is_own_folder(path):
         # The pictures first: where Windows refuses to remove them, the entry stays complete.
         for name in sorted(os.listdir(path), reverse=True):
             (path / name).unlink()
         path.rmdir()
+
+
+def _is_own_file(path: Path) -> bool:
+    if _HEADERS.fullmatch(path.name):
+        return headers.load(path) is not None
+    if _PARTIAL_HEADERS.fullmatch(path.name):
+        return _begins_as_headers(path)
+    return bool(_FEATURES.fullmatch(path.name)) and _is_array(path)
 
 
 def _is_own_folder(path: Path) -> bool:
@@ -63,6 +73,16 @@ def _is_own_folder(path: Path) -> bool:
     if _PARTIAL_ENTRY.fullmatch(path.name):
         return all(name in (INDEX, PICTURES) or _PARTIAL_INDEX.fullmatch(name) for name in files)
     return bool(_ENTRY.fullmatch(path.name)) and set(files) <= {INDEX, PICTURES} and _is_index(path / INDEX)
+
+
+def _begins_as_headers(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b'{"kinds": '.startswith(stream.read(10))
+
+
+def _is_array(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(6) == b"\x93NUMPY"
 
 
 def _is_index(path: Path) -> bool:

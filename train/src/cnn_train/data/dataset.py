@@ -123,7 +123,7 @@ def prepare(
     """
     if strict and source.missing:
         raise DataError(f"{source.missing}, and --strict is set")
-    folder = user_cache() / "pictures" if cache is None else Path(cache)
+    folder = cache_folder(cache)
     check_outside(source, folder, "--cache")
     headers: Counter[Header] = Counter()
     if size is None or colour is None:
@@ -151,6 +151,11 @@ def prepare(
         unreadable=unreadable,
         cropped=cropped_share(headers, spec.height, spec.width) if resize == "crop" else 0.0,
     )
+
+
+def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of the cache: ``cache``, or ``pictures`` in :func:`cnn_train.data.user_cache.user_cache`."""
+    return user_cache() / "pictures" if cache is None else Path(cache)
 
 
 def read_split(source: Source, name: str, spec: Spec) -> tuple[Split, str, Sequence[tuple[str, str]]]:

@@ -70,7 +70,8 @@ def _torchvision(name: str, *, classes: int) -> nn.Module:
         near = difflib.get_close_matches(name, [*PRESETS, LITE0, *known], 3)
         meant = f" (did you mean {', '.join(near)}?)" if near else ""
         raise ConfigError(
-            f"unknown model {name!r}{meant}: one of {', '.join((*PRESETS, LITE0))}, or a torchvision classification model"
+            f"unknown model {name!r}{meant}: one of {', '.join((*PRESETS, LITE0))}, or a torchvision classification "
+            "model"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # two models warn of a future change of their initialisation

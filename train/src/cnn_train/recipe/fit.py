@@ -20,7 +20,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +36,8 @@ from cnn_train.metrics import calibrated_loss
 from cnn_train.network.logits import autocast, logits_of, resize, to_input
 from cnn_train.network.presets import PRESETS
 from cnn_train.recipe.augment import augment
-from cnn_train.recipe.finetuning import set_train_mode
-from cnn_train.recipe.muon import Muon
+from cnn_train.recipe.finetuning import frozen_epochs, set_train_mode
+from cnn_train.recipe.optimizer import make_optimizer
 from cnn_train.recipe.sampling import epoch_order
 
 WARM_UP = 0.05
@@ -51,9 +50,6 @@ https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html; Tan and Le, 2021, ar
 
 SELECT_FROM, SHOW_ALL = 10_000, 0.15
 """Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch and the last 15%."""
-
-MOMENTUM, MUON_MOMENTUM, SGD_RATE = 0.9, 0.6, 2.5
-"""Momentum of SGD and of Muon; the learning rate of SGD as a multiple of Muon's, where Muon updates the filters."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,8 @@ class Fit:
         size = self.spec.height, self.spec.width
         if self.config.model in PRESETS:
             size = picture_size(number, self.config.epochs, size)
-        finetuning_factor = set_train_mode(self.network, self.config, number)
+        set_train_mode(self.network, self.config, number)
+        frozen = frozen_epochs(self.config)  # they have no steps: the last layer was fitted
         # wrapped in every epoch, because the set of frozen parameters may have changed
         network = distributed.data_parallel(self.network)
         # batches that differ by at most one picture, so none is so small that batch norm fails
@@ -159,8 +156,8 @@ class Fit:
         correct = torch.zeros((), device=self.device)
         for position, batch in enumerate(batches):
             # An epoch that skips pictures has fewer steps, but covers the same part of the learning rate schedule.
-            step = (number + position / len(batches)) * self.steps_per_epoch
-            factor = finetuning_factor * learning_rate_factor(step, self.config.epochs * self.steps_per_epoch)
+            step = (number - frozen + position / len(batches)) * self.steps_per_epoch
+            factor = learning_rate_factor(step, (self.config.epochs - frozen) * self.steps_per_epoch)
             rate = factor * self.config.lr
             own = batch[distributed.shard(len(batch))]  # the part of this process
             pictures, labels = self._load(own, size, generator)
@@ -174,7 +171,7 @@ class Fit:
             advance(len(batch))
         trained = time.perf_counter()
         self.losses[order] = distributed.all_reduce(losses)[order]
-        val_loss, val_accuracy, val_calibrated_loss = self._validate(size)
+        val_loss, val_accuracy, val_calibrated_loss = self.validate(size)
         if not math.isfinite(val_loss):
             raise _diverged("the validation loss", val_loss, number, int(step), rate)
         return Epoch(
@@ -236,8 +233,8 @@ class Fit:
         distributed.average_statistics(self.network.buffers())
         return logits.detach()
 
-    def _validate(self, size: tuple[int, int]) -> tuple[float, float, float]:
-        """Loss, accuracy, and loss at the best temperature, on validation pictures of ``size``."""
+    def validate(self, size: tuple[int, int]) -> tuple[float, float, float]:
+        """Return loss, accuracy, and loss at the best temperature, on validation pictures of ``size``, in pixels."""
         logits = logits_of(self.network, self.val.images, self.spec, self.device, self.precision, size)
         scores, labels = torch.from_numpy(logits), torch.from_numpy(self.val.labels)
         loss = functional.cross_entropy(scores, labels).item()
@@ -262,34 +259,6 @@ def picture_size(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, 
     if number >= round(SMALL_EPOCHS * epochs) or min(size) < SMALL_FROM:
         return size
     return round(size[0] * SMALL_SCALE / 4) * 4, round(size[1] * SMALL_SCALE / 4) * 4
-
-
-def make_optimizer(network: nn.Module, config: Config, precision: torch.dtype) -> torch.optim.Optimizer:
-    """The optimizer of the parameters that learn, with peak learning rates.
-
-    Biases and norms have no weight decay (He et al., 2019, arXiv:1812.01187). Muon updates the filters of ordinary
-    convolutions. Depthwise and grouped convolutions and fully connected layers are left to SGD.
-    """
-    muon = config.optimizer == "muon"
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    filters: set[Tensor] = set()
-    if muon:
-        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        filters = {module.weight for module in convolutions if module.groups == 1}
-    rate = config.lr * (SGD_RATE if muon else 1)
-    weights = [p for p in learned if p.ndim > 1 and p not in filters]
-    vectors = [p for p in learned if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "lr": rate, "weight_decay": config.weight_decay},
-        {"params": vectors, "lr": rate, "weight_decay": 0.0},
-    ]
-    if muon:
-        settings = {"orthogonal": True, "momentum": MUON_MOMENTUM, "weight_decay": 0.0}
-        groups.append({"params": [p for p in learned if p in filters], "lr": config.lr, **settings})
-        return Muon(groups, torch.bfloat16 if precision == torch.bfloat16 else torch.float32)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
-    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups)
 
 
 def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:

@@ -1,0 +1,152 @@
+"""The first epoch with pretrained weights: only the last layer is fitted, on frozen features.
+
+The other layers keep their weights, so the features of each picture are computed once (:mod:`.features`), and what is
+left is a convex problem: multinomial logistic regression with a penalty on the squared weights. Validation chooses the
+strength of the penalty. Starting from random weights, the last layer would send large gradients through the network
+and destroy the pretrained features (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features",
+arXiv:2202.10054).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cnn_train import distributed
+from cnn_train.metrics import calibrated_loss, fit_temperature
+from cnn_train.recipe.features import Extractor, last_layer, standardisation
+from cnn_train.recipe.fit import Epoch, Fit
+
+STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Penalties that are tried, from strong to weak, until the validation loss rises: factors of half the sum of squared
+weights, added to the mean loss of a picture."""
+
+MAX_VIEWS, MAX_ROWS = 4, 50_000
+"""Most views of a picture: itself and augmented copies; most rows of features, so that they fit into memory. Of more
+pictures than that, some are chosen at random."""
+
+
+def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambda: None) -> Epoch:
+    """Fit the last layer of ``fit.network`` in place.
+
+    Args:
+        fit: The training, before its first step.
+        cache: Folder that keeps the features.
+        after_step: Called after each batch.
+
+    Returns:
+        The measurements, as epoch 1. The learning rate is 0: there is no step of the optimizer.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    begun = time.perf_counter()
+    config, labels = fit.config, fit.train.labels
+    chosen = np.arange(len(labels))
+    if len(labels) > MAX_ROWS:
+        chosen = np.sort(np.random.default_rng(config.seed).permutation(len(labels))[:MAX_ROWS])
+    views = min(MAX_VIEWS, max(1, MAX_ROWS // len(labels))) if config.augment else 1
+    extractor = Extractor(fit.network, fit.spec, fit.precision, fit.device, cache, after_step)
+    pictures = fit.train.images if len(chosen) == len(labels) else fit.train.images[chosen]
+    train = extractor.features(pictures, "train", views=views, names=config.augment, seed=config.seed)
+    val = extractor.features(fit.val.images, "val")
+    targets = np.tile(labels[chosen], views)
+    computed = time.perf_counter()
+    weight, bias = distributed.compute_on_main(
+        lambda: _best_layer(train, targets, val, fit.val.labels, len(fit.spec.classes), balance=config.balance)
+    )
+    layer = last_layer(fit.network)[1]
+    with torch.no_grad():
+        layer.weight.copy_(weight.view_as(layer.weight))
+        if layer.bias is not None:
+            layer.bias.copy_(bias)
+    logits = _logits(torch.from_numpy(np.array(train)).float(), weight, bias)
+    size = fit.spec.height, fit.spec.width
+    val_loss, val_accuracy, val_calibrated_loss = fit.validate(size)
+    truth = torch.from_numpy(targets)
+    return Epoch(
+        epoch=1,
+        pictures=len(chosen),
+        height=size[0],
+        width=size[1],
+        train_loss=functional.cross_entropy(logits, truth).item(),
+        train_accuracy=(logits.argmax(1) == truth).float().mean().item(),
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        val_calibrated_loss=val_calibrated_loss,
+        lr=0.0,
+        images_per_second=len(targets) / (computed - begun),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _best_layer(
+    train: NDArray[np.float16],
+    train_labels: NDArray[np.int64],
+    val: NDArray[np.float16],
+    val_labels: NDArray[np.int64],
+    classes: int,
+    *,
+    balance: bool,
+) -> tuple[Tensor, Tensor]:
+    """Fit the layer for each strength, and return weight (classes, features) and bias (classes,) of the best one.
+
+    They are divided by the best temperature on validation, so that fine-tuning starts with calibrated probabilities.
+    """
+    mean, deviation = standardisation(train)
+    rows, targets = (torch.from_numpy(np.array(train)).float() - mean) / deviation, torch.from_numpy(train_labels)
+    counts = torch.bincount(targets, minlength=classes)
+    importance = len(targets) / (classes * counts) if balance else None
+    seen = (torch.from_numpy(np.array(val)).float() - mean) / deviation
+    parameters = torch.zeros(classes, rows.shape[1] + 1)
+    best, best_loss, temperature = parameters, np.inf, 1.0
+    for strength in STRENGTHS:
+        parameters = fit_softmax(rows, targets, parameters, strength, importance)
+        logits = _logits(seen, parameters[:, :-1], parameters[:, -1]).numpy()
+        loss = calibrated_loss(logits, val_labels)
+        if loss > best_loss:
+            break
+        best, best_loss, temperature = parameters, loss, fit_temperature(logits, val_labels)
+    weight = best[:, :-1] / deviation / temperature
+    return weight, best[:, -1] / temperature - weight @ mean
+
+
+def fit_softmax(
+    rows: Tensor, labels: Tensor, start: Tensor, strength: float, importance: Tensor | None = None
+) -> Tensor:
+    """Return the parameters of multinomial logistic regression with an L2 penalty, found by L-BFGS.
+
+    Args:
+        rows: Standardised features, float32 (n, features).
+        labels: int64 (n,).
+        start: Where to start, float32 (classes, features + 1); the last column is the bias, which has no penalty.
+        strength: Factor of half the sum of squared weights, above 0; the loss is the mean of the pictures.
+        importance: Weight of each class, float32 (classes,); None for equal weights.
+
+    Returns:
+        float32 (classes, features + 1).
+    """
+    parameters = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = _logits(rows, parameters[:, :-1], parameters[:, -1])
+        loss = functional.cross_entropy(logits, labels, weight=importance)
+        loss = loss + strength / 2 * parameters[:, :-1].square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return parameters.detach()
+
+
+def _logits(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return rows @ weight.T + bias
