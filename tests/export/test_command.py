@@ -120,6 +120,13 @@ def test_a_closed_standard_output_is_refused_before_any_work(options: str, tmp_p
     assert not loaded & {"torch", "onnx", "numpy"}
 
 
+def test_help_names_values_as_the_other_commands_do() -> None:
+    shown = click_command.get_help(click_command.make_context("cnn-export", []))
+    assert "--golden N " in shown
+    assert "--tolerance X " in shown
+    assert "RANGE" not in shown
+
+
 @pytest.fixture
 def without_runtime(tmp_path: Path) -> dict[str, str]:
     """An environment in which ``import onnxruntime`` fails."""

@@ -37,8 +37,11 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
         kind = click.IntRange(option.least, option.most)
     else:
         kind = click.FloatRange(option.least, option.most)
+    metavar = {int: "N", float: "X"}.get(option.type)
     shown = option.default is not None
-    return click.option(option.flag, name, type=kind, default=option.default, show_default=shown, help=text)
+    return click.option(
+        option.flag, name, type=kind, metavar=metavar, default=option.default, show_default=shown, help=text
+    )
 
 
 def _table_options(command: Command) -> Command:

@@ -74,3 +74,10 @@ def test_options_with_an_effect_are_accepted(
 ) -> None:
     picture(tmp_path / "a.png", "red")
     cli(*arguments, "--model", models / "grey.onnx", **({"input": b"a.png"} if "-" in arguments else {}))
+
+
+def test_help_names_values_as_the_other_commands_do(cli: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    shown = cli("--help").stdout
+    assert b"--batch-size N " in shown
+    assert b"--threshold P " in shown
+    assert b"RANGE" not in shown

@@ -65,6 +65,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--batch-size",
     type=COUNT,
+    metavar="N",
     help=f"Pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
 )
 @click.option(
@@ -76,6 +77,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--top",
     type=COUNT,
+    metavar="N",
     default=5,
     show_default=True,
     help="Classes per picture, most probable first. For --format jsonl and csv.",
@@ -83,6 +85,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
+    metavar="P",
     default=0.0,
     show_default=True,
     help="Lowest accepted probability. Below it the label is 'unknown'.",
@@ -107,6 +110,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
+    metavar="N",
     default=MAX_PIXELS,
     show_default=True,
     help="Largest picture in pixels, width x height. Larger ones are not decoded and count as errors.",
@@ -114,6 +118,7 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 @click.option(
     "--max-bytes",
     type=click.IntRange(1),
+    metavar="N",
     default=MAX_BYTES,
     show_default=True,
     help="Largest picture file in bytes. Larger ones are not read and count as errors.",
