@@ -82,12 +82,14 @@ def with_validation(certificate: Mapping[str, Any], validation: Split | None, ev
 
     Args:
         certificate: From :func:`certificate_of`.
-        validation: The validation split; None for no histogram.
+        validation: The validation split; None for no histogram. There is none either if a probability is not a number.
         evaluate: Evaluates the model of the file that the certificate is for.
     """
     if validation is None:
         return dict(certificate)
     top = evaluate(validation.images, "validation").probabilities.max(axis=1)
+    if not np.isfinite(top).all():  # such a model is rejected
+        return dict(certificate)
     return {**certificate, drift.KEY: drift.histogram_of(top).to_json()}
 
 
