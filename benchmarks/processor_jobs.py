@@ -21,7 +21,7 @@ class Job:
 
     Attributes:
         folder: Holds the model, the pictures as an array, the pictures as files, and the results.
-        run: Name of the run.
+        run: Name of the run, without the form.
         form: The option --for of its export.
         floats: Names of the layers that are kept in fp32.
         labels: Class index of each picture.
@@ -101,7 +101,8 @@ def make_job(run: Path, pictures: int, files: int, folder: Path) -> Job:
             shutil.copy(picture, folder / "files" / f"{number:05}{Path(picture).suffix}")
         else:
             Image.fromarray(split.images[number].squeeze()).save(folder / "files" / f"{number:05}.png")
-    return Job(folder, run.resolve().name, int8["target"], int8["floats"], np.asarray(split.labels)[chosen], tensors)
+    name = run.resolve().name.removesuffix(f"-{int8['target']}")
+    return Job(folder, name, int8["target"], int8["floats"], np.asarray(split.labels)[chosen], tensors)
 
 
 def predict(job: Job) -> None:

@@ -108,7 +108,7 @@ def line(row: dict[str, Any]) -> str:
     """A row of the report as one line of text."""
     count = row["pictures"]
     text = (
-        f"{row['run']:<28} on {row['processor']:<12} integers equal {row['integers_equal']:>5} of {count}, "
+        f"{row['run']:<24} {row['for']:<7} on {row['processor']:<12} integers equal {row['integers_equal']:>5} of {count}, "
         f"{row['flips']:>3} flips, logits within {row['largest_difference']['logits']:.2g}, "
         f"accuracy {row['accuracy']:.2%}, {row['rows_equal']} of {row['files']} rows equal"
     )
@@ -215,6 +215,7 @@ def main() -> int:
         ("cnn-export", "onnxruntime", "numpy", "pillow", "simplejpeg"),
         **{"for": options.forms},
         folder=options.folder and "EXPORTS",
+        search_seconds=options.search_seconds,
         pictures=options.pictures,
         files=options.files,
         processors=options.processors,
