@@ -108,8 +108,8 @@ def line(row: dict[str, Any]) -> str:
     """A row of the report as one line of text."""
     count = row["pictures"]
     text = (
-        f"{row['run']:<24} {row['for']:<7} on {row['processor']:<12} integers equal {row['integers_equal']:>5} of {count}, "
-        f"{row['flips']:>3} flips, logits within {row['largest_difference']['logits']:.2g}, "
+        f"{row['run']:<24} {row['for']:<7} on {row['processor']:<12} "
+        f"integers equal {row['integers_equal']:>5} of {count}, {row['flips']:>3} flips, logits within {row['largest_difference']['logits']:.2g}, "
         f"accuracy {row['accuracy']:.2%}, {row['rows_equal']} of {row['files']} rows equal"
     )
     if row["first_difference"]:

@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/measuring.md")
+PAGES = ("README.md", "docs/measuring.md", "docs/int8.md")
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)[^<]*(<!-- end of table -->)")
 CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
 NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
@@ -151,6 +151,24 @@ def memory() -> str:
     return table(["command", "memory"], rows)
 
 
+def processors() -> str:
+    """How many test pictures have the same integers on emulated processors as on this machine."""
+    found = result("processors")
+    others = [name for name in found["processors"] if name != "this machine"]
+    cells = {(row["run"], row["for"], row["processor"]): row for row in found["rows"]}
+    rows = []
+    for run, form in dict.fromkeys((row["run"], row["for"]) for row in found["rows"]):
+        data, model = run.rsplit("-", 2)[:2]
+        rows.append([f"{NAMES[data]}: `{model}`", f"`{form}`", *(_equality(cells[run, form, name]) for name in others)])
+    return table(["network", "`--for`", *(found["processors"][name]["title"] for name in others)], rows)
+
+
+def _equality(row: dict[str, Any]) -> str:
+    text = f"{row['integers_equal'] / row['pictures']:.0%}, {row['flips']} flips"
+    prediction = row["prediction"]
+    return f"{text} ({prediction['flips_predicted']} predicted)" if prediction["saturated"] else text
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "photographs": photographs,
@@ -158,6 +176,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "openvino": openvino,
     "training": training,
     "memory": memory,
+    "processors": processors,
 }
 
 
