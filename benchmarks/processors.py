@@ -106,10 +106,10 @@ def compared(job: Job, name: str, rows: list[dict[str, Any]], rows_here: list[di
 
 def line(row: dict[str, Any]) -> str:
     """A row of the report as one line of text."""
-    count = row["pictures"]
+    count, most = row["pictures"], row["largest_difference"]["logits"]
     text = (
         f"{row['run']:<24} {row['for']:<7} on {row['processor']:<12} "
-        f"integers equal {row['integers_equal']:>5} of {count}, {row['flips']:>3} flips, logits within {row['largest_difference']['logits']:.2g}, "
+        f"integers equal {row['integers_equal']:>5} of {count}, {row['flips']:>3} flips, logits within {most:.2g}, "
         f"accuracy {row['accuracy']:.2%}, {row['rows_equal']} of {row['files']} rows equal"
     )
     if row["first_difference"]:
