@@ -32,6 +32,7 @@ PUBLIC = {
         "Row",
         "Spec",
         "StageResult",
+        "Truth",
         "UNKNOWN",
         "Verification",
         "evaluate",

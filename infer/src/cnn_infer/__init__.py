@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnn_infer.golden import Replay as Replay, verify as verify
     from cnn_infer.model import Model as Model, newest_export as newest_export, open_model as open_model
     from cnn_infer.paths.find import find_pictures as find_pictures
+    from cnn_infer.paths.truth import Truth as Truth
     from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
     from cnn_infer.spec import Spec as Spec
     from cnn_infer.verification import (
@@ -52,6 +53,7 @@ _PUBLIC = {
     "Report": "evaluation",
     "Row": "evaluation",
     "Spec": "spec",
+    "Truth": "paths.truth",
     "StageResult": "verification",
     "Verification": "verification",
     "evaluate": "evaluation",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,13 @@ from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, skipped_text
+from cnn_infer.pixels.open import KINDS
 from cnn_infer.stream import Workers
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
+
+if TYPE_CHECKING:
+    from cnn_infer.paths.truth import Truth
 
 
 class Row(NamedTuple):
@@ -58,7 +62,11 @@ class Report:
         per_class: For each class ``precision``, ``recall``, ``f1``, ``support`` (labelled pictures) and ``unknown``
             (those with that label).
         confusion: Number of pictures by true class (row) and predicted class (column), in the model's order.
-        unknown_folders: Number of readable pictures without a label in each folder; empty with ``labels=False``.
+        unknown_folders: Number of readable pictures without a label in each folder; empty with ``labels=False`` and
+            with ``truth``.
+        truth: Of a labels file: ``file``, ``pictures`` (with a label in it), and the number of readable pictures
+            ``without_row``, of readable pictures by label that is no class (``other_labels``), and of labels
+            ``without_picture``. None without one.
         missing_classes: The classes without a labelled picture; empty if none is labelled.
         skipped: Number of other files and of links to folders in the searched folders, by kind: an extension such as
             ``.txt``, ``no extension``, ``link to a folder``. Hidden files and those of the system are not counted.
@@ -86,6 +94,7 @@ class Report:
     per_class: dict[str, dict[str, float]] | None
     confusion: list[list[int]] | None
     unknown_folders: dict[str, int]
+    truth: dict[str, Any] | None
     missing_classes: list[str]
     skipped: dict[str, int]
     drift: Drift | None
@@ -109,6 +118,7 @@ def evaluate(
     paths: Iterable[str | os.PathLike[str] | Listed],
     *,
     labels: bool = True,
+    truth: str | os.PathLike[str] | Truth | None = None,
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
     follow_symlinks: bool = False,
@@ -124,34 +134,49 @@ def evaluate(
     Args:
         classifier: The model. On a CPU a classifier with ``threads=1``, the default, is fastest here.
         paths: Files, folders and patterns, as :func:`cnn_infer.find_pictures` takes them.
-        labels: Whether folder names give true classes.
+        labels: Whether there are true classes.
+        truth: A labels file that gives the true classes in place of folder names: CSV or JSON lines with the columns
+            ``file_name`` and ``label``, or a :class:`cnn_infer.Truth` of other columns.
         batch_size: Pictures in one run of the model, at least 1.
         threads: Worker threads, at least 1; None for one for each processor that this process may use.
         follow_symlinks: Whether symbolic links to folders are followed.
         on_row: Called with the :class:`Row` of each picture, in the order of the files.
 
     Raises:
-        InputError: a path does not exist, a folder cannot be listed, there are no pictures, or ``batch_size`` or
-            ``threads`` is less than 1.
+        InputError: a path does not exist, a folder cannot be listed, there are no pictures, ``batch_size`` or
+            ``threads`` is less than 1, or the labels file is damaged or has no class of the model.
         ModelError: ONNX Runtime failed, for example because it ran out of memory.
     """
-    run = Evaluation(classifier, labels=labels, batch_size=batch_size, threads=threads, follow_symlinks=follow_symlinks)
+    run = Evaluation(
+        classifier,
+        labels=labels,
+        truth=_truth(truth),
+        batch_size=batch_size,
+        threads=threads,
+        follow_symlinks=follow_symlinks,
+    )
     for row in run.rows(paths):
         if on_row is not None:
             on_row(row)
     return run.report()
 
 
+def _truth(truth: str | os.PathLike[str] | Truth | None) -> Truth | None:
+    from cnn_infer.paths.truth import Truth  # imported late: few runs need it
+
+    return truth if truth is None or isinstance(truth, Truth) else Truth(truth)
+
+
 class Evaluation:
     """A run over pictures, row by row: it can be interrupted and resumed. :func:`evaluate` is made of it.
 
     Args:
-        classifier, labels, batch_size, threads, follow_symlinks: As for :func:`evaluate`.
+        classifier, labels, truth, batch_size, threads, follow_symlinks: As for :func:`evaluate`.
         tuned: The text for :attr:`Report.tuned`.
         counted: The result of :meth:`counted` of the run that this one resumes; None for a new run.
 
     Raises:
-        InputError: ``threads`` is less than 1, or ``counted`` is damaged.
+        InputError: ``threads`` is less than 1, ``truth`` has no class of the model, or ``counted`` is damaged.
     """
 
     def __init__(
@@ -159,6 +184,7 @@ class Evaluation:
         classifier: Classifier,
         *,
         labels: bool = True,
+        truth: Truth | None = None,
         batch_size: int = BATCH_SIZE,
         threads: int | None = None,
         follow_symlinks: bool = False,
@@ -175,7 +201,7 @@ class Evaluation:
         self._follow_symlinks = follow_symlinks
         self._tuned = tuned
         self._skipped = Skipped()
-        self._tally = Tally(classifier.spec.classes, validation_of(classifier.spec.details))
+        self._tally = Tally(classifier.spec.classes, validation_of(classifier.spec.details), truth)
         if counted is not None:
             self._tally.restore(counted)
         self._seconds = 0.0
@@ -207,7 +233,7 @@ class Evaluation:
         if not self._tally.images:
             text = skipped_text(self._skipped.counts)
             raise InputError(
-                "no pictures found: expected files or folders with JPEG, PNG, WebP, BMP, GIF or TIFF files"
+                f"no pictures found: expected files or folders with {KINDS} files"
                 + (f"; left out: {text}" if text else "")
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from cnn_infer.metrics import summarise
 from cnn_infer.paths.find import Found, folders_of
 from cnn_infer.paths.naming import composed, folder_name, parent_name, printable
 
+if TYPE_CHECKING:
+    from cnn_infer.paths.truth import Truth
+
 
 class Tally:
     """The counts of a run.
@@ -24,14 +27,28 @@ class Tally:
         classes: The names of the classes, in the model's order. Folders are compared with them in Unicode's composed
             form, because macOS may write names in the other form.
         validation: The top probabilities on the validation pictures; None if they are unknown.
+        truth: The labels file that gives the true classes in place of folders; None without one.
+
+    Raises:
+        InputError: no label of ``truth`` is a class.
     """
 
-    def __init__(self, classes: tuple[str, ...], validation: TopProbabilities | None = None) -> None:
+    def __init__(
+        self, classes: tuple[str, ...], validation: TopProbabilities | None = None, truth: Truth | None = None
+    ) -> None:
         self.classes = classes
         self.index = {composed(name): index for index, name in enumerate(classes)}
         self.confusion = np.zeros((len(classes), len(classes)), np.int64)
         self.unknown = np.zeros(len(classes), np.int64)
         self.folders: Counter[str] = Counter()
+        self.truth = truth
+        self.other_labels: Counter[str] = Counter()
+        self.without_row = self.with_row = 0
+        if truth is not None and all(self._class_named(label) is None for label in truth.labels()):
+            raise InputError(
+                f"no label in {printable(truth.path)} is a class of the model, such as {truth.labels()[0]!r}: "
+                f"the classes are {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
+            )
         self.images = self.errors = 0
         self._folder: tuple[str, str | bool] | None = None
         self._folder_class: int | None = None
@@ -48,12 +65,12 @@ class Tally:
             answer: The answer of the classifier.
         """
         self.images += 1
+        label = None if found is None or self.truth is None else self.truth.label_of(found.path)
+        self.with_row += label is not None
         if answer.prediction is None:
             self.errors += 1
             return
-        truth = None if found is None else self._truth(found)
-        if found is not None and truth is None:
-            self.folders[printable(parent_name(found.path))] += 1
+        truth = None if found is None else self._true_class(found, label)
         if self.top is not None:
             self.top.add(answer.prediction.probability)
         self.model_ms.add(answer.model_ms)
@@ -73,6 +90,7 @@ class Tally:
             "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
             "folders": dict(self.folders),
+            "truth": [self.with_row, self.without_row, dict(self.other_labels)],
             "top": None if self.top is None else list(self.top.counts),
         }
 
@@ -88,22 +106,51 @@ class Tally:
                 self.confusion[true, found] = count
             self.unknown[:] = counted["unknown"]
             self.folders.update(counted["folders"])
+            self.with_row, self.without_row, other_labels = counted.get("truth", (0, 0, {}))
+            self.other_labels.update(other_labels)
             counts = counted.get("top")  # an older version did not count them
             if self.top is not None:
                 self.top = None if counts is None else TopProbabilities(self.top.edges, [int(n) for n in counts])
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
 
-    def _truth(self, found: Found) -> int | None:
+    def _true_class(self, found: Found, label: str | None) -> int | None:
+        """The index of the true class, or None; a picture without one is counted by folder or label."""
+        if self.truth is None:
+            index = self._folder_truth(found)
+            if index is None:
+                self.folders[printable(parent_name(found.path))] += 1
+            return index
+        if label is None:
+            self.without_row += 1
+            return None
+        index = self._class_named(label)
+        if index is None:
+            self.other_labels[label] += 1
+        return index
+
+    def _class_named(self, name: str) -> int | None:
+        # training rewrites class names so that they are valid folder names on every system: compare both forms
+        return self.index.get(composed(name), self.index.get(folder_name(name)))
+
+    def _folder_truth(self, found: Found) -> int | None:
         folder = os.path.dirname(found.path), found.path == found.given or found.given
         if folder != self._folder:  # pictures of one folder are adjacent: one lookup for all of them
             self._folder, self._folder_class = folder, self._class_of(found)
         return self._folder_class
 
     def _class_of(self, found: Found) -> int | None:
-        # training rewrites class names so that they are valid folder names on every system: compare both forms
-        known = (self.index.get(composed(name), self.index.get(folder_name(name))) for name in folders_of(found))
+        known = map(self._class_named, folders_of(found))
         return next((index for index in known if index is not None), None)
+
+    def _truth_counts(self, truth: Truth) -> dict[str, Any]:
+        return {
+            "file": printable(truth.path),
+            "pictures": len(truth),
+            "without_row": self.without_row,
+            "other_labels": dict(self.other_labels),
+            "without_picture": max(0, len(truth) - self.with_row),
+        }
 
     def results(self) -> dict[str, Any]:
         """Return the fields of :class:`cnn_infer.Report` that are counts, metrics or times of a picture."""
@@ -116,6 +163,7 @@ class Tally:
             "images": self.images,
             "errors": self.errors,
             "unknown_folders": dict(self.folders),
+            "truth": None if self.truth is None else self._truth_counts(self.truth),
             "missing_classes": missing,
             "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
             "latency_ms": {"model": self.model_ms.summary(), "total": self.total_ms.summary()},

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
@@ -24,6 +24,9 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
 from cnn_infer.system.interrupt import deferred_interrupt
+
+if TYPE_CHECKING:
+    from cnn_infer.paths.truth import Truth
 
 ROW_SETTINGS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
 """The settings that change rows or report: a run can only be resumed with the same values."""
@@ -43,6 +46,7 @@ class Settings:
         threshold: Lowest accepted probability, 0 to 1; below it the label is ``unknown``.
         max_pixels: Largest picture, in pixels; a larger one gives a row with an error.
         max_bytes: Largest picture file, in bytes; a larger one gives a row with an error.
+        truth: The labels file that gives the true classes in place of folders; None without one.
     """
 
     form: str
@@ -54,6 +58,7 @@ class Settings:
     threshold: float
     max_pixels: int
     max_bytes: int
+    truth: Truth | None = None
 
 
 def to_stream(
@@ -129,6 +134,7 @@ def to_file(
     made_with = {
         "the model": classifier.model.digest,
         "an option": json.dumps([getattr(settings, name) for name in ROW_SETTINGS]),
+        **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes)
@@ -178,6 +184,7 @@ def _evaluation(
     return Evaluation(
         classifier,
         labels=settings.labels,
+        truth=settings.truth,
         batch_size=batch_size or BATCH_SIZE,
         threads=threads,
         follow_symlinks=settings.follow_symlinks,

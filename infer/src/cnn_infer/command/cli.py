@@ -7,7 +7,7 @@ import os
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,6 +15,7 @@ from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command.classify import Settings, to_file, to_stream
 from cnn_infer.command.destinations import check_destinations, check_not_read
+from cnn_infer.command.examples import EXAMPLES
 from cnn_infer.command.options import Threads, check_options, is_model, is_pipe_or_device
 from cnn_infer.command.printing import print_text
 from cnn_infer.command.summary import summary
@@ -25,24 +26,8 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
 
-EXAMPLES = """\b
-Examples:
-  Classify one picture:
-    cnn-infer holiday.jpg
-  Classify a folder; write rows and report to files:
-    cnn-infer photos/ --format csv --output rows.csv --report report.json
-  Classify the files that another program lists:
-    find /mnt -name '*.jpg' -print0 | cnn-infer - -0 --format jsonl
-  Accuracy, F1 and confusion matrix on pictures in test/CLASS/:
-    cnn-infer test/ --model model.onnx
-  Check that the model gives the same results on this machine as on the one that exported it:
-    cnn-infer --verify --model model.onnx
-  The same, kept as a certificate; then all machines side by side:
-    cnn-infer --verify --model model.onnx --certificate box.json
-    cnn-infer --fleet boxes/*.json
-  Decide between fp32 and int8 on this machine:
-    cnn-infer --judge model.onnx model.int8.onnx
-"""
+if TYPE_CHECKING:
+    from cnn_infer.paths.truth import Truth
 
 COUNT = click.IntRange(1, 1 << 20)
 RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
@@ -131,6 +116,17 @@ RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
     show_default=True,
     help="auto: a folder with the name of a class gives the true class of its pictures. none: no accuracy.",
 )
+@click.option(
+    "--truth",
+    type=click.Path(dir_okay=False, path_type=Path, readable=False),
+    help="A labels file (CSV or JSON lines) that gives the true classes of pictures, in place of folders.",
+)
+@click.option(
+    "--columns",
+    type=(str, str),
+    metavar="FILE LABEL",
+    help="The columns of --truth that name the picture and its class. Default: file_name label.",
+)
 @click.option("--follow-symlinks", is_flag=True, help="Also search folders behind symbolic links.")
 @click.option(
     "--verify",
@@ -184,6 +180,8 @@ def command(
     report_file: Path | None,
     strict: bool,
     labels: str,
+    truth: Path | None,
+    columns: tuple[str, str] | None,
     follow_symlinks: bool,
     verify: bool,
     certificate: Path | None,
@@ -204,8 +202,8 @@ def command(
 
     If folders have the names of the model's classes, accuracy and F1 are reported too. The true class of a picture is
     the first folder below PATH with the name of a class, from the top down (cat/kitchen/1.jpg is a cat), or else PATH
-    itself. For a single picture, its own folder counts. Pictures without a true class do not count in
-    accuracy and F1.
+    itself. For a single picture, its own folder counts. --truth names a labels file instead. Pictures without a true
+    class do not count in accuracy and F1.
     """
     check_options(context)
     if info or latency or (paths and output is None):
@@ -242,13 +240,14 @@ def command(
     if not paths:
         return
     given = [_paths_from_standard_input(nul) if path == "-" else path for path in paths]
-    listing = [sys.stdin.fileno()] if "-" in paths else []
+    listing = [*([sys.stdin.fileno()] if "-" in paths else []), *([str(truth)] if truth else [])]
     check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
     if latency:
         _latency(model, given, device, form)
         return
     limits = (top, threshold, max_pixels, max_bytes)
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits)
+    known = None if truth is None else _truth(truth, columns)
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known)
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer, report_file)
     elif is_pipe_or_device(output):
@@ -262,6 +261,12 @@ def command(
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:
         raise CheckError("none of the pictures could be read")
+
+
+def _truth(file: Path, columns: tuple[str, str] | None) -> Truth:
+    from cnn_infer.paths.truth import Truth
+
+    return Truth(file) if columns is None else Truth(file, columns)
 
 
 def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:

@@ -24,6 +24,8 @@ ROW_OPTIONS = (
     "--max-bytes",
     "--strict",
     "--labels",
+    "--truth",
+    "--columns",
     "--follow-symlinks",
 )
 """Options that change rows or what is done with them."""
@@ -91,6 +93,10 @@ def check_options(context: click.Context) -> None:
         raise InputError(f"{'--info' if info else '--latency'} takes --format table or jsonl, not csv")
     if form == "table" and "--top" in given:
         raise InputError("no effect with --format table: --top (pass --format jsonl or csv)")
+    if "--columns" in given and "--truth" not in given:
+        raise InputError("no effect without --truth: --columns")
+    if "--truth" in given and values["labels"] == "none":
+        raise InputError("no effect with --labels none: --truth")
     if "--resume" in given and output is None:
         raise InputError("no effect without --output: --resume")
     if "--resume" in given and is_pipe_or_device(output):

@@ -51,8 +51,11 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
         lines += _confusion_lines(report)
         if report.unknown_folders:
             lines.append(f"folders without the name of a class, not counted: {_folders(report)}")
+        lines += _truth_lines(report)
         if report.missing_classes:
             lines.append(f"classes without a picture: {', '.join(report.missing_classes)}")
+    elif report.truth is not None:
+        lines += ["no accuracy: no picture has a label that is a class", *_truth_lines(report)]
     elif report.unknown_folders and not only_files:
         lines.append(f"no accuracy: none of the folders has the name of a class: {_folders(report)}")
     if report.drift is not None and report.drift.differs:
@@ -65,15 +68,32 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
 
 def _drift_line(drift: Drift) -> str:
     if drift.direction == "less sure":
-        advice = "check some rows; another camera, light or kind of object needs training with such pictures"
+        advice = "check some rows: another camera, light or kind of object needs training with such pictures"
     else:
-        advice = "check some rows; a few easy classes alone have this effect too"
+        advice = "check some rows: the model may be wrong and sure"
     p = f"p {drift.p:.2g}" if drift.p >= 1e-6 else "p < 1e-6"
     return (
         f"not like the validation pictures: the model is {drift.direction} of these, by more than chance "
-        f"(Kolmogorov-Smirnov D {drift.statistic:.2f}, {p}, n {drift.images:,} and {drift.validation_images:,}): "
-        f"{advice}"
+        f"(Kolmogorov-Smirnov D {drift.statistic:.2f}, {p}, n {drift.images:,} and {drift.validation_images:,}); "
+        f"{advice}; another mix of classes has this effect too"
     )
+
+
+def _truth_lines(report: Report) -> list[str]:
+    """What the labels file and the pictures lack of each other, not counted in the accuracy."""
+    if report.truth is None:
+        return []
+    lines = []
+    file, others = report.truth["file"], report.truth["other_labels"]
+    if report.truth["without_row"]:
+        lines.append(f"{quantity(report.truth['without_row'], 'picture')} without a label in {file}, not counted")
+    if others:
+        shown = ", ".join(f"{label} ({count:,})" for label, count in list(others.items())[:MOST_PRINTED_FOLDERS])
+        more = f" and {len(others) - MOST_PRINTED_FOLDERS:,} more" if len(others) > MOST_PRINTED_FOLDERS else ""
+        lines.append(f"labels that are no class of the model, not counted: {shown}{more}")
+    if report.truth["without_picture"]:
+        lines.append(f"{quantity(report.truth['without_picture'], 'label')} in {file} without a picture here")
+    return lines
 
 
 def _folders(report: Report) -> str:
