@@ -56,6 +56,7 @@ def fleet(tmp_path: Path, certificate: dict[str, Any]) -> Path:
 def test_a_certificate_has_what_was_proven(models: Path, tmp_path: Path, cli: Run) -> None:
     done = cli("--verify", "--model", models / "rgb.onnx", "--certificate", "box.json")
     assert b"wrote box.json" in done.stderr
+    assert b"not covered: decode, orientation, colour, resize (the model has no conformance files" in done.stderr
     found = json.loads((tmp_path / "box.json").read_text())
     assert found["kind"] == "cnn-infer certificate"
     assert found["model"] == {

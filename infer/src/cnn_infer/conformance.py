@@ -12,7 +12,6 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,9 +118,19 @@ def recorded(data: bytes, spec: Spec) -> dict[str, Pixels]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that decode, resize and run the model, without those that are missing."""
+    import PIL
+    import simplejpeg
     from PIL import features
 
-    found = {name: metadata.version(name) for name in ("cnn-infer", "numpy", "pillow", "simplejpeg")}
+    from cnn_infer import __version__
+
+    found = {
+        "cnn-infer": __version__,
+        "numpy": np.__version__,
+        "onnxruntime": str(load_runtime().__version__),
+        "pillow": PIL.__version__,
+        "simplejpeg": str(simplejpeg.__version__),
+    }
     parts = {
         "libjpeg-turbo": "libjpeg_turbo",
         "libwebp": "webp",
@@ -130,9 +139,7 @@ def versions() -> dict[str, str]:
         "zlib-ng": "zlib_ng",
     }
     inside = {name: features.version(part) for name, part in parts.items()}
-    # the distribution is called onnxruntime or onnxruntime-gpu
-    runtime = {"onnxruntime": str(load_runtime().__version__)}
-    return found | runtime | {name: version for name, version in inside.items() if version}
+    return found | {name: version for name, version in inside.items() if version}
 
 
 def pack(files: Iterable[ConformanceFile]) -> str:

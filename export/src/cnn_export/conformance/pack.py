@@ -75,11 +75,13 @@ def conformance_files(files: Sequence[PictureFile], spec: Spec, probabilities: P
         probabilities: The model.
     """
     every = [(file, True) for file in files] + [(file, False) for file in drawn_files(spec)]
-    rows = probabilities(np.stack([to_pixels(file.data, spec) for file, _ in every]))
-    return pack(_with_results(file, own, spec, row) for (file, own), row in zip(every, rows, strict=True))
+    return pack(_with_results(file, own, spec, probabilities) for file, own in every)
 
 
-def _with_results(file: PictureFile, own: bool, spec: Spec, row: NDArray[np.float32]) -> ConformanceFile:
+def _with_results(file: PictureFile, own: bool, spec: Spec, probabilities: Probabilities) -> ConformanceFile:
+    row = probabilities(np.stack([to_pixels(file.data, spec)]))[
+        0
+    ]  # one at a time: a picture may have 4096 x 4096 pixels
     largest = np.argsort(-row, kind="stable")[:TOP].tolist()
     return ConformanceFile(
         name=file.name,
