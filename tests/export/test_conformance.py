@@ -229,18 +229,26 @@ def test_golden_zero_stores_no_file_of_the_user(run: Run, verify: Verify) -> Non
     assert re.search(r"^verified: \d+ files agree on this machine", printed, re.M)
 
 
-def test_files_that_are_too_large_or_unreadable_are_left_out(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_too_large_or_unreadable_are_left_out(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cnn_export")
     source = open_source(str(photos))
     spec = Spec(source.classes, 16, 16, "rgb", "crop", "bilinear", 0, 1.0)
     smallest = min(len(Path(path).read_bytes()) for path in source.splits["test"].pictures)
     monkeypatch.setattr("cnn_export.conformance.pack.MAX_BYTES", 2 * smallest - 1)
     assert len(own_files(source, spec, 8)) == 1
+    assert "carries 1 test picture as a file with EXIF data, 1 KiB, for --verify: --golden 0 leaves" in caplog.text
+    with monkeypatch.context() as damaged:
+        damaged.setattr("cnn_export.conformance.pack.read_file", lambda *given, **named: b"no picture")
+        assert own_files(source, spec, 8) == []
     monkeypatch.setattr("cnn_export.conformance.pack.MAX_BYTES", smallest - 1)
     assert own_files(source, spec, 8) == []
+    assert "the model has no test pictures as files for --verify" in caplog.text
     assert own_files(open_source("digits"), spec, 8) == []  # arrays, not files
 
 
-@pytest.mark.parametrize(("side", "colour", "most"), [(8, "grey", 18), (32, "rgb", 18), (224, "rgb", 28)])
+@pytest.mark.parametrize(("side", "colour", "most"), [(8, "grey", 12), (32, "rgb", 12), (224, "rgb", 22)])
 def test_the_drawn_files_are_small_and_the_same_each_time(side: int, colour: str, most: int) -> None:
     spec = Spec(("a", "b"), side, side, colour, "squash", "bilinear", 0, 1.0)  # type: ignore[arg-type]
     files = drawn_files(spec)

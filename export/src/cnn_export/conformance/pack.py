@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from cnn_infer import Spec
 from cnn_infer.conformance import TOP, ConformanceFile, pack, recorded
+from cnn_infer.console import quantity
 from cnn_infer.errors import PictureError
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.pixels.open import open_file
@@ -54,7 +55,13 @@ def own_files(source: Source, spec: Spec, most: int) -> list[PictureFile]:
             continue
         found.append(PictureFile(f"test picture {len(found)}, {open_file(data).format}", data))
         left -= len(data)
-    if not found:
+    if found:
+        size = sum(len(file.data) for file in found) / 1024
+        log.info(
+            f"the model carries {quantity(len(found), 'test picture')} as {'a file' if len(found) == 1 else 'files'} "
+            f"with EXIF data, {size:.0f} KiB, for --verify: --golden 0 leaves them out"
+        )
+    else:
         log.info(f"the model has no test pictures as files for --verify: none has at most {MAX_BYTES >> 10} KiB")
     return found
 
