@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cnn_infer import Classifier
+from cnn_infer.drift import TopProbabilities, compare, validation_of
 from PIL import Image
 
 Infer = Callable[..., dict[str, Any]]
@@ -83,7 +84,7 @@ def test_a_copied_model_is_verified(folder: Path, run: Command, tmp_path: Path, 
     name = "model.onnx" if which == "fp32" else exported(folder)["ship"]
     (tmp_path / "box.onnx").write_bytes((folder / name).read_bytes())
     done = run(tmp_path, "infer", "--verify", "--model", "box.onnx")
-    assert "verified: 8 golden pictures agree on this machine" in done.stderr
+    assert "verified: 8 golden pictures and 19 files agree on this machine" in done.stderr
 
 
 def test_other_pictures_give_another_accuracy(chain: Path, folder: Path, infer: Infer, tmp_path: Path) -> None:
@@ -98,6 +99,55 @@ def test_other_pictures_give_another_accuracy(chain: Path, folder: Path, infer: 
     found = infer(tmp_path, "pictures", "--model", folder / "model.onnx")
     assert found["labelled"] == trained["images"]
     assert found["accuracy"] < trained["accuracy"] - 0.05
+
+
+@pytest.mark.parametrize("which", ["fp32", "int8"])
+def test_the_test_split_is_like_validation_and_noise_is_not(
+    chain: Path, folder: Path, infer: Infer, run: Command, tmp_path: Path, which: str
+) -> None:
+    """Each file has the histogram of its own probabilities."""
+    model = folder / "model.onnx" if which == "fp32" else int8_file(folder)
+    found = infer(chain, "pictures", "--model", model)["drift"]
+    assert (found["differs"], found["images"], found["validation_images"]) == (False, 179, 179)
+    random = np.random.default_rng(0)
+    (tmp_path / "noise").mkdir()
+    for number in range(300):
+        Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "noise" / f"{number}.png")
+    done = run(tmp_path, "infer", "noise", "--model", model)
+    [line] = [line for line in done.stderr.splitlines() if "validation pictures" in line]
+    assert line.startswith("not like the validation pictures: the model is less sure of these, by more than chance")
+
+
+def test_false_alarms_are_rare(chain: Path, folder: Path) -> None:
+    """At most 1% of 1,000 random draws of the test split, of each size, is reported."""
+    classifier, random = Classifier(folder / "model.onnx"), np.random.default_rng(0)
+    pictures = np.stack([classifier.pixels(path) for path in (chain / "pictures").rglob("*.png")])
+    top = classifier.probabilities(pictures).max(axis=1)
+    validation = validation_of(classifier.spec.details)
+    assert validation is not None
+    for size in (30, 100, 1000):
+        alarms = 0
+        for _ in range(1000):
+            draw = TopProbabilities(validation.edges)
+            places = np.searchsorted(validation.edges, random.choice(top, size, replace=size > len(top)))
+            draw.counts = np.bincount(places, minlength=len(validation.edges)).tolist()
+            found = compare(validation, draw)
+            alarms += found is not None and found.differs
+        assert alarms <= 10, f"{alarms} of 1,000 draws of {size} pictures"
+
+
+def test_the_box_judges_the_files_of_the_export(chain: Path, folder: Path, run: Command) -> None:
+    files = (folder / "model.onnx", int8_file(folder))
+    done = run(chain, "infer", "--judge", *files, "pictures", "--format", "jsonl", "--certificate", "box.json")
+    found = json.loads(done.stdout)
+    assert found["ship"] in map(str, files)
+    assert (found["pictures"], found["source"]) == (179, "named pictures")
+    test = exported(folder)["int8"]["test"]
+    assert [file["accuracy"] for file in found["files"]] == [test["accuracy_fp32"], test["accuracy_int8"]]
+    assert found["files"][0]["obstacle"] is None
+    certificate = json.loads((chain / "box.json").read_text())
+    assert certificate["judgement"] == found
+    assert certificate["passed"]
 
 
 def test_nothing_is_written_outside_of_the_folder(chain: Path, environment: dict[str, str]) -> None:

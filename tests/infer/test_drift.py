@@ -17,6 +17,7 @@ from PIL import Image
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 ALIKE, UNLIKE = range(100, 150), range(40)  # brightness: the model is less sure of the first than of the second
+BETWEEN = range(94, 98)  # between dark and middle
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,10 @@ def test_other_pictures_are_named_and_those_of_training_are_not(
     assert len(lines) == 1
     assert "the model is more sure of these, by more than chance (Kolmogorov-Smirnov D 1.00" in lines[0]
     assert ", p < 1e-6, n 200 and 500)" in lines[0]
+    found, lines = drift_of(cli, tmp_path, model, folder("between", BETWEEN, 200))
+    assert found is not None
+    assert found["direction"] == "less sure"
+    assert "the model is less sure of these" in lines[0]
 
 
 def test_a_few_pictures_say_nothing_but_are_in_the_report(
