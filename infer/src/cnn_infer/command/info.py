@@ -29,7 +29,8 @@ def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
     details = _Entries(spec.details)
     precision = details.text("precision") or "fp32"
     yield "model", f"{classifier.model.name}, {precision}, {classifier.model.bytes / 1024:,.0f} KiB"
-    yield "input", f"{spec.width} x {spec.height} pixels, {spec.colour}; {spec.resize}, {spec.filter}"
+    sides = f"{spec.width} x {spec.height} pixels{'' if spec.width == spec.height else ' (width x height)'}"
+    yield "input", f"{sides}, {spec.colour}; {spec.resize}, {spec.filter}"
     yield "classes", f"{len(spec.classes)}: {', '.join(spec.classes[:20])}{', ...' if len(spec.classes) > 20 else ''}"
     data, settings = details.under("data"), details.under("settings")
     if data.text("name"):
