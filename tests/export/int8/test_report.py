@@ -5,16 +5,19 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 from cnn_export import Difference, Timing, cli, export, exporting
-from cnn_export.int8 import search
+from cnn_export.int8 import arithmetic, search
 from cnn_export.int8.quantize import calibration_set
+from cnn_export.int8.targets import kind_of_this_machine
 from cnn_export.int8.verdict import compare, decide, measure
-from cnn_infer import Classifier, Spec, newest_export
+from cnn_infer import Classifier, Spec, newest_export, verify
+from cnn_infer.model import GOLDEN_KEY
 from cnn_train import Run
 from scipy.stats import chi2
 from sklearn.metrics import accuracy_score, f1_score
@@ -191,6 +194,65 @@ def test_int8_that_is_not_faster_is_reported_with_the_reason(
     assert int8["ended_early"] == reason
     assert int8["planned"] == len(int8["candidates"]) == 2
     assert not int8["verdict"]["ships"]
+
+
+def elsewhere() -> str:
+    """A target that this machine does not compute like, with exact sums."""
+    return "arm" if kind_of_this_machine() != "arm" else "vnni"
+
+
+def never_measured(*_: object) -> list[Timing]:
+    pytest.fail("the speed of a model for other processors is measured")
+
+
+def test_int8_for_other_processors_is_proven_but_its_speed_is_left_to_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "Search", partial(search.Search, measure_latency=never_measured))
+    arguments = [str(run.path), "--quantize", "--for", elsewhere(), "--search-seconds", "0", "--max-drop", "100"]
+    monkeypatch.setattr(sys, "argv", ["cnn-export", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    summary = " ".join(capsys.readouterr().out.split())
+    assert "speed not measured: judge on the box verdict accurate enough: " in summary
+    assert "run there: cnn-infer --judge model.onnx model.int8.onnx" in summary
+    report = json.loads((run.path / "export.json").read_text())
+    assert (report["ship"], report["int8"]["file"]) == ("model.onnx", "model.int8.onnx")
+    assert (report["int8"]["speed"], report["int8"]["latency"]) == ("not measured: judge on the box", [])
+    verdict = report["int8"]["verdict"]
+    assert (verdict["ships"], verdict["good_enough"], verdict["faster"]) == (False, True, None)
+    model = Classifier(run.path / "model.int8.onnx", device="cpu")
+    certificate = model.spec.details["parity"]["fp32_against_int8"]
+    assert (certificate["speed"], certificate["latency"]) == ("not measured: judge on the box", [])
+    assert [replay.passed for replay in verify(model)] == [True] * 6
+    assert newest_export(run.path.parent).name == "model.onnx"
+
+
+def test_the_figures_are_those_of_the_processors_that_the_model_is_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same model on processors that add products in 32 bits and on some that saturate them to 16 bits."""
+    monkeypatch.setattr(arithmetic, "kind_of_this_machine", lambda: "another")
+    found = []
+    for saturating in (frozenset[str](), frozenset({"vnni"})):
+        monkeypatch.setattr(arithmetic, "SATURATING", saturating)
+        int8 = export(run, quantize=True, target="vnni", search_seconds=0, max_drop=100).int8
+        assert int8 is not None
+        golden = json.loads(Classifier(run.path / int8.file, device="cpu").model.metadata[GOLDEN_KEY])
+        found.append((int8.candidates[0], [entry["probabilities"] for entry in golden]))
+    (exact, exact_golden), (saturated, saturated_golden) = found
+    assert saturated.sha256 == exact.sha256
+    assert saturated.divergence != exact.divergence
+    assert saturated_golden != exact_golden
+
+
+def test_int8_that_is_slow_here_keeps_its_golden_pictures_for_other_machines(run: Run, int8_speed: Speed) -> None:
+    with int8_speed(0.95):
+        result = export(run, quantize=True, max_drop=100, search_seconds=0)
+    assert result.int8 is not None
+    assert result.int8.file == "model.int8.rejected.onnx"
+    assert all(replay.passed for replay in verify(Classifier(run.path / result.int8.file, device="cpu")))
 
 
 def test_latencies_are_medians_of_alternating_calls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ from cnn_export.graph.float_graph import float_graph, keep_contract, with_metada
 from cnn_export.int8 import search
 from cnn_export.int8.candidates import choose, divergence, fully_int8
 from cnn_export.int8.search import Search
-from cnn_export.int8.targets import target_of
-from cnn_infer.model import SPEC_KEY
+from cnn_export.int8.targets import kind_of_this_machine, target_of
+from cnn_infer import open_model
+from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
 from cnn_train import Run
 from onnx import ModelProto, numpy_helper
 from scipy.stats import entropy
@@ -136,6 +137,17 @@ def test_a_structure_that_is_not_faster_is_skipped(run: Run) -> None:
     assert "per tensor" in found.candidates[found.winner].name
 
 
+def test_a_search_for_other_processors_is_not_guided_by_the_speed_of_this_machine(run: Run) -> None:
+    target = "arm" if kind_of_this_machine() != "arm" else "vnni"
+    latencies = Latencies(0.5)
+    found = search_of(run, latencies=latencies, tune=lambda model: model, target=target).run(seconds=1000)
+    assert (latencies.count, len(found.candidates), found.planned, found.ended_early) == (0, 17, 17, "")
+    accepted = [one for one in found.candidates if one.verdict.good_enough]
+    assert found.candidates[found.winner].divergence == min(one.divergence for one in accepted)
+    assert {one.verdict.faster for one in found.candidates} == {None}
+    assert not any(one.verdict.ships for one in found.candidates)
+
+
 def test_out_of_time_after_a_structure_that_is_not_faster(run: Run) -> None:
     """Eight candidates per tensor are still planned, so the search did run out of time."""
     found = search_of(run, latencies=Latencies(0.95), tune=no_fine_tuning).run(seconds=0)
@@ -209,7 +221,7 @@ def test_a_planted_fault_does_not_ship(run: Run, monkeypatch: pytest.MonkeyPatch
     assert not result.int8.verdict.ships
     assert not result.int8.verdict.good_enough
     assert result.ship.name == "model.onnx"
-    assert (run.path / "model.int8.rejected.onnx").exists()
+    assert open_model(run.path / "model.int8.rejected.onnx", device="cpu").metadata[GOLDEN_KEY] == "[]"
 
 
 def test_int8_is_accurate_for_two_trainings(run: Run) -> None:

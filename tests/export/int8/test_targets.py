@@ -1,12 +1,14 @@
 """Models for other processors and other opsets: assertions about the files, which hold on every machine."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cnn_export import ExportError, export
+from cnn_export import ExportError, GraphError, export
+from cnn_export.int8.overflow import prove
 from cnn_export.int8.targets import RUNS_ON, TARGETS, kind_of_this_machine, target_of
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier, verify
@@ -40,20 +42,35 @@ def activations(model: onnx.ModelProto) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("target", "most", "kind"),
+    ("target", "most", "kind", "proven"),
     [
-        (None, 127, TensorProto.UINT8),
-        ("vnni", 127, TensorProto.UINT8),
-        ("avx2", 64, TensorProto.UINT8),
-        ("generic", 64, TensorProto.UINT8),
-        ("arm", 127, TensorProto.INT8),
+        (None, 127, TensorProto.UINT8, True),
+        ("vnni", 127, TensorProto.UINT8, False),
+        ("avx2", 64, TensorProto.UINT8, True),
+        ("generic", 64, TensorProto.UINT8, True),
+        ("arm", 127, TensorProto.UINT8, False),
     ],
 )
-def test_a_target_decides_the_numbers_in_the_file(run: Run, target: str | None, most: int, kind: int) -> None:
+def test_a_target_decides_the_numbers_in_the_file(
+    run: Run, target: str | None, most: int, kind: int, proven: bool
+) -> None:
     model = exported(run, target=target)
     assert np.abs(weights(model)).max() == most
     assert activations(model) == {kind}
     assert accuracy(run, model) >= accuracy(run, onnx.load(run.path / "model.onnx")) - 0.05
+    spec = json.loads(next(entry.value for entry in model.metadata_props if entry.key == "cnn.spec"))
+    integers = spec["details"]["parity"]["fp32_against_int8"]["integers"]
+    assert integers == json.loads(json.dumps(prove(model).certificate))
+    assert integers["proven"] is proven
+
+
+def test_a_file_for_any_processor_is_refused_where_a_sum_can_overflow(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnn_export.int8.quantize.limit_pairs", lambda *_: 0)
+    with pytest.raises(GraphError, match=r"sums of two products reach from .* pass --for vnni"):
+        exported(run)
+    assert not list(run.path.glob("*.onnx"))
 
 
 def test_the_default_target_is_any_processor() -> None:

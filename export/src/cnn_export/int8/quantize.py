@@ -120,8 +120,7 @@ def quantize(
         name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ends.items()
     }
     # the first convolution reads the raw pixels: the scale of its input is the normalisation
-    zero_point = np.array(spec.zero_point - (128 if target.signed else 0), np.int8 if target.signed else np.uint8)
-    ranges[stem] = [{"scale": np.array(spec.scale, np.float32), "zero_point": zero_point}]
+    ranges[stem] = [{"scale": np.array(spec.scale, np.float32), "zero_point": np.array(spec.zero_point, np.uint8)}]
     try:
         with tempfile.TemporaryDirectory(prefix="cnn-export-") as folder, _silent_quantizer():
             quantized = Path(folder, "quantized.onnx")
@@ -130,7 +129,7 @@ def quantize(
                 quantized,
                 _FirstBatch(batches),
                 quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QInt8 if target.signed else QuantType.QUInt8,
+                activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=recipe.per_channel,
                 reduce_range=target.reduce_range,

@@ -78,7 +78,7 @@ class Reference:
 
     @torch.no_grad()
     def _batch(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        values = {**self._constants, INPUT: torch.from_numpy(np.ascontiguousarray(pictures))}
+        values = {**self._constants, INPUT: _tensor(pictures)}
         left = self._reads.copy()
         for node, step in self._steps:
             values[node.output[0]] = step(values)

@@ -1,4 +1,10 @@
-"""The kinds of processors that an int8 model can be made for: which integers they multiply exactly and fast."""
+"""The kinds of processors that an int8 model can be made for: which integers they multiply exactly and fast.
+
+Activations are unsigned for all of them. x86 processors are slow with signed ones. On Arm, ONNX Runtime has kernels for
+both, but a convolution becomes an int8 node only if its input and its output have the same type: see
+``ConvNodeGroupSelector`` in ``core/optimizer/qdq_transformer/selectors_actions/qdq_selectors.cc``. The first
+one reads unsigned pixels, so with signed activations it would run in fp32.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +21,26 @@ class Target:
         name: ``any``, ``vnni``, ``avx2``, ``arm`` or ``generic``.
         reduce_range: Whether weights have 7 bits. Processors that add two products in 16 bits overflow and saturate
             with weights of 8 bits.
-        signed: Whether activations are int8 instead of uint8.
         limit_pairs: Whether weights have 8 bits, but two weights whose products are added in 16 bits are small enough
             together that no sum overflows (:mod:`cnn_export.int8.pairs`).
     """
 
     name: str
     reduce_range: bool
-    signed: bool
     limit_pairs: bool = False
 
 
-ANY = Target("any", reduce_range=False, signed=False, limit_pairs=True)
-"""The default: one file that computes the same integers on every processor. Unsigned activations, because x86
-processors are slow with signed ones, and Arm processors compute the same sums with both."""
+ANY = Target("any", reduce_range=False, limit_pairs=True)
+"""The default: one file that computes the same integers on every processor."""
 
 TARGETS = {
     target.name: target
     for target in (
         ANY,
-        Target("vnni", reduce_range=False, signed=False),
-        Target("avx2", reduce_range=True, signed=False),
-        Target("arm", reduce_range=False, signed=True),
-        Target("generic", reduce_range=True, signed=False),
+        Target("vnni", reduce_range=False),
+        Target("avx2", reduce_range=True),
+        Target("arm", reduce_range=False),
+        Target("generic", reduce_range=True),
     )
 }
 
