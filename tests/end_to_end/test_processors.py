@@ -54,12 +54,15 @@ def test_a_file_for_any_processor_gives_the_same_integers_and_rows(rows: Rows) -
         assert row["pictures"] == row["integers_equal"] == row["logits_equal"] == PICTURES, row
         assert (row["flips"], row["rows_of_another_class"], row["files"]) == (0, 0, FILES), row
         assert (row["prediction"]["saturated"], row["prediction"]["logits_as_predicted"]) == (0, PICTURES), row
+        assert row["verified"]
+        assert row["stages"]["decode"][0] == row["stages"]["decode"][1] > 10
         assert row["int8_tensors"] > 5
         assert row["taps_change_nothing"], row
         assert row["rows_largest_difference"] < 1.5e-6  # rows have 6 digits
 
 
 def test_a_file_for_vnni_overflows_on_avx2_as_predicted(rows: Rows) -> None:
+    assert not rows["vnni", "avx2"]["verified"]
     found = rows["vnni", "avx2"]["prediction"]
     assert found["saturated"] > 0
     assert found["logits_as_predicted"] == PICTURES
