@@ -4,7 +4,12 @@
     python benchmarks/train.py fashion-mnist-small-4min --seeds 0 1 2 --output small.json
     python benchmarks/train.py cifar10-large-15min --data FOLDER
     python benchmarks/train.py fashion-mnist-small-4min -- --epochs 8 --lr 0.3
+    python benchmarks/train.py cifar10-20-pretrained --data FOLDER
     python benchmarks/train.py --draw benchmarks/results/train.png
+    python benchmarks/train.py --draw-few benchmarks/results/few_pictures.png
+
+Rows with few pictures need ``--data``: a folder with ``train/`` and ``test/`` (or ``val/``, which is then the test
+split), and one folder per class in each. Each seed draws other training pictures, and the test split is complete.
 
 The accuracy is that of the test split, with one view of each picture. The time is ``seconds_with_preparation`` of the
 run's report: from the start of training, after imports, to the end of the last epoch. It includes finding and decoding
@@ -17,6 +22,7 @@ and is not drawn.
 from __future__ import annotations
 
 import json
+import random
 import shlex
 import statistics
 import subprocess
@@ -28,7 +34,7 @@ from typing import Any
 
 from processes import run
 from report import conditions, parser, write
-from train_picture import draw
+from train_picture import draw, draw_few
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,9 +47,10 @@ class Row:
         data: The name of a data set. If cnn-train cannot find it by name, ``--data`` names its folder.
         model: The ``--model`` of cnn-train.
         options: Further options of cnn-train.
-        target: Mean test accuracy to reach, 0 to 1.
+        target: Mean test accuracy to reach, 0 to 1; 0 for a row that others are compared with.
         budget: Largest median time in seconds.
         device: ``cpu`` or ``cuda``.
+        per_class: Training pictures per class that are drawn from a folder; None for all pictures of the data set.
     """
 
     data: str
@@ -52,6 +59,7 @@ class Row:
     target: float
     budget: float
     device: str = "cpu"
+    per_class: int | None = None
 
     @property
     def clock(self) -> str:
@@ -72,6 +80,16 @@ ROWS = {
     "fashion-mnist-base-gpu-2min": Row(
         "fashion-mnist", "base", "--epochs 75 --augment flip,crop,cutout", 0.955, 120, "cuda"
     ),
+    "ants-bees-scratch": Row("ants-bees", "small", "", 0.0, 180, per_class=200),
+    "ants-bees-frozen": Row("ants-bees", "lite0", "--pretrained --epochs 1", 0.95, 180, per_class=200),
+    "ants-bees-pretrained": Row("ants-bees", "lite0", "--pretrained", 0.95, 180, per_class=200),
+    **{f"cifar10-{n}-scratch": Row("cifar10", "small", "", 0.0, 600, per_class=n) for n in (20, 100, 500)},
+    **{
+        f"cifar10-{n}-frozen": Row("cifar10", "lite0", "--pretrained --epochs 1 --size 192", goal, 600, per_class=n)
+        for n, goal in ((20, 0.65), (100, 0.75), (500, 0.80))
+    },
+    "cifar10-20-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.75, 600, per_class=20),
+    "cifar10-100-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.85, 1200, per_class=100),
 }
 
 
@@ -80,9 +98,32 @@ def arguments(row: Row, more: list[str]) -> list[str]:
     return ["--model", row.model, "--device", row.device, *shlex.split(row.options), *more]
 
 
-def train(data: str, given: list[str], seed: int) -> dict[str, Any]:
+def few_pictures(data: Path, per_class: int, seed: int, folder: Path) -> Path:
+    """Link a part of a data set: ``per_class`` training pictures of each class, drawn by ``seed``, and the test split.
+
+    Args:
+        data: A folder with ``train`` and ``test``, or ``val`` in place of ``test``.
+        per_class: Training pictures per class; all, if a class has fewer.
+        seed: Random seed of the draw.
+        folder: Where to create the folder.
+    """
+    if not (data / "train").is_dir():
+        sys.exit(f"{data} has no folder train: name a folder with train and test (or val) by --data")
+    part = folder / data.name
+    for own in sorted(path for path in (data / "train").iterdir() if path.is_dir()):
+        (part / "train" / own.name).mkdir(parents=True)
+        files = sorted(own.iterdir())
+        for file in random.Random(seed).sample(files, min(per_class, len(files))):
+            (part / "train" / own.name / file.name).symlink_to(file.resolve())
+    (part / "test").symlink_to((data / ("test" if (data / "test").is_dir() else "val")).resolve())
+    return part
+
+
+def train(row: Row, data: str, given: list[str], seed: int) -> dict[str, Any]:
     """Train once, with an empty cache, and return the run's report together with its description of the ``data``."""
     with tempfile.TemporaryDirectory() as folder:
+        if row.per_class is not None:
+            data = str(few_pictures(Path(data), row.per_class, seed, Path(folder)))
         places = ["--cache", f"{folder}/cache", "--out", f"{folder}/run"]
         run([sys.executable, "-m", "cnn_train", data, *given, "--seed", str(seed), *places])
         report, spec = (
@@ -130,7 +171,7 @@ def measure(row: Row, data: str, given: list[str], seed: int, before: float, ste
     Returns:
         The entry of this seed, and the run's report.
     """
-    report = train(data, given, seed)
+    report = train(row, data, given, seed)
     after = plain_epoch(row.device, steps)
     seconds = report[row.clock]
     entry = {
@@ -216,7 +257,8 @@ def main() -> None:
     parsing.add_argument("--steps", type=int, default=20, help="steps of the plain net before and after each training")
     parsing.add_argument("--list", action="store_true", help="list the rows")
     parsing.add_argument("--draw", type=Path, metavar="PNG", help="draw all results; train nothing")
-    parsing.add_argument("--results", type=Path, default=RESULTS, help="folder in which --draw finds train_*.json")
+    parsing.add_argument("--draw-few", type=Path, metavar="PNG", help="draw the rows with few pictures; train nothing")
+    parsing.add_argument("--results", type=Path, default=RESULTS, help="where --draw and --draw-few find train_*.json")
     options = parsing.parse_args(own)
     if options.list:
         for name, row in ROWS.items():
@@ -224,8 +266,10 @@ def main() -> None:
             print(f"{name:<28} {row.target:.1%} in {row.budget:>5,.0f} s  cnn-train {given}")
     elif options.draw is not None:
         draw(sorted(options.results.glob("train_*.json")), options.draw)
+    elif options.draw_few is not None:
+        draw_few(sorted(options.results.glob("train_*.json")), options.draw_few)
     elif options.row is None:
-        parsing.error("name a row (--list shows them), or pass --draw")
+        parsing.error("name a row (--list shows them), or pass --draw or --draw-few")
     else:
         data = options.data or ROWS[options.row].data
         benchmark(options.row, data, options.seeds, more, options.steps, options.output)

@@ -13,6 +13,12 @@ from matplotlib.figure import Figure
 
 COLOURS = {"nano": "#228833", "small": "#4477aa", "base": "#aa3377", "large": "#ccbb44"}
 OTHER = "#777777"
+KINDS = {
+    "-pretrained": ("#4477aa", "lite0, pretrained, fine-tuned"),
+    "-frozen": ("#228833", "lite0, pretrained, last layer only"),
+    "-scratch": ("#aa3377", "small, from scratch"),
+}
+"""How rows with few pictures end, with the colour and the name of their line."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def draw(files: list[Path], target: Path) -> None:
         target: The PNG file to write.
     """
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    found = [result for result in found if not result["more"]]
+    found = [result for result in found if not result["more"] and result.get("per_class") is None]
     panels = sorted({result["data"] for result in found}, reverse=True)
     if not panels:
         sys.exit("nothing to draw: no train_*.json holds the result of a row without further options")
@@ -71,6 +77,36 @@ def draw(files: list[Path], target: Path) -> None:
         axes.set(xscale="log", xlabel="training time (s)", ylabel="test accuracy (%)", title=data)
         axes.margins(x=0.3, y=0.15)
         axes.grid(alpha=0.3, which="both")
+    figure.savefig(target, format="png", dpi=90)
+
+
+def draw_few(files: list[Path], target: Path) -> None:
+    """Write a PNG file with a panel for each data set: test accuracy against the training pictures per class.
+
+    Error bars are the standard deviation over the random seeds, each of which draws other pictures.
+
+    Args:
+        files: Reports of benchmarks/train.py. Only rows with few pictures are drawn, without options after ``--``.
+        target: The PNG file to write.
+    """
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = [result for result in found if not result["more"] and result.get("per_class") is not None]
+    panels = sorted({result["data"] for result in found}, reverse=True)
+    if not panels:
+        sys.exit("nothing to draw: no train_*.json holds the result of a row with few pictures")
+    figure = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for kind, (colour, name) in KINDS.items():
+            own = [result for result in found if result["data"] == data and result["row"].endswith(kind)]
+            own.sort(key=lambda result: result["per_class"])
+            if own:
+                accuracies = [100 * result["accuracy"]["mean"] for result in own]
+                deviations = [100 * result["accuracy"]["deviation"] for result in own]
+                counts = [result["per_class"] for result in own]
+                axes.errorbar(counts, accuracies, yerr=deviations, fmt="o-", color=colour, capsize=3, label=name)
+        axes.set(xscale="log", xlabel="training pictures per class", ylabel="test accuracy (%)", title=data)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
     figure.savefig(target, format="png", dpi=90)
 
 

@@ -73,3 +73,20 @@ def test_a_result_with_further_options_is_not_drawn(file: Path, tmp_path: Path, 
     (tmp_path / "train_tried.json").write_text(json.dumps(tried))
     assert "nothing to draw" in benchmark("--draw", tmp_path / "none.png", "--results", tmp_path, code=1).stderr
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_row_with_few_pictures_draws_them_by_the_seed(tmp_path: Path, benchmark: Benchmark) -> None:
+    for split, count in (("train", 230), ("val", 4)):
+        for name, colour in (("ants", (200, 90, 30)), ("bees", (30, 90, 200))):
+            folder = tmp_path / "insects" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), (*colour[:2], number)).save(folder / f"{number}.png")
+    report, picture = tmp_path / "train_few.json", tmp_path / "few.png"
+    row = ("ants-bees-scratch", "--data", tmp_path / "insects", "--seeds", 0, "--steps", 1, "--output", report)
+    benchmark(*row, "--", "--epochs", 1, "--model", "nano")
+    found = json.loads(report.read_text())
+    assert found["pictures"] == {"train": 360, "val": 40, "test": 8}  # 200 of 230 in each class
+    report.write_text(json.dumps({**found, "more": []}))
+    benchmark("--draw-few", picture, "--results", tmp_path)
+    assert min(Image.open(picture).size) > 300

@@ -31,6 +31,22 @@ def test_the_best_epoch_has_the_lowest_calibrated_loss_the_first_of_equals() -> 
     assert best_epoch(epochs(3, 2, 2)).epoch == 2
 
 
+@pytest.mark.parametrize(("error", "kept"), [(0.5, 1), (1.5, 3)])
+def test_fine_tuning_is_kept_unless_the_last_layer_alone_is_clearly_better(error: float, kept: int) -> None:
+    fitted, *others = epochs(1, 4, 2, 3)
+    fitted = replace(fitted, lr=0.0, val_calibrated_error=error)
+    assert best_epoch([fitted]) is fitted
+    assert best_epoch([fitted, *others]).epoch == kept
+    assert best_epoch([fitted, *epochs(9, 0.9)]).val_calibrated_loss == 0.9
+
+
+def test_patience_begins_with_fine_tuning() -> None:
+    fitted, *others = epochs(1, 4, 3, 2, 2, 2)
+    fitted = replace(fitted, lr=0.0, val_calibrated_error=0.1)
+    assert not out_of_patience([fitted, *others[:4]], 2, (8, 8))
+    assert out_of_patience([fitted, *others], 2, (8, 8))
+
+
 def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_ones() -> None:
     first, second, third = epochs(1, 3, 2)
     assert best_epoch([replace(first, height=4, width=4), second, third]) is third

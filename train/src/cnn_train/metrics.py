@@ -40,6 +40,13 @@ def calibrated_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     return loss
 
 
+def calibrated_error(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the standard error of :func:`calibrated_loss` over the pictures, in nats; arguments as there."""
+    log, _ = _best_temperature(logits, labels)
+    likelihood = log_softmax(logits.astype(np.float64) / np.exp(log), axis=1)[np.arange(len(labels)), labels]
+    return float(likelihood.std() / np.sqrt(len(labels)))
+
+
 def _best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """The logarithm of the best temperature, and the cross-entropy at it, in nats."""
     found = minimize_scalar(

@@ -112,7 +112,7 @@ class Session:
         kept = best_epoch(epochs)
         log.info(
             f"kept: epoch {kept.epoch} of {len(epochs)}, with the lowest validation loss after calibration "
-            f"({kept.val_calibrated_loss:.4f})"
+            f"({kept.val_calibrated_loss:.4f}){_margin(epochs[0], kept)}"
         )
         return self._finish(epochs, kept, begun, time.perf_counter())
 
@@ -225,6 +225,14 @@ class Session:
             log.info(line)
         distributed.barrier()
         return run
+
+
+def _margin(first: Epoch, kept: Epoch) -> str:
+    """The rest of the sentence where the fit of the last layer alone had a loss that is lower, but not certainly."""
+    if first.val_calibrated_loss >= kept.val_calibrated_loss or first.lr:
+        return ""
+    loss = first.val_calibrated_loss
+    return f" of those that fine-tuned; epoch 1 ({loss:.4f}) is not better by more than a standard error"
 
 
 def _count_parameters(network: nn.Module) -> int:

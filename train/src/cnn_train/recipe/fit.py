@@ -71,9 +71,10 @@ class Epoch:
         val_accuracy: Validation accuracy after the epoch.
         val_calibrated_loss: Validation loss at its best temperature, which the finished model gets too. It decides
             which epoch is best.
-        lr: Learning rate of the last step.
+        lr: Learning rate of the last step; 0 for the epoch that fits the last layer of pretrained weights.
         images_per_second: Training pictures per second, without the validation.
         seconds: Duration, with the validation.
+        val_calibrated_error: Standard error of ``val_calibrated_loss``, for the epoch that fits the last layer; else 0.
     """
 
     epoch: int
@@ -88,6 +89,7 @@ class Epoch:
     lr: float
     images_per_second: float
     seconds: float
+    val_calibrated_error: float = 0.0
 
 
 class Fit:

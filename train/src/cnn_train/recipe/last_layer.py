@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_train import distributed
-from cnn_train.metrics import calibrated_loss, fit_temperature
+from cnn_train.metrics import calibrated_error, calibrated_loss, fit_temperature
 from cnn_train.recipe.features import Extractor, last_layer, standardisation
 from cnn_train.recipe.fit import Epoch, Fit
 
@@ -69,6 +69,7 @@ def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambd
             layer.bias.copy_(bias)
     logits = _logits(torch.from_numpy(np.array(train)).float(), weight, bias)
     size = fit.spec.height, fit.spec.width
+    logits_on_val = _logits(torch.from_numpy(np.array(val)).float(), weight, bias).numpy()
     val_loss, val_accuracy, val_calibrated_loss = fit.validate(size)
     truth = torch.from_numpy(targets)
     return Epoch(
@@ -84,6 +85,7 @@ def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambd
         lr=0.0,
         images_per_second=len(targets) / (computed - begun),
         seconds=time.perf_counter() - begun,
+        val_calibrated_error=calibrated_error(logits_on_val, fit.val.labels),
     )
 
 

@@ -19,24 +19,32 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     Only the epochs with the largest pictures count. Early epochs may show smaller pictures than the network is made
     for, and their losses are measured at that smaller size. Every complete training has epochs at the final size.
 
+    With pretrained weights, fine-tuning is kept unless the fit of the last layer alone is better by more than one
+    standard error. Fine-tuning usually helps, and a few validation pictures alone cannot show it (the rule of one
+    standard error: Breiman et al., 1984, "Classification and Regression Trees", section 3.4.3).
+
     Args:
         epochs: At least one, in order.
     """
-    return min(epochs, key=lambda epoch: (-epoch.height * epoch.width, epoch.val_calibrated_loss))
+    best = min(epochs, key=lambda epoch: (not epoch.lr, -epoch.height * epoch.width, epoch.val_calibrated_loss))
+    fitted = epochs[0]
+    is_better = fitted.val_calibrated_loss + fitted.val_calibrated_error < best.val_calibrated_loss
+    return fitted if not fitted.lr and is_better else best
 
 
 def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int]) -> bool:
     """Whether to stop: ``patience`` epochs have followed the best one without improving on it.
 
     Only epochs that showed pictures at the final size count, so a training never stops while its pictures are still
-    small. (Prechelt, 1998, "Early Stopping - But When?")
+    small. The fit of the last layer of pretrained weights does not count, because fine-tuning first has to reach low
+    learning rates. (Prechelt, 1998, "Early Stopping - But When?")
 
     Args:
         epochs: All epochs so far, in order.
         patience: Number of epochs; 0 never stops.
         size: The final (height, width) in pixels.
     """
-    at_final_size = [epoch for epoch in epochs if (epoch.height, epoch.width) == size]
+    at_final_size = [epoch for epoch in epochs if (epoch.height, epoch.width) == size and epoch.lr]
     if patience == 0 or not at_final_size:
         return False
     return at_final_size[-1].epoch - best_epoch(at_final_size).epoch >= patience
