@@ -237,8 +237,8 @@ def test_avif_goes_through_the_same_colour_policy(alpha: bool) -> None:
 
 
 STRANGE_TIFFS = {
-    "10 bits": (write.tiff(RNG.integers(0, 1024, (6, 8, 1)), 10, 1), "10 bits|this kind of TIFF"),
-    "14 bits": (write.tiff(RNG.integers(0, 1 << 14, (6, 8, 1)), 14, 1), "14 bits|this kind of TIFF"),
+    "10 bits": (write.tiff(RNG.integers(0, 1024, (6, 8, 1)), 10, 1), r"samples of 10 bits \(grey\)"),
+    "14 bits": (write.tiff(RNG.integers(0, 1 << 14, (6, 8, 1)), 14, 1), r"samples of 14 bits \(grey\)"),
     "signed 8 bits": (write.tiff(RNG.integers(0, 256, (6, 8, 1)), 8, 1, sample_format=2), "signed samples of 8 bits"),
     "signed 16 bits": (
         write.tiff(RNG.integers(0, 999, (6, 8, 1)), 16, 1, sample_format=2),

@@ -71,26 +71,31 @@ def open_tiff(data: bytes) -> TiffImageFile:
         PictureError: the kind of its samples is not supported.
     """
     directory = read_directory(data)
+    photometric = directory.get(PHOTOMETRIC, (_WHITE_IS_ZERO,))[0]
+    _check_samples(directory, photometric)
     try:
         image = TiffImageFile(io.BytesIO(_for_pillow(data, directory)))
     except (SyntaxError, IndexError) as error:
         if "unknown pixel mode" not in str(error) and "index out of range" not in str(error):
             raise
         raise _not_supported("this kind of TIFF") from error
-    photometric = directory.get(PHOTOMETRIC, (_WHITE_IS_ZERO,))[0]
     image.tag_v2[PHOTOMETRIC] = photometric  # finish_tiff needs what the file says
-    bits = _values(image, BITS, 1)
-    formats = _values(image, SAMPLE_FORMAT, _UNSIGNED)
-    if set(formats) != {_UNSIGNED} or not set(bits) <= _DEPTHS.get(photometric, set()):
-        depth = " and ".join(str(number) for number in sorted(set(bits)))
-        kind = _NAMES.get(photometric, f"photometric interpretation {photometric}")
-        number = "".join(sorted({_FORMATS.get(one, f"format {one} ") for one in formats}))
-        raise _not_supported(f"TIFF with {number}samples of {depth} bits ({kind})")
     if image.tag_v2.get(COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
-        _check_uncompressed(image, photometric, bits)
+        _check_uncompressed(image, photometric)
     if photometric == _PALETTE:
         _set_palette(image)
     return image
+
+
+def _check_samples(directory: Directory, photometric: int) -> None:
+    """Refuse samples that are not on the list, by their depth, format and meaning."""
+    bits = set(directory.get(BITS, (1,)))
+    formats = set(directory.get(SAMPLE_FORMAT, (_UNSIGNED,)))
+    if formats != {_UNSIGNED} or not bits <= _DEPTHS.get(photometric, set()):
+        depth = " and ".join(map(str, sorted(bits)))
+        kind = _NAMES.get(photometric, f"photometric interpretation {photometric}")
+        number = "".join(sorted({_FORMATS.get(one, f"format {one} ") for one in formats}))
+        raise _not_supported(f"TIFF with {number}samples of {depth} bits ({kind})")
 
 
 def _for_pillow(data: bytes, directory: Directory) -> bytes:
@@ -116,8 +121,9 @@ def _not_supported(kind: str) -> PictureError:
     return PictureError(f"{kind} is not supported: save it as grey or RGB, with 8 or 16 bits a sample side by side")
 
 
-def _check_uncompressed(image: TiffImageFile, photometric: int, bits: tuple[int, ...]) -> None:
+def _check_uncompressed(image: TiffImageFile, photometric: int) -> None:
     """Refuse what Pillow, which reads these files without libtiff, gives wrong pixels for, often without an error."""
+    bits = _values(image, BITS, 1)
     separate = _values(image, SAMPLES, 1) != (1,) and _values(image, PLANAR, _SIDE_BY_SIDE) == (_SEPARATE_PLANES,)
     reversed_bits = _values(image, FILL_ORDER, 1) == (_LOWEST_BIT_FIRST,)
     if photometric == _YCBCR and (separate or _values(image, SUBSAMPLING, _HALVED) != (1, 1)):
