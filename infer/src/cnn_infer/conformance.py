@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,10 +123,7 @@ def versions() -> dict[str, str]:
     import simplejpeg
     from PIL import features
 
-    from cnn_infer import __version__
-
     found = {
-        "cnn-infer": __version__,
         "numpy": np.__version__,
         "onnxruntime": str(load_runtime().__version__),
         "pillow": PIL.__version__,
@@ -139,7 +137,14 @@ def versions() -> dict[str, str]:
         "zlib-ng": "zlib_ng",
     }
     inside = {name: features.version(part) for name, part in parts.items()}
-    return found | {name: version for name, version in inside.items() if version}
+    return _own_version() | found | {name: version for name, version in inside.items() if version}
+
+
+def _own_version() -> dict[str, str]:
+    try:
+        return {"cnn-infer": metadata.version("cnn-infer")}
+    except metadata.PackageNotFoundError:  # a copy that pip did not install
+        return {}
 
 
 def pack(files: Iterable[ConformanceFile]) -> str:
