@@ -153,14 +153,16 @@ def memory() -> str:
 
 def processors() -> str:
     """How many test pictures have the same integers on emulated processors as on this machine."""
-    found = result("processors")
-    others = [name for name in found["processors"] if name != "this machine"]
-    cells = {(row["run"], row["for"], row["processor"]): row for row in found["rows"]}
+    found = [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("processors_*_epyc_zen5.json"))
+    ]
+    titles = {name: entry["title"] for name, entry in found[0]["processors"].items() if "title" in entry}
+    cells = {(row["run"], row["for"], row["processor"]): row for one in found for row in one["rows"]}
     rows = []
-    for run, form in dict.fromkeys((row["run"], row["for"]) for row in found["rows"]):
+    for run, form in dict.fromkeys((run, form) for run, form, _ in cells):
         data, model = run.rsplit("-", 2)[:2]
-        rows.append([f"{NAMES[data]}: `{model}`", f"`{form}`", *(_equality(cells[run, form, name]) for name in others)])
-    return table(["network", "`--for`", *(found["processors"][name]["title"] for name in others)], rows)
+        rows.append([f"{NAMES[data]}: `{model}`", f"`{form}`", *(_equality(cells[run, form, name]) for name in titles)])
+    return table(["network", "`--for`", *titles.values()], rows)
 
 
 def _equality(row: dict[str, Any]) -> str:
