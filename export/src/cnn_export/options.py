@@ -98,8 +98,8 @@ OPTIONS: dict[str, Option] = {
     "golden_pictures": Option(
         "--golden",
         int,
-        "Number of test pictures stored inside the model, as pixels and as files, for cnn-infer --verify. Pass 0 if they "
-        "are private.",
+        "Number of test pictures stored inside the model, as pixels and as files, for cnn-infer --verify. Pass 0 if "
+        "they are private.",
         GOLDEN_PICTURES,
         most=GOLDEN_PICTURES,
     ),
