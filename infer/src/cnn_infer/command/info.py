@@ -80,7 +80,10 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
         )
     verdict = proof.under("verdict")
     if verdict.text("reason"):
-        yield "", f"{'ships' if verdict.values.get('ships') else 'NOT shipped'}: {verdict.text('reason')}"
+        # accurate enough, and nothing is known about its speed
+        unmeasured = verdict.values.get("good_enough") and verdict.values.get("faster", False) is None
+        decided = "ships" if verdict.values.get("ships") else "accurate enough" if unmeasured else "NOT shipped"
+        yield "", f"{decided}: {verdict.text('reason')}"
 
 
 def _integers(proof: _Entries) -> str:
