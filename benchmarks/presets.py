@@ -2,24 +2,38 @@
 
     python benchmarks/presets.py fashion-mnist cifar10=FOLDER digits --folder presets --output presets.json
     python benchmarks/int8.py presets/* --output int8.json
+    python benchmarks/presets.py fashion-mnist cifar10=FOLDER digits --folder presets --for any vnni --output any.json
 
 All settings are the defaults, and the real commands run. DATA is a data set that cnn-train knows, or NAME=FOLDER. Runs
 that are already in --folder are kept, so an interrupted benchmark resumes. ``lost`` counts the test pictures that only
 fp32 classifies correctly, ``won`` those that only int8 does; p is the p-value of McNemar's test. The int8 candidate was
 chosen on the validation split, never on the test split.
+
+With several targets (``--for any vnni``) each run is exported once for each, in a copy of its folder that has the
+target in its name. Their int8 files are then timed in turn, in one process and on one thread. ``time_of_first`` is the
+time of the first target's file divided by the time of this one: median and quartiles over the rounds.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from processes import run
 from report import conditions, parser, write
+from sessions import one_thread_session
 
 PRESETS = ("nano", "small", "base")
+BATCHES = (1, 64)
+ROUNDS = 30
+BLOCK_SECONDS = 0.05
+"""Shortest time of a block of calls. A round is a block of each file."""
 
 
 def entry(name: str, folder: Path) -> dict[str, Any]:
@@ -36,7 +50,9 @@ def entry(name: str, folder: Path) -> dict[str, Any]:
         "epochs": report["epochs"],
         "images": test["images"],
         **{key: test[key] for key in ("accuracy_fp32", "accuracy_int8", "drop_points", "lost", "won", "mcnemar_p")},
+        "target": int8["target"],
         "recipe": int8["recipe"],
+        "divergence": next(one["divergence"] for one in int8["candidates"] if one["name"] == int8["recipe"]),
         "ships": int8["verdict"]["ships"],
         "reason": int8["verdict"]["reason"],
         "speedup": {str(row["batch_size"]): row["speedup"] for row in int8["latency"]},
@@ -44,6 +60,31 @@ def entry(name: str, folder: Path) -> dict[str, Any]:
         "bytes_without_metadata": [bytes_without_metadata(folder / file) for file in content],
         "parity": export["parity"]["probabilities"]["max"],
     }
+
+
+def int8_file(folder: Path) -> Path:
+    """The int8 file of an exported run, shipped or not."""
+    return next(path for path in (folder / "model.int8.onnx", folder / "model.int8.rejected.onnx") if path.exists())
+
+
+def timed_in_turn(first: Path, second: Path, batch: int) -> list[float]:
+    """The time of the first file divided by the time of the second one: median and quartiles over the rounds."""
+    sessions = [one_thread_session(path.read_bytes()) for path in (first, second)]
+    shape = [batch, *sessions[0].get_inputs()[0].shape[1:]]
+    inputs = {"image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
+    ratios = []
+    for number in range(ROUNDS):
+        seconds = []
+        for session in sessions if number % 2 else sessions[::-1]:
+            times: list[float] = []
+            until = time.perf_counter() + BLOCK_SECONDS
+            while time.perf_counter() < until or len(times) < 5:
+                start = time.perf_counter()
+                session.run(["probabilities"], inputs)
+                times.append(time.perf_counter() - start)
+            seconds.append(statistics.median(times))
+        ratios.append(seconds[0] / seconds[1] if number % 2 else seconds[1] / seconds[0])
+    return [float(value) for value in np.percentile(ratios, (50, 25, 75))]
 
 
 def bytes_without_metadata(model: Path) -> int:
@@ -59,11 +100,28 @@ def line(found: dict[str, Any]) -> str:
     """A row as one line of text."""
     small, large = found["bytes_without_metadata"][1], found["bytes_without_metadata"][0]
     return (
-        f"{found['run']:<28} {found['accuracy_fp32']:.2%} fp32  {found['accuracy_int8']:.2%} int8 "
+        f"{found['run']:<28} {found['target']:<5} {found['accuracy_fp32']:.2%} fp32  {found['accuracy_int8']:.2%} int8 "
         f"(-{found['lost']} +{found['won']}, p {found['mcnemar_p']:.2f})  {found['recipe']:<40} "
-        f"{'ships' if found['ships'] else 'NOT shipped'}, {min(found['speedup'].values()):.2f}x, "
+        f"{'ships' if found['ships'] else 'NOT shipped'}, {min(found['speedup'].values(), default=0):.2f}x, "
         f"file {small / large:.3f} of fp32"
+        + "".join(
+            f", first takes {middle:.3f} of its time at batch {batch} ({low:.3f} to {high:.3f})"
+            for batch, (middle, low, high) in found["time_of_first"].items()
+        )
     )
+
+
+def export(folder: Path, target: str, *, copy: bool) -> Path:
+    """Export a run for a target if that is not done yet, and return the folder of the export.
+
+    With ``copy`` that is a copy of the run's folder, so that a run can be exported for several targets.
+    """
+    place = folder.with_name(f"{folder.name}-{target}") if copy else folder
+    if place != folder and not place.exists():
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("*.onnx", "export.json", "checkpoint.pt"))
+    if not (place / "export.json").exists():
+        run([sys.executable, "-m", "cnn_export", str(place), "--quantize", "--for", target])
+    return place
 
 
 def main() -> None:
@@ -72,6 +130,7 @@ def main() -> None:
     arguments.add_argument("data", nargs="+", metavar="DATA", help="a data set, or NAME=FOLDER")
     arguments.add_argument("--models", nargs="+", default=PRESETS, help="presets to train")
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0], help="a training for each random seed")
+    arguments.add_argument("--for", dest="targets", nargs="+", default=["any"], help="targets of the int8 files")
     arguments.add_argument("--folder", required=True, type=Path, help="folder of the runs")
     options = arguments.parse_args()
     rows = []
@@ -80,20 +139,25 @@ def main() -> None:
         for model in options.models:
             for seed in options.seeds:
                 folder = options.folder / f"{Path(name or place).name}-{model}-{seed}"
-                python = [sys.executable, "-m"]
                 if not (folder / "report.json").exists():
                     settings = ["--model", model, "--seed", str(seed), "--out", str(folder), "--overwrite"]
-                    run([*python, "cnn_train", place, *settings])
-                if not (folder / "export.json").exists():
-                    run([*python, "cnn_export", str(folder), "--quantize"])
-                rows.append(entry(name or place, folder))
-                print(line(rows[-1]), flush=True)
+                    run([sys.executable, "-m", "cnn_train", place, *settings])
+                exported = [export(folder, target, copy=len(options.targets) > 1) for target in options.targets]
+                for path in exported:
+                    rows.append(entry(name or place, path))
+                    rows[-1]["time_of_first"] = {
+                        str(batch): timed_in_turn(int8_file(exported[0]), int8_file(path), batch)
+                        for batch in BATCHES
+                        if path != exported[0]
+                    }
+                    print(line(rows[-1]), flush=True)
     data = [f"{text.rpartition('=')[0]}=FOLDER" if "=" in text else text for text in options.data]
     head = conditions(
         f"presets.py {' '.join(data)}",
         ("cnn-export", "torch", "onnxruntime"),
         models=options.models,
         seeds=options.seeds,
+        **{"for": options.targets},
         folder="FOLDER",
     )
     write(options.output, {**head, "rows": rows})
