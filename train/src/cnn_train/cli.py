@@ -90,7 +90,8 @@ def command(**options: Any) -> None:
 
     DATA is digits (default), mnist, fashion-mnist, cifar10, a folder, or a labels file. A folder has one subfolder per
     class; or train/, optionally val/ and test/, with one subfolder per class in each; or IDX files like those of MNIST.
-    A labels file (CSV or JSON lines) beside the pictures has the path and the class of each.
+    A labels file (CSV or JSON lines) beside the pictures has the path and the class of each. A folder may be an archive
+    (zip, tar, tar.gz).
     """
     given = {key: value for key, value in options.items() if value is not None}
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from cnn_infer import Spec
+from cnn_infer.archives.access import size_of
 from cnn_infer.conformance import TOP, ConformanceFile, pack, recorded
 from cnn_infer.console import quantity
-from cnn_infer.errors import PictureError
+from cnn_infer.errors import EdgeCNNError, PictureError
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.pixels.open import open_file
 from cnn_infer.pixels.read import read_file
@@ -68,8 +68,8 @@ def own_files(source: Source, spec: Spec, most: int) -> list[PictureFile]:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
-    except OSError:
+        return size_of(path)
+    except (OSError, EdgeCNNError):
         return MAX_BYTES + 1
 
 

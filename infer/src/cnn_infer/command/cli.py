@@ -196,9 +196,9 @@ def command(
 ) -> None:
     """Classify pictures with a model that cnn-export wrote.
 
-    PATH is a picture, a folder, a pattern ('photos/**/*.jpg'), or - for a list of paths on standard input. Folders are
-    searched in sorted order. Each picture gives one row, in order. Rows go to standard output or to --output; all
-    other messages go to standard error.
+    PATH is a picture, a folder, an archive (zip, tar, tar.gz), a pattern ('photos/**/*.jpg'), or - for a list of paths
+    on standard input. Folders are searched in sorted order. Each picture gives one row, in order. Rows go to standard
+    output or to --output; all other messages go to standard error.
 
     If folders have the names of the model's classes, accuracy and F1 are reported too. The true class of a picture is
     the first folder below PATH with the name of a class, from the top down (cat/kitchen/1.jpg is a cat), or else PATH

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cnn_infer.archives.access import stat_of
 from cnn_infer.command.growing_file import SUFFIX
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
@@ -71,9 +72,9 @@ def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> Non
 
 
 def _file_status(source: str | int | Path) -> os.stat_result | None:
-    """Return the status of a regular file; None for anything else."""
+    """Return the status of a regular file, or of the archive that contains it; None for anything else."""
     try:
-        status = os.stat(source)
+        status = stat_of(source) if isinstance(source, str) else os.stat(source)
     except (OSError, ValueError):  # ValueError: a NUL byte in the name
         return None
     return status if stat.S_ISREG(status.st_mode) else None

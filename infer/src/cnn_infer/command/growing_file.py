@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from cnn_infer.archives.access import stat_of
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import flush_to_disk, replacing
@@ -45,13 +46,16 @@ class Start:
 
 
 def digest_of(paths: Iterable[str]) -> str:
-    """Return the SHA-256, hexadecimal, of the names, sizes and modification times of the files, in this order."""
+    """Return the SHA-256, hexadecimal, of the names, sizes and modification times of the files, in this order.
+
+    For a file in an archive, size and time are those of the archive.
+    """
     import hashlib  # imported late: it loads OpenSSL
 
     digest = hashlib.sha256()
     for path in paths:
         try:
-            status = os.stat(path)
+            status = stat_of(path)
             facts = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:  # the file cannot be read: its row has the error
             facts = "none"

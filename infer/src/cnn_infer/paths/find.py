@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from cnn_infer.archives.access import files_below, is_archive, is_member, left_out
 from cnn_infer.errors import InputError
 from cnn_infer.paths.external_sort import in_sorted_order
 from cnn_infer.paths.listed import Listed
@@ -36,20 +37,21 @@ def find_pictures(
 ) -> Iterator[str]:
     """Return the picture files under ``paths``, in the order of ``paths`` and, in folders, in sorted order.
 
-    A file in ``paths`` is taken whatever its name. In folders, files are taken by extension
+    An archive, or a folder in one (``photos.zip/test``), is searched like a folder. Any other file in ``paths`` is
+    taken whatever its name. In folders, files are taken by extension
     (:data:`cnn_infer.pixels.convert.EXTENSIONS`), and hidden files and folders are skipped, as are those of systems
     and tools (:data:`cnn_infer.paths.skipped.SYSTEM_NAMES`, such as ``__MACOSX``). A subfolder, or a folder in a list
     of paths, that cannot be listed is returned in place of its pictures: its row then shows the error.
 
     Args:
-        paths: Files, folders, patterns (``photos/**/*.jpg``) and lists of paths.
+        paths: Files, folders, archives (zip, tar, tar.gz), patterns (``photos/**/*.jpg``) and lists of paths.
         follow_symlinks: Whether symbolic links to folders are followed. A link to a folder above itself is skipped.
         skipped: Counts the other files and the links in folders, while the pictures are returned.
 
     Raises:
-        InputError: a path does not exist, is neither a file nor a folder, is a folder that cannot be listed, or is a
-            pattern that matches nothing. All paths but those in lists are checked before the first picture is
-            returned.
+        InputError: a path does not exist, is neither a file nor a folder, is a folder that cannot be listed, a damaged
+            archive, or a pattern that matches nothing. All paths but those in lists are checked before the first
+            picture is returned.
     """
     return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks, skipped=skipped))
 
@@ -61,6 +63,11 @@ def find_below(
     skipped = Skipped() if skipped is None else skipped
     given = [path if isinstance(path, Listed) else _matching(os.fspath(path)) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
+        if is_archive(name):
+            next(files_below(name), None)  # opens it
+            continue
+        if is_member(name):
+            continue
         if not os.path.lexists(name):
             raise InputError(f"no such file or folder: {printable(name)}")
         if not os.path.isdir(name) and not os.path.isfile(name):
@@ -70,6 +77,8 @@ def find_below(
     for name in chain.from_iterable(given):
         if os.path.isdir(name):
             yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
+        elif _can_be_searched(name):
+            yield from (Found(path, name) for path in _in_archive(name, skipped))
         else:
             yield Found(name, name)
 
@@ -100,6 +109,31 @@ def _is_in_system_folder(path: str) -> bool:
 
 def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _can_be_searched(name: str) -> bool:
+    """Whether a path is an archive; a damaged one in a list of paths is not, so that its row shows an error."""
+    try:
+        if not is_archive(name):
+            return False
+        next(files_below(name), None)
+    except InputError:
+        return False
+    return True
+
+
+def _in_archive(name: str, skipped: Skipped) -> Iterator[str]:
+    """Yield the pictures of an archive, or of a folder in one."""
+    start = len(os.path.join(name, ""))
+    for path in files_below(name):
+        *above, last = path[start:].split("/")
+        if any(map(is_system_name, (*above, last))):
+            continue
+        if _is_picture(last):
+            yield path
+        else:
+            skipped.add_file(last)
+    skipped.counts.update(left_out(name))
 
 
 def _check_can_be_listed(folder: str) -> None:

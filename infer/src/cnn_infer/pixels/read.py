@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from cnn_infer.archives.access import read_member
 from cnn_infer.errors import InputError, PictureError
 
 MAX_BYTES = 400_000_000
@@ -17,7 +18,7 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
     Pipes and devices are refused, because they may never end. Read them yourself and pass the bytes.
 
     Args:
-        path: The file.
+        path: The file, also one in an archive, such as ``photos.zip/cat/1.jpg``.
         max_bytes: A larger file is refused before it is read.
 
     Raises:
@@ -34,6 +35,11 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
             data = stream.read(size + 1 if size else max_bytes + 1)
     except IsADirectoryError as error:
         raise PictureError("it is a folder; one found in a folder could not be listed") from error
+    except (NotADirectoryError, FileNotFoundError) as error:
+        found = read_member(os.fsdecode(path), max_bytes)
+        if found is None:
+            raise PictureError(f"cannot read it: {error.strerror}") from error
+        return found
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
     _check_size(len(data), max_bytes)

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
+from cnn_infer.archives.access import stat_of
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import flush_to_disk, write_text
 
@@ -79,7 +80,7 @@ def key_of_set(paths: Iterable[str]) -> str:
 
 def _state(path: str) -> bytes:
     try:
-        status = os.stat(path)
+        status = stat_of(path)
     except OSError:
         return os.fsencode(path) + b"\0gone\0"
     return os.fsencode(path) + b"\0%d %d\0" % (status.st_size, status.st_mtime_ns)

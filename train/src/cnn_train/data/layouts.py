@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cnn_infer.archives.access import is_archive
 from cnn_infer.paths.labels_file import COLUMNS, is_labels_file
 from cnn_infer.paths.naming import folder_name, printable
 
 from cnn_train.data.idx import find_idx, load_idx
 from cnn_train.data.label_table import read_labels
 from cnn_train.data.named_sets import CIFAR10_CLASSES, NAMED, find_named, is_cifar10, known_classes, read_cifar10
-from cnn_train.data.tree import Records, Tree, read_tree
+from cnn_train.data.tree import Records, Tree, data_folder, read_tree
 from cnn_train.errors import DataError
 from cnn_train.text_file import read_text_file
 
@@ -68,10 +69,17 @@ def find_layout(
     path = Path(os.path.abspath(data))
     if is_labels_file(data) and path.is_file():
         return Layout(_name(path.parent), path.parent, read_labels(path, columns or COLUMNS, order), path)
+    if is_archive(data):
+        folder = data_folder(path)
+        tree = read_tree(folder, order)
+        inside = [] if folder == path else [f"the classes are in {printable(folder)}"]
+        return Layout(_name(path), folder, Tree(tree.classes, tree.splits, [*inside, *tree.notes]))
     if not path.is_dir():
         named = ", ".join(("digits", *NAMED))
         problem = "not a folder" if os.path.lexists(data) else "no such folder"
-        raise DataError(f"{problem}: {printable(data)} (give a folder of pictures, a labels file, or one of {named})")
+        raise DataError(
+            f"{problem}: {printable(data)} (give a folder or archive of pictures, a labels file, or one of {named})"
+        )
     return Layout(_name(path), path, _read(path, order, []))
 
 

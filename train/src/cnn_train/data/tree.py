@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cnn_infer.archives.access import folders_in, is_archive, names_in
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.labels_file import is_labels_file
 from cnn_infer.paths.naming import composed, folder_name, printable
@@ -140,6 +141,9 @@ def _class_folders(folder: Path) -> dict[str, str]:
 
 def _folders(folder: str | os.PathLike[str]) -> dict[str, str]:
     """The paths of the subfolders by name, sorted. Links to folders count."""
+    if is_archive(os.fspath(folder)):
+        names = folders_in(os.fspath(folder))
+        return {name: os.path.join(folder, name) for name in sorted(names) if not is_system_name(name)}
     try:
         with os.scandir(folder) as listing:
             found = {entry.name: entry.path for entry in listing if entry.is_dir() and not is_system_name(entry.name)}
@@ -209,13 +213,24 @@ def _class_pictures(folder: Path, classes: Sequence[str | None], skipped: Skippe
 
 
 def _count_pictures_in(folder: Path) -> int:
-    names = (name for name in os.listdir(folder) if not is_system_name(name))
+    names = (name for name in _names(folder) if not is_system_name(name))
     return sum(1 for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+
+
+def _names(folder: Path) -> list[str]:
+    return names_in(os.fspath(folder)) if is_archive(os.fspath(folder)) else os.listdir(folder)
+
+
+def data_folder(archive: Path) -> Path:
+    """Return the folder in an archive that contains the classes: below folders that are alone, as people pack them."""
+    while len(inside := _folders(archive)) == 1 and not _count_pictures_in(archive):
+        archive = Path(*inside.values())
+    return archive
 
 
 def labels_file_hint(folder: Path) -> str:
     """Return the end of an error message that points to a labels file in a folder; empty if there is none."""
-    found = [name for name in sorted(os.listdir(folder)) if is_labels_file(folder / name)]
+    found = [name for name in sorted(os.listdir(folder)) if is_labels_file(folder / name)] if folder.is_dir() else []
     return f", or give the labels file as the data set: {printable(folder / found[0])}" if found else ""
 
 

@@ -1,0 +1,157 @@
+"""Paths that lead into archives, such as ``photos.zip/cat/1.jpg``.
+
+The readers of archives are imported on first use: most runs need none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cnn_infer.errors import InputError, PictureError
+from cnn_infer.system.names import as_text
+
+if TYPE_CHECKING:
+    from cnn_infer.archives.archive import Archive
+
+EXTENSIONS = (".zip", ".tar", ".tar.gz", ".tgz")
+"""Names of archives end like this, in upper or lower case."""
+
+_IN_PATH = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)(?=[/\\]|$)", re.IGNORECASE)
+
+_opened: dict[str, tuple[tuple[int, ...], Archive]] = {}
+_opening = threading.Lock()
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """Divide a path into that of an archive and the one in it, which is empty for the archive itself; else None."""
+    for found in _IN_PATH.finditer(path):
+        archive = path[: found.end()]
+        if os.path.isfile(archive):
+            return archive, path[found.end() :].replace(os.sep, "/").strip("/")
+        if not os.path.isdir(archive):
+            return None
+    return None
+
+
+def opened(path: str) -> Archive:
+    """Return the archive at a path; it is opened and indexed once, and again when the file has changed.
+
+    Raises:
+        InputError: as for :class:`Archive`.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+    from cnn_infer.archives.archive import Archive
+
+    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    key = os.path.abspath(path)
+    with _opening:
+        known = _opened.get(key)
+        if known is None or known[0] != state:
+            known = _opened[key] = state, Archive(path)
+        return known[1]
+
+
+def is_archive(path: str) -> bool:
+    """Whether a path is an archive or a folder in one."""
+    found = split(path)
+    return found is not None and (not found[1] or opened(found[0]).has_folder(found[1]))
+
+
+def is_member(path: str) -> bool:
+    """Whether a path is that of a file in an archive."""
+    found = split(path)
+    return found is not None and bool(found[1]) and opened(found[0]).has_file(found[1])
+
+
+def read_member(path: str, max_bytes: int) -> bytes | None:
+    """Return the bytes of a file in an archive; None if the path does not lead into an archive.
+
+    Raises:
+        PictureError: as for :meth:`Archive.read`, or the archive cannot be read.
+    """
+    found = split(path)
+    if found is None or not found[1]:
+        return None
+    try:
+        archive = opened(found[0])
+    except InputError as error:
+        raise PictureError(str(error)) from error
+    return archive.read(found[1], max_bytes)
+
+
+def files_below(path: str) -> Iterator[str]:
+    """Yield the paths of the files in an archive or in a folder of it, sorted, each starting with that of the archive.
+
+    Raises:
+        InputError: as for :class:`Archive`.
+    """
+    found = split(path)
+    if found is not None:
+        for name in opened(found[0]).below(found[1]):
+            yield f"{found[0]}/{name}"
+
+
+def folders_in(path: str) -> list[str]:
+    """Return the names of the folders directly in an archive or in a folder of it, sorted as its files are.
+
+    Raises:
+        InputError: as for :class:`Archive`.
+    """
+    start = len(path.rstrip("/")) + 1
+    names = (file[start:] for file in files_below(path))
+    return list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
+
+
+def names_in(path: str) -> list[str]:
+    """Return the names of the files directly in an archive or in a folder of it, sorted.
+
+    Raises:
+        InputError: as for :class:`Archive`.
+    """
+    start = len(path.rstrip("/")) + 1
+    names = (file[start:] for file in files_below(path))
+    return [name for name in names if "/" not in name]
+
+
+def left_out(path: str) -> dict[str, int]:
+    """Return the number of files that an archive has and that are never read, by the reason."""
+    found = split(path)
+    if found is None or found[1]:
+        return {}
+    archive = opened(found[0])
+    counts = {"unsafe name": archive.unsafe, "link or device": archive.special}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def size_of(path: str) -> int:
+    """Return the bytes of a file, also of one in an archive.
+
+    Raises:
+        OSError: the path does not exist.
+        InputError: as for :class:`Archive`.
+        PictureError: there is no such file in the archive.
+    """
+    found = None if os.path.exists(path) else split(path)
+    return os.stat(path).st_size if found is None else opened(found[0]).size(found[1])
+
+
+def stat_of(path: str) -> os.stat_result:
+    """Return the status of a file, or of the archive that contains it.
+
+    Raises:
+        OSError: neither exists.
+    """
+    try:
+        return os.stat(path)
+    except (NotADirectoryError, FileNotFoundError):
+        found = split(path)
+        if found is None:
+            raise
+        return os.stat(found[0])
