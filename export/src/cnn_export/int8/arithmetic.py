@@ -14,7 +14,8 @@ from cnn_export.int8.targets import ANY, Target, kind_of_this_machine
 from cnn_export.parity import Outputs, run_model
 
 SATURATING = frozenset({"avx2", "generic"})
-"""Targets whose processors saturate sums of two products to 16 bits."""
+"""Targets whose processors saturate sums of two products to 16 bits. Of the generic ones, some do: x86 with SSE4.1 in
+builds of ONNX Runtime for Windows."""
 
 Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
 """Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
