@@ -1,10 +1,13 @@
-"""The export of a run: :func:`export`, which the command ``cnn-export`` calls."""
+"""The export of a run: :func:`export`, which the command ``cnn-export`` calls.
+
+:func:`export_subject` is the part that every export has in common, from the graph of a network to the written files.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +15,10 @@ from typing import Any
 
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FAILED_REPORT, FP32_MODEL, INT8_MODEL, REJECTED_MODEL
 from cnn_infer.runtime import load_runtime
+from cnn_infer.spec import Spec
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_bytes, write_text
-from cnn_train import Run, Split
+from cnn_train import Dataset, Run, Source, Split
 from onnx import ModelProto, defs
 
 from cnn_export.errors import ExportError
@@ -37,7 +41,7 @@ from cnn_export.options import (
     check_values,
     without_effect,
 )
-from cnn_export.parity import Parity
+from cnn_export.parity import Outputs, Parity
 from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs, with_validation
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
@@ -50,7 +54,8 @@ class Export:
     """A finished export.
 
     Attributes:
-        run: The exported run; its folder holds the files.
+        folder: The folder with the files.
+        run: The exported run, whose folder it is; None for a network from :func:`cnn_export.export_network`.
         ship: The file that cnn-infer uses: the int8 model if it ships, else the fp32 model.
         bytes: Size of the fp32 file.
         accuracy: Accuracy of the fp32 file on the test split in ONNX Runtime, 0 to 1.
@@ -59,7 +64,8 @@ class Export:
         machine: The machine on which this was measured.
     """
 
-    run: Run
+    folder: Path
+    run: Run | None
     ship: Path
     bytes: int
     accuracy: float
@@ -77,6 +83,35 @@ class Export:
             "machine": self.machine,
         }
         return json_text(document)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with everything that its export needs.
+
+    Attributes:
+        folder: The folder for the files.
+        spec: Specification of the model: input, classes, normalisation, temperature; without a certificate.
+        graph: The network as a float graph, from :func:`cnn_export.graph.float_graph.float_graph`.
+        source: The data set.
+        test: The test split.
+        reference: PyTorch's outputs for the test split, on the CPU in fp32.
+        dataset: Returns the decoded data set, for the int8 model.
+        validation: Returns the validation split, or None if it is not known. Called if there is no int8 model.
+        seed: Random seed of the calibration pictures.
+        run: The run that the network is from, or None.
+    """
+
+    folder: Path
+    spec: Spec
+    graph: ModelProto
+    source: Source
+    test: Split
+    reference: Outputs
+    dataset: Callable[[], Dataset]
+    validation: Callable[[], Split | None]
+    seed: int
+    run: Run | None = None
 
 
 def export(
@@ -117,7 +152,7 @@ def export(
         ParityError: the file does not compute what was trained. The files of an earlier export are kept.
         DeviceError: ONNX Runtime is not installed.
     """
-    _check_options(
+    check_options(
         {
             "quantize": quantize,
             "tolerance": tolerance,
@@ -137,48 +172,101 @@ def export(
     test = read_test_split(run, source)
     network = run.network()
     reference = pytorch_outputs(run, network, test)  # before the exporter, which may change the network
-    graph = float_graph(network, run.spec, opset)
-    candidate = keep_contract(graph, run.spec)
-    parity, outputs = prove(run, candidate, test, reference, tolerance)
-    certificate = certificate_of(run, test, parity)
-    pictures = choose_golden_pictures(run, source, test, reference, golden_pictures)
-    dataset = read_dataset(run, source) if quantize else None
-    validation = dataset.val if dataset else read_validation_split(run, source)
-    spec = finished_spec(run.spec, "fp32", with_validation(certificate, validation, fp32_evaluator(run, candidate)))
-    fp32 = model_file(run, candidate, spec, pictures, reference.probabilities)
+    subject = Subject(
+        folder=run.path,
+        spec=run.spec,
+        graph=float_graph(network, run.spec, opset),
+        source=source,
+        test=test,
+        reference=reference,
+        dataset=partial(read_dataset, run, source),
+        validation=partial(read_validation_split, run, source),
+        seed=run.config.seed,
+        run=run,
+    )
+    return export_subject(
+        subject,
+        quantize=quantize,
+        tolerance=tolerance,
+        max_drop=max_drop,
+        golden_pictures=golden_pictures,
+        calibration_pictures=calibration_pictures,
+        search_seconds=search_seconds,
+        target=target,
+        tune=partial(_fine_tune, run) if qat else None,
+    )
+
+
+def export_subject(
+    subject: Subject,
+    *,
+    quantize: bool,
+    tolerance: float,
+    max_drop: float | None,
+    golden_pictures: int,
+    calibration_pictures: int,
+    search_seconds: float,
+    target: str | None,
+    tune: Callable[[ModelProto, Split, ModelProto], ModelProto] | None = None,
+) -> Export:
+    """Check a network's graph on the whole test split, make the int8 model if requested, and write the files.
+
+    Args:
+        subject: The network. The other arguments are those of :func:`export`.
+        tune: Fine-tunes an int8 graph: takes the float graph, the training split and the int8 graph. None for no
+            fine-tuning.
+
+    Raises:
+        ExportError, GraphError, ParityError: as for :func:`export`.
+    """
+    folder, spec, graph, test, reference = subject.folder, subject.spec, subject.graph, subject.test, subject.reference
+    candidate = keep_contract(graph, spec)
+    parity, outputs = prove(folder, spec, candidate, test, reference, tolerance)
+    certificate = certificate_of(spec, test, parity)
+    pictures = choose_golden_pictures(spec, subject.source, test, reference, golden_pictures)
+    dataset = subject.dataset() if quantize else None
+    validation = dataset.val if dataset else subject.validation()
+    finished = finished_spec(spec, "fp32", with_validation(certificate, validation, fp32_evaluator(spec, candidate)))
+    fp32 = model_file(folder, candidate, finished, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None
     if dataset:
-        picked = calibration_set(dataset.train.labels, run.config.seed, calibration_pictures)
+        picked = calibration_set(dataset.train.labels, subject.seed, calibration_pictures)
         kind, calibration = target_of(target), dataset.train.images[picked]
-        tune = partial(_fine_tune, run, graph, dataset.train) if qat else None
-        search = Search(graph, fp32, calibration, dataset.val, run.spec, kind, max_drop, tune)
+        tuned = partial(tune, graph, dataset.train) if tune else None
+        search = Search(graph, fp32, calibration, dataset.val, spec, kind, max_drop, tuned)
         found = search.run(search_seconds)
-        int8, after, evaluate = on_test(found, fp32, test, run.spec, kind, len(picked))
+        int8, after, evaluate = on_test(found, fp32, test, spec, kind, len(picked))
         # a model that loses too much is not run anywhere, so it needs no golden pictures; one that is only slow on this
         # machine may be faster on another
         carried = pictures if int8.verdict.good_enough else replace(pictures, most=0)
         replays = is_here(kind) and int8.verdict.good_enough  # a model that gives NaN cannot replay its own outputs
         compute = None if replays else lambda batch: evaluate(batch, None).probabilities
         proven = {**with_validation(certificate, dataset.val, evaluate), "fp32_against_int8": int8.certificate}
-        spec = finished_spec(run.spec, "int8", proven)
-        files[int8.file] = model_file(run, found.model, spec, carried, after.probabilities, compute)
+        finished = finished_spec(spec, "int8", proven)
+        files[int8.file] = model_file(folder, found.model, finished, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
     result = Export(
-        run=run,
-        ship=run.path / (INT8_MODEL if int8 is not None and int8.verdict.ships else FP32_MODEL),
+        folder=folder,
+        run=subject.run,
+        ship=folder / (INT8_MODEL if int8 is not None and int8.verdict.ships else FP32_MODEL),
         bytes=len(fp32),
         accuracy=float((outputs.probabilities.argmax(axis=1) == test.labels).mean()),
         parity=parity,
         int8=int8,
         machine=machine.description(),
     )
-    _write(run, files, result)
+    _write(folder, files, result)
     if found is not None:
-        search_plot.draw(found.candidates, found.winner, run.path / CANDIDATES)
+        search_plot.draw(found.candidates, found.winner, folder / CANDIDATES)
     return result
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise :class:`ExportError` for a value that is not accepted, or an option without effect.
+
+    Args:
+        options: ``quantize`` and ``opset``, and any other of :data:`cnn_export.options.OPTIONS`.
+    """
     check_values(options)
     most = defs.onnx_opset_version()
     if options["opset"] > most:
@@ -193,14 +281,14 @@ def _fine_tune(run: Run, graph: ModelProto, train: Split, quantized: ModelProto)
     return fine_tune(quantized, graph, run.network(), train, run.spec, run.config)
 
 
-def _write(run: Run, files: Mapping[str, bytes], result: Export) -> None:
+def _write(folder: Path, files: Mapping[str, bytes], result: Export) -> None:
     """Write all files at the end, so that an interrupted export leaves the earlier one as it was."""
     for name, content in files.items():
-        write_bytes(run.path / name, content)
-    write_text(run.path / EXPORT_REPORT, result.to_json() + "\n")
+        write_bytes(folder / name, content)
+    write_text(folder / EXPORT_REPORT, result.to_json() + "\n")
     # files that an earlier export left and this one did not write belong to another model
     outdated = {INT8_MODEL, REJECTED_MODEL, FAILED_REPORT} | (set() if result.int8 else {CANDIDATES})
     for name in sorted(outdated - files.keys()):
-        if (run.path / name).exists():
-            (run.path / name).unlink()
-            log.info(f"removed {run.path / name} of an earlier export")
+        if (folder / name).exists():
+            (folder / name).unlink()
+            log.info(f"removed {folder / name} of an earlier export")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier, Spec, golden, verify_all
 from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY, SPEC_KEY
 from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
-from cnn_train import Run, Source, Split
+from cnn_train import Source, Split
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -45,7 +46,7 @@ class GoldenPictures:
     files: Sequence[PictureFile] = ()
 
 
-def golden_pictures(run: Run, source: Source, test: Split, reference: Outputs, most: int) -> GoldenPictures:
+def golden_pictures(spec: Spec, source: Source, test: Split, reference: Outputs, most: int) -> GoldenPictures:
     """Order the test pictures: correct and clear ones first, from all classes in turn.
 
     There are more candidates than ``most`` because some may be too large to be stored.
@@ -54,14 +55,14 @@ def golden_pictures(run: Run, source: Source, test: Split, reference: Outputs, m
     correct = reference.logits.argmax(axis=1) == test.labels
     clear = (ranked[:, -1] - ranked[:, -2] > CLEAR_MARGIN) & correct
     order = classes_in_turn(test.labels, np.argsort(~clear, kind="stable"))
-    return GoldenPictures(test.images, order[: 8 * golden.MAX_PICTURES], most, own_files(source, run.spec, most))
+    return GoldenPictures(test.images, order[: 8 * golden.MAX_PICTURES], most, own_files(source, spec, most))
 
 
 def finished_spec(spec: Spec, precision: str, certificate: Mapping[str, Any]) -> Spec:
     """Return the specification for the model file: with the certificate, without paths of this machine.
 
     Args:
-        spec: The specification of the run.
+        spec: The specification of the network.
         precision: ``fp32`` or ``int8``.
         certificate: From :func:`cnn_export.proof.certificate_of`.
     """
@@ -73,7 +74,7 @@ def finished_spec(spec: Spec, precision: str, certificate: Mapping[str, Any]) ->
 
 
 def model_file(
-    run: Run,
+    folder: Path,
     model: ModelProto,
     spec: Spec,
     pictures: GoldenPictures,
@@ -83,7 +84,7 @@ def model_file(
     """Return the bytes of a model file, after it replayed its own golden pictures and conformance files.
 
     Args:
-        run: The run that is exported.
+        folder: The folder of the export.
         model: The graph.
         spec: From :func:`finished_spec`.
         pictures: From :func:`golden_pictures`.
@@ -101,7 +102,7 @@ def model_file(
     for deviation in verify_all(Classifier(data, device="cpu")).deviations:
         if compute is None or deviation.stage in PIXEL_STAGES:
             reason = f"the file does not replay its own pictures: {deviation.stage} of {deviation.picture}"
-            raise parity_failure(run, f"{reason}: {deviation.reason}", {})
+            raise parity_failure(folder, f"{reason}: {deviation.reason}", {})
     if packed == "[]" and pictures.most:
         log.info(
             f"the model has no golden pictures for --verify: no test picture fits into {golden.MAX_BYTES >> 10} KiB"

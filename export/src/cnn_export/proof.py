@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cnn_infer import drift, open_model
+from cnn_infer import Spec, drift, open_model
 from cnn_infer.model import SPEC_KEY
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
@@ -42,15 +43,18 @@ def pytorch_outputs(run: Run, network: nn.Module, test: Split) -> Outputs:
     expected, found = run.report["test"]["loss"], cross_entropy(logits, test.labels)
     if not abs(found - expected) <= LOSS_TOLERANCE * max(1.0, expected):
         reason = f"the test loss of the network is {found:.5g} now and was {expected:.5g} after training"
-        raise parity_failure(run, reason, {"loss": found, "loss_in_training": expected})
+        raise parity_failure(run.path, reason, {"loss": found, "loss_in_training": expected})
     return Outputs(logits / np.float32(run.spec.temperature), probabilities_of(logits, run.spec.temperature))
 
 
-def prove(run: Run, model: ModelProto, test: Split, reference: Outputs, tolerance: float) -> tuple[Parity, Outputs]:
+def prove(
+    folder: Path, spec: Spec, model: ModelProto, test: Split, reference: Outputs, tolerance: float
+) -> tuple[Parity, Outputs]:
     """Run a graph in ONNX Runtime on the test pictures, at several batch sizes, and compare it with PyTorch.
 
     Args:
-        run: The run that is exported.
+        folder: The folder of the export.
+        spec: The specification of the network.
         model: The fp32 graph with the inputs and outputs of the model file.
         test: The test pictures.
         reference: PyTorch's outputs for them.
@@ -62,18 +66,18 @@ def prove(run: Run, model: ModelProto, test: Split, reference: Outputs, toleranc
     Raises:
         ParityError: the outputs differ by more than the tolerance.
     """
-    opened = open_model(with_metadata(model, run.spec, {SPEC_KEY: run.spec.to_json()}), device="cpu")
+    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
     sizes = sorted({min(size, len(test.images)) for size in (*BATCHES, FULL_BATCH)})
     found = [(size, run_model(opened, test.images, size, f"parity at batch size {size}")) for size in sizes]
     parity = check(reference, found, test.names, tolerance)
     if not parity.passed:
-        raise parity_failure(run, parity.reason, asdict(parity))
+        raise parity_failure(folder, parity.reason, asdict(parity))
     return parity, found[-1][1]
 
 
-def fp32_evaluator(run: Run, model: ModelProto) -> Evaluate:
+def fp32_evaluator(spec: Spec, model: ModelProto) -> Evaluate:
     """Return a function that evaluates the fp32 graph of a model file in ONNX Runtime."""
-    opened = open_model(with_metadata(model, run.spec, {SPEC_KEY: run.spec.to_json()}), device="cpu")
+    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
     return lambda pictures, what: run_model(opened, pictures, what=what)
 
 
@@ -93,13 +97,13 @@ def with_validation(certificate: Mapping[str, Any], validation: Split | None, ev
     return {**certificate, drift.KEY: drift.histogram_of(top).to_json()}
 
 
-def certificate_of(run: Run, test: Split, parity: Parity) -> dict[str, Any]:
+def certificate_of(spec: Spec, test: Split, parity: Parity) -> dict[str, Any]:
     """Return the certificate: the result of the parity check, the machine and the library versions."""
     names = ("cnn-export", "torch", "onnx", "pillow", "simplejpeg", "numpy")
     # the version comes from the module because the distribution is called onnxruntime or onnxruntime-gpu
     versions = {name: metadata.version(name) for name in names} | {"onnxruntime": load_runtime().__version__}
     return {
-        "test_fingerprint": run.spec.details["data"]["fingerprints"]["test"],
+        "test_fingerprint": spec.details["data"]["fingerprints"]["test"],
         "images": len(test.labels),
         "torch_against_onnx": {**asdict(parity), "flips": len(parity.flips)},
         "machine": machine.description(),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cnn_infer.run_files import FAILED_REPORT
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
-from cnn_train import Run
 
 from cnn_export.errors import ParityError
 
@@ -28,15 +28,15 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def parity_failure(run: Run, reason: str, evidence: Mapping[str, Any]) -> ParityError:
+def parity_failure(folder: Path, reason: str, evidence: Mapping[str, Any]) -> ParityError:
     """Write ``export.failed.json`` and return the error to raise.
 
     Args:
-        run: The run that is exported.
+        folder: The folder of the export.
         reason: What differs, for the user.
         evidence: The measured values, for ``export.failed.json``.
     """
-    path = run.path / FAILED_REPORT
+    path = folder / FAILED_REPORT
     document = {"reason": reason, "parity": dict(evidence), "machine": machine.description()}
     write_text(path, json_text(document) + "\n")
     return ParityError(f"parity failed: {reason}; nothing was exported, the evidence is in {path}")

@@ -62,6 +62,7 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
             classes=run.spec.classes,
             columns=config.columns if is_labels_file(place) else None,
             group=config.group,
+            fold=config.fold,
         )
     except DataError as error:
         raise ExportError(f"export needs the data set of the run: {error}; pass --data if it has moved") from error
@@ -99,7 +100,7 @@ def read_test_split(run: Run, source: Source) -> Split:
     split, same = decode_test_split(run, source)
     if not same:
         raise parity_failure(
-            run,
+            run.path,
             "the test pictures are decoded to other pixels than the network was tested on "
             f"(resize filter {run.spec.filter}; {_decoder_versions(run)})",
             {},

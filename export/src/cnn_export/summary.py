@@ -19,7 +19,7 @@ MOST_STRAYS = 5
 
 def export_lines(result: Export) -> list[str]:
     """Return the lines about a finished export."""
-    folder, parity = printable(result.run.path), result.parity
+    folder, parity = printable(result.folder), result.parity
     flipped = {flip["picture"] for flip in parity.flips}  # each batch size lists its own flips
     lines = [
         f"run            {folder}",
