@@ -124,10 +124,12 @@ def environment(processor: Processor, cache: Path) -> dict[str, str]:
     """The environment variables of the process that runs on an emulated processor."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
+    folders = [ROOT / "infer" / "src"]
     if processor.architecture == "aarch64":
-        kept["PYTHONPATH"] = os.pathsep.join(map(str, (_arm_folder(cache) / "site", ROOT / "infer" / "src")))
+        folders.append(_arm_folder(cache) / "site")
     else:  # OpenBLAS takes an emulated Nehalem for another core and runs AVX instructions; int8 does not use OpenBLAS
         kept["OPENBLAS_CORETYPE"] = "Nehalem"
+    kept["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     return kept
 
 
