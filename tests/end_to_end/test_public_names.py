@@ -50,6 +50,7 @@ PUBLIC = {
         "AUGMENTATIONS",
         "Config",
         "ConfigError",
+        "CrossValidation",
         "DataError",
         "Dataset",
         "DivergedError",
@@ -61,6 +62,7 @@ PUBLIC = {
         "Split",
         "TrainError",
         "TrainingInterruptedError",
+        "cross_validate",
         "make_spec",
         "open_source",
         "plots",
@@ -82,6 +84,8 @@ PUBLIC = {
         "Timing",
         "Verdict",
         "export",
+        "export_lines",
+        "export_network",
     ],
 }
 """A change of these lists is a change of the API: it belongs in the changelog."""

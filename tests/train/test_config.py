@@ -14,6 +14,7 @@ INVALID = {
     "data": ("", 3),
     "columns": ("image label", ["image"], ["image", "image"], ["image", ""], ["image", 3], 5),
     "group": ("", "[0-9]+", "(", 3),
+    "fold": ("", "0/5", "6/5", "1/1", "1/101", "1-5", "1/5 ", 1),
     "model": ("", 18),
     "pretrained": ("yes", 1),
     "epochs": (0, -3, 2.5, "3", True),

@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # importing typing takes longer than importing this modul
 if TYPE_CHECKING:
     from cnn_train import replay as replay
     from cnn_train.config import Config as Config
+    from cnn_train.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
     from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
     from cnn_train.data.source import Source as Source, open_source as open_source
     from cnn_train.defaults import resolve as resolve
@@ -32,6 +33,7 @@ _PUBLIC = {
     "AUGMENTATIONS": "options",
     "Config": "config",
     "ConfigError": "errors",
+    "CrossValidation": "cross_validation",
     "DataError": "errors",
     "Dataset": "data.dataset",
     "DivergedError": "errors",
@@ -43,6 +45,7 @@ _PUBLIC = {
     "Split": "data.dataset",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
+    "cross_validate": "cross_validation",
     "make_spec": "preparation",
     "open_source": "data.source",
     "plots": "run.plots",

@@ -82,6 +82,12 @@ def _table_options(command: Command) -> Command:
     metavar="DIR",
     help="Also write the test split to this folder, as CLASS/NUMBER.png.",
 )
+@click.option(
+    "--folds",
+    type=int,
+    metavar="K",
+    help="Cross-validation: train K times, each time tested on another K-th of the pictures. Report mean and spread.",
+)
 @click.option("--resume", is_flag=True, help="Continue the training in --out, or the newest unfinished one in runs/.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out, and the files in --test-pictures.")
 @click.version_option(package_name="cnn-train")
@@ -97,8 +103,14 @@ def command(**options: Any) -> None:
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before
     checked({key: value for key, value in given.items() if key in OPTIONS})
     with while_loading("cnn-train"):
+        from cnn_train.cross_validation import cross_validate
         from cnn_train.training import train
-    train(**given)
+    if "folds" not in given:
+        train(**given)
+    elif "test_pictures" in given:
+        raise click.UsageError("no effect with --folds: --test-pictures")
+    else:
+        cross_validate(**given)
 
 
 def main() -> None:

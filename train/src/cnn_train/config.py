@@ -23,6 +23,7 @@ from cnn_train.options import (
     AUGMENTATIONS,
     COLUMNS,
     DEVICES,
+    FOLD,
     FOLDER,
     OPTIMIZERS,
     PATTERN,
@@ -61,6 +62,13 @@ class Config:
         "parentheses match. The splits that are made never part a group.",
         default_text="the column group of a labels file, else no groups",
         metavar="REGEX",
+        may_be_none=True,
+    )
+    fold: str | None = option(
+        FOLD,
+        "Test on one of K parts of the pictures, the I-th, as one training of --folds K does.",
+        default_text="none, a given or a drawn test split",
+        metavar="I/K",
         may_be_none=True,
     )
     model: str = option(

@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
 
     columns: tuple[str, str] | list[str]
     group: str
+    fold: str
     model: str
     pretrained: bool
     epochs: int
@@ -180,6 +181,24 @@ def _is_pattern(value: object) -> bool:
 
 
 PATTERN = Rule(str, "a regular expression with parentheses, such as '(patient[0-9]+)'", _is_pattern)
+
+
+MAX_FOLDS = 100
+"""Most folds of a cross-validation."""
+
+
+def fold_of(text: str) -> tuple[int, int] | None:
+    """Return number and count of ``2/5``, the second of five folds, or None if it is no such text."""
+    found = re.fullmatch("([0-9]{1,3})/([0-9]{1,3})", text)
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    return (number, count) if 1 <= number <= count and 2 <= count <= MAX_FOLDS else None
+
+
+FOLD = Rule(
+    str,
+    f"a fold and the number of folds, such as 2/5 (2 to {MAX_FOLDS} folds)",
+    lambda value: isinstance(value, str) and fold_of(value) is not None,
+)
 
 
 def _split_names(value: str | list[Any] | tuple[Any, ...]) -> list[Any]:

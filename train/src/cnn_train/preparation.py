@@ -63,6 +63,7 @@ def open_dataset(
             seed=given["seed"],
             columns=given.get("columns"),
             group=given.get("group"),
+            fold=given.get("fold"),
         )
         check_outside(source, out, "--out")
         if test_pictures is not None:

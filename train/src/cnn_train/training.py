@@ -32,7 +32,7 @@ from cnn_train.session import Session
 log = logging.getLogger(__name__)
 
 
-def _ignore_epoch(_: Sequence[Epoch]) -> None:
+def ignore_epoch(_: Sequence[Epoch]) -> None:
     """Do nothing."""
 
 
@@ -45,7 +45,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     test_pictures: str | os.PathLike[str] | None = None,
-    on_epoch: Callable[[Sequence[Epoch]], None] = _ignore_epoch,
+    on_epoch: Callable[[Sequence[Epoch]], None] = ignore_epoch,
     **options: Unpack[Options],
 ) -> Run:
     """Train a network and write a run folder.

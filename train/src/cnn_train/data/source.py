@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from cnn_infer.paths.naming import composed, folder_name
 
+from cnn_train.data.folds import with_fold
 from cnn_train.data.group_split import check_groups, grouped_by_path, numbered, set_aside_groups
 from cnn_train.data.layouts import Layout, find_layout
 from cnn_train.data.split import set_aside
-from cnn_train.data.tree import Records, labels_file_hint, pictures
+from cnn_train.data.tree import Records, labels_file_hint, pictures, selected
 from cnn_train.errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from cnn_train.options import fold_of
 
 MAX_VALIDATION = 5000
 """Most pictures that a validation split is made of: a tenth of the training pictures, but no more than this."""
@@ -63,6 +62,7 @@ def open_source(
     classes: Sequence[str] = (),
     columns: Sequence[str] | None = None,
     group: str | None = None,
+    fold: str | None = None,
 ) -> Source:
     """Find a data set and divide it into three splits.
 
@@ -84,17 +84,24 @@ def open_source(
         group: A regular expression. What its first parentheses match in the path of a picture below the folder is the
             group of the picture. Groups are not parted by the splits that are made, and must not be by those that are
             given. A labels file may have a column ``group`` instead.
+        fold: ``2/5`` for the second of five parts of the pictures as the test split, as cross-validation needs it.
 
     Raises:
         DataError: the data set is missing, empty or damaged, or its layout is unknown; there is no labels file for
-            ``columns``; or a picture has no group, a group is in two splits, or a class has too few groups.
+            ``columns``; a picture has no group, a group is in two splits, or a class has too few groups; or ``fold`` is
+            no fold, or splits are given besides.
         InputError: a folder cannot be listed, or a labels file is damaged.
     """
     layout = find_layout(data, data_dir, classes, columns)
     splits = layout.tree.splits
     if group is not None:
         splits = grouped_by_path(splits, None if layout.folder is None else os.fspath(layout.folder), group)
-    return _completed(layout, splits, seed)
+    if fold is None:
+        return _completed(layout, splits, seed)
+    part = fold_of(fold)
+    if part is None:
+        raise DataError(f"fold must be such as 2/5, not {fold!r}")
+    return _completed(layout, with_fold(layout.where, splits, layout.tree.classes, part, seed), seed)
 
 
 def _completed(layout: Layout, given: Mapping[str, Records], seed: int) -> Source:
@@ -150,25 +157,19 @@ def _set_aside(given: Mapping[str, Records], missing: Sequence[str], seed: int) 
         left, *parts = set_aside(train.labels, counts, seed)
     else:
         left, *parts = set_aside_groups(train.labels, numbered(train.groups), counts, seed)
-    made = {split: _selected(train, part) for split, part in zip(missing, parts, strict=True)}
+    made = {split: selected(train, part) for split, part in zip(missing, parts, strict=True)}
     remarks = [
         f"no {split} split: {len(records.labels):,} of {len(train.labels):,} training pictures "
         f"{_groups_text(records, train)}were set aside (seed {seed})"
         for split, records in made.items()
     ]
-    return {**given, **made, "train": _selected(train, left)}, remarks
+    return {**given, **made, "train": selected(train, left)}, remarks
 
 
 def _groups_text(records: Records, train: Records) -> str:
     if records.groups is None or train.groups is None:
         return ""
     return f"({len(set(records.groups)):,} of {len(set(train.groups)):,} groups) "
-
-
-def _selected(records: Records, positions: NDArray[np.int64]) -> Records:
-    found = records.pictures
-    chosen = found[positions] if isinstance(found, np.ndarray) else found.selected(positions)
-    return Records(chosen, records.labels[positions], None if records.groups is None else records.groups[positions])
 
 
 def _valid_names(names: Sequence[str], where: str) -> tuple[str, ...]:

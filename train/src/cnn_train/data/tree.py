@@ -49,6 +49,13 @@ class Records:
     groups: NDArray[np.object_] | None = None
 
 
+def selected(records: Records, positions: NDArray[np.int64]) -> Records:
+    """Return the pictures at positions, int64 (k,), in that order."""
+    found = records.pictures
+    chosen = found[positions] if isinstance(found, np.ndarray) else found.selected(positions)
+    return Records(chosen, records.labels[positions], None if records.groups is None else records.groups[positions])
+
+
 @dataclass(frozen=True)
 class Tree:
     """A folder of pictures, with the classes of its subfolders or of a labels file.

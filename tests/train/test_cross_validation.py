@@ -1,0 +1,94 @@
+"""Cross-validation: folds that share nothing, figures over all of them, and an interruption that costs one epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_train import DataError, Epoch, RunError, TrainingInterruptedError, cross_validate, open_source
+from cnn_train.cross_validation import FOLDS_REPORT
+
+SHORT = {"model": "nano", "epochs": 2, "augment": "none", "device": "cpu", "precision": "fp32"}
+
+
+@pytest.mark.parametrize("group", [None, r"(\d)\.jpg"])
+def test_each_picture_is_tested_once_and_never_in_another_split(photos: Path, group: str | None) -> None:
+    tested: list[str] = []
+    for number in range(1, 4):
+        source = open_source(str(photos), fold=f"{number}/3", group=group)
+        parts = {split: set(records.pictures) for split, records in source.splits.items()}
+        assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 36
+        if group is None:
+            assert np.bincount(source.splits["test"].labels).tolist() == [4, 4, 4]
+            assert np.bincount(source.splits["val"].labels).tolist() == [1, 1, 1]
+        else:
+            held = [set(records.groups) for records in source.splits.values() if records.groups is not None]
+            assert sum(map(len, held)) == len(set.union(*held)) == 10
+            assert set(source.splits["test"].labels.tolist()) == {0, 1, 2}
+        tested += parts["test"]
+    assert len(tested) == len(set(tested)) == 36
+
+
+def test_an_interrupted_cross_validation_continues_with_the_same_result(photos: Path, tmp_path: Path) -> None:
+    whole = cross_validate(photos, folds=2, out=tmp_path / "whole", cache=str(tmp_path / "cache"), **SHORT)
+    assert [run.path.name for run in whole.runs] == ["fold-1", "fold-2"]
+    folds = whole.report["folds"]
+    assert [fold["images"] for fold in folds] == [18, 18]
+    assert whole.report["accuracy"]["mean"] == pytest.approx(np.mean([fold["accuracy"] for fold in folds]))
+    assert whole.report["accuracy"]["deviation"] == pytest.approx(np.std([fold["accuracy"] for fold in folds], ddof=1))
+    assert np.sum(whole.report["pooled"]["confusion"]) == whole.report["pooled"]["images"] == 36
+    assert whole.report["pooled"]["classes"] == ["blue", "green", "red"]
+    assert (tmp_path / "whole" / "confusion.png").stat().st_size > 1000
+    assert {run.config.fold for run in whole.runs} == {"1/2", "2/2"}
+
+    seen = 0
+
+    def stop(epochs: Sequence[Epoch]) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 3:  # the first epoch of the second fold
+            raise KeyboardInterrupt
+
+    part = tmp_path / "part"
+    with pytest.raises(TrainingInterruptedError, match=r"in fold 2 of 2: cnn-train --folds 2 --resume --out .*part$"):
+        cross_validate(photos, folds=2, out=part, cache=str(tmp_path / "cache"), on_epoch=stop, **SHORT)
+    assert not (part / FOLDS_REPORT).exists()
+    with pytest.raises(RunError, match=r"part has fold 1/2: pass the same number with --folds"):
+        cross_validate(folds=3, out=part, resume=True)
+    first = (part / "fold-1" / "report.json").stat().st_mtime_ns
+    cross_validate(folds=2, out=part, resume=True)
+    assert (part / "fold-1" / "report.json").stat().st_mtime_ns == first
+    assert json.loads((part / FOLDS_REPORT).read_text()) == json.loads((tmp_path / "whole" / FOLDS_REPORT).read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("photos", "--folds", "1"), "folds must be a whole number from 2 to 100, not 1"),
+        (("photos", "--folds", "13"), "class 'blue' has 12 pictures: 13 are needed for 13 folds"),
+        (("split", "--folds", "3"), "has the split test, but each fold is the test split once: give the training pict"),
+        (("photos", "--folds", "3", "--fold", "1/3"), "no effect with --folds: --fold"),
+        (("photos", "--folds", "3", "--test-pictures", "p"), "no effect with --folds: --test-pictures"),
+        (("photos", "--folds", "3", "--resume", "--out", "x"), "leave out data"),
+        (("--folds", "3", "--resume"), "needs the folder of the cross-validation: name it with --out"),
+        (("--folds", "3", "--resume", "--out", "x"), "x has no cross-validation to resume: start it without --resume"),
+        (("photos", "--folds", "3", "--out", "photos"), "photos is not empty: pass --overwrite"),
+        (("photos", "--fold", "4/3"), "fold must be a fold and the number of folds, such as 2/5"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    refused: Callable[..., str], photos: Path, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    for name in ("train", "test"):
+        (tmp_path / "split").mkdir(exist_ok=True)
+        (tmp_path / "split" / name).symlink_to(photos)
+    assert reason in refused(*arguments)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["photos", "split"]
+
+
+def test_a_fold_must_be_one(photos: Path) -> None:
+    with pytest.raises(DataError, match="fold must be such as 2/5, not '3'"):
+        open_source(str(photos), fold="3")
