@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from cnn_export.int8.candidates import Candidate as Candidate
     from cnn_export.int8.report import Int8 as Int8
     from cnn_export.int8.verdict import Difference as Difference, Timing as Timing, Verdict as Verdict
+    from cnn_export.own_network import export_network as export_network
     from cnn_export.parity import Parity as Parity
+    from cnn_export.summary import export_lines as export_lines
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,8 @@ _PUBLIC = {
     "Timing": "int8.verdict",
     "Verdict": "int8.verdict",
     "export": "exporting",
+    "export_lines": "summary",
+    "export_network": "own_network",
 }
 """Each public name and the module below this package that defines it."""
 

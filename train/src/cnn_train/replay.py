@@ -1,11 +1,13 @@
 """The steps from a picture to logits, as training computes them: for cnn-export and the walk-through notebook.
 
-cnn-export compares the exported file with these functions; the notebook shows what they do.
+cnn-export compares the exported file with these functions, and measures networks from elsewhere with them; the notebook
+shows what they do.
 """
 
 from cnn_train.data.dataset import read_split
 from cnn_train.data.decode import decode_digest
-from cnn_train.metrics import cross_entropy, pixel_digest, probabilities_of
+from cnn_train.data.output_guard import check_outside
+from cnn_train.metrics import cross_entropy, fit_temperature, metrics_of, pixel_digest, probabilities_of
 from cnn_train.network.build import build as build_network
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
@@ -14,10 +16,13 @@ from cnn_train.recipe.fit import learning_rate_factor
 __all__ = [
     "augment",
     "build_network",
+    "check_outside",
     "cross_entropy",
     "decode_digest",
+    "fit_temperature",
     "learning_rate_factor",
     "logits_of",
+    "metrics_of",
     "pixel_digest",
     "probabilities_of",
     "read_split",

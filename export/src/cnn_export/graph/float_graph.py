@@ -17,7 +17,15 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import fold_batch_norm, leading_moves, replace_global_means, scale_logits, strip_unused
+from cnn_export.graph.passes import (
+    constants_of,
+    fold_batch_norm,
+    leading_moves,
+    pixel_of,
+    replace_global_means,
+    scale_logits,
+    strip_unused,
+)
 from cnn_export.options import OPSET
 
 IR_VERSION = 9
@@ -91,13 +99,21 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    moves, stem = leading_moves(result, NORMALISED)
+    moves, stem = leading_moves(result, NORMALISED, spec)
+    constants = constants_of(result)
     planes = f"{INPUT}_planes"
     scale = numpy_helper.from_array(np.array(spec.scale, np.float32), "pixel_scale")
     zero_point = numpy_helper.from_array(np.array(spec.zero_point, np.uint8), "pixel_zero_point")
     graph.initializer.extend([scale, zero_point])
     for node in moves:
-        _move_bytes(node, planes, stem, zero_point.name)
+        _move_bytes(node, planes, stem)
+        if node.op_type == "Pad":
+            filler = pixel_of(constants.get(node.input[2]) if len(node.input) > 2 else None, spec)
+            value = zero_point.name
+            if filler != spec.zero_point:
+                value = f"{node.output[0]}_filler"
+                graph.initializer.append(numpy_helper.from_array(np.array(filler, np.uint8), value))
+            node.input[:] = [*node.input[:2], value, *node.input[3:]]
     pixels = f"{stem}_bytes" if moves else planes
     # a quantized graph first quantizes its input, which raw pixels do not need
     for quantize in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == stem]:
@@ -129,10 +145,8 @@ def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
     return result
 
 
-def _move_bytes(node: NodeProto, planes: str, stem: str, zero_point: str) -> None:
-    """Change a node that moves normalised values to move raw pixels; it then pads with the zero point instead of 0."""
-    if node.op_type == "Pad":
-        node.input[:] = [*node.input[:2], zero_point, *node.input[3:]]
+def _move_bytes(node: NodeProto, planes: str, stem: str) -> None:
+    """Change a node that moves normalised values to move raw pixels."""
     for index, name in enumerate(node.input):
         if name == NORMALISED:
             node.input[index] = planes

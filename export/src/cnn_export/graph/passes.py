@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
@@ -171,12 +172,29 @@ def keep_float_layers(model: ModelProto) -> int:
     return changed
 
 
-def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
+def pixel_of(filler: NDArray[np.generic] | None, spec: Spec) -> int | None:
+    """Return the pixel value whose normalised value a Pad fills in; None if there is none.
+
+    Args:
+        filler: One value, float32, or None for 0.
+        spec: Specification of the model: its normalisation.
+    """
+    exact = (0.0 if filler is None else float(filler.ravel()[0])) / spec.scale + spec.zero_point
+    pixel = round(exact)
+    return pixel if 0 <= pixel <= 255 and abs(exact - pixel) < 1e-3 else None
+
+
+def leading_moves(model: ModelProto, start: str, spec: Spec) -> tuple[list[NodeProto], str]:
     """Find the nodes after ``start`` that only move values; they can run on raw pixels before the normalisation.
+
+    Args:
+        model: Float graph, or its quantized form.
+        start: Tensor of normalised pictures.
+        spec: Specification of the model: its normalisation.
 
     Returns:
         The nodes, and the tensor with their result. If they have several results, no nodes and ``start``. A Pad
-        with a value other than 0 is not such a node.
+        with a value that no pixel has is not such a node.
     """
     constants = constants_of(model)
     moved, nodes = {start}, []
@@ -185,7 +203,7 @@ def leading_moves(model: ModelProto, start: str) -> tuple[list[NodeProto], str]:
         if node.op_type not in MOVES or not values or not moved.issuperset(values):
             continue
         filler = constants.get(node.input[2]) if node.op_type == "Pad" and len(node.input) > 2 else None
-        if filler is not None and filler.any():
+        if node.op_type == "Pad" and pixel_of(filler, spec) is None:
             continue
         moved.update(node.output)
         nodes.append(node)

@@ -113,7 +113,7 @@ def quantize(
     load_runtime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    moves, stem = leading_moves(model, NORMALISED)
+    moves, stem = leading_moves(model, NORMALISED, spec)
     choose = METHODS[recipe.ranges]
     ends = {name: choose(found) for name, found in statistics.items() if found.high > found.low}
     ranges: dict[str, list[dict[str, Any]]] = {
