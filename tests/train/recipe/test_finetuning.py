@@ -189,6 +189,7 @@ def test_a_proposal_names_what_is_missing(photos: Path, tmp_path: Path, monkeypa
 def test_defaults_with_pretrained_weights(photos: Path, tmp_path: Path) -> None:
     dataset = prepare(open_source(str(photos)), cache=tmp_path / "cache")
     config = resolve({"model": "lite0", "pretrained": True}, dataset)
-    assert (config.optimizer, config.lr, config.epochs) == ("adamw", 1e-3, 31)
+    assert (config.optimizer, config.lr, config.epochs) == ("adamw", 5e-4, 31)
+    assert config.augment == ("flip", "zoom")
     sides = {side: pretrained_side({Header(side, 20, False): 1}) for side in (20, 32, 50, 500)}
     assert sides == {20: 96, 32: 128, 50: 192, 500: 224}

@@ -107,7 +107,7 @@ class Config:
         POSITIVE,
         "Peak learning rate. It does not change --batch-size.",
         default_text="0.08 for muon, 0.2 for sgd, 0.002 for adam and adamw at batch size 256; in proportion at other "
-        "batch sizes (a batch holds no more than all training pictures); with --pretrained 0.001 for adamw and adam, "
+        "batch sizes (a batch holds no more than all training pictures); with --pretrained 0.0005 for adamw and adam, "
         "0.005 for sgd, 0.01 for muon at any batch size",
         metavar="RATE",
     )
@@ -138,7 +138,8 @@ class Config:
     augment: tuple[str, ...] = option(
         AUGMENT,
         f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}.",
-        default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror",
+        default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror; "
+        "with --pretrained zoom in place of crop and cutout",
         metavar="LIST",
     )
     balance: bool = option(

@@ -41,7 +41,7 @@ EARLY_STOPPING_BELOW = 10_000
 FEW_PICTURES = 500
 """Training pictures per class below which pretrained weights are proposed: see benchmarks/results/few_pictures.md."""
 
-FINE_TUNING_RATE = {"muon": 0.01, "sgd": 0.005, "adam": 1e-3, "adamw": 1e-3}
+FINE_TUNING_RATE = {"muon": 0.01, "sgd": 0.005, "adam": 5e-4, "adamw": 5e-4}
 """Peak learning rates of the last layer with pretrained weights, at any batch size."""
 
 FINE_TUNING_PICTURES, FINE_TUNING_EPOCHS = 8_000, (5, 30)
@@ -83,8 +83,8 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     given.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
     given.setdefault("dropout", 0.0 if is_preset else None)
     if "augment" not in given:
-        given["augment"] = _augmentations(dataset)
-    paths = {"data_dir", "cache"} if given["data"] in ("digits", *NAMED) else {"data", "data_dir", "cache"}
+        given["augment"] = _augmentations(dataset, pretrained=pretrained)
+    paths = {"data_dir", "cache", "teacher", *(() if given["data"] in ("digits", *NAMED) else ("data",))}
     for key in paths & given.keys():  # a run folder may be used from another working directory
         given[key] = os.path.abspath(given[key])
     return Config(**given, height=dataset.height, width=dataset.width)
@@ -134,8 +134,10 @@ def _patience(count: int, epochs: int) -> int:
     return max(10, epochs // 2) if count < EARLY_STOPPING_BELOW else 0
 
 
-def _augmentations(dataset: Dataset) -> tuple[str, ...]:
+def _augmentations(dataset: Dataset, *, pretrained: bool) -> tuple[str, ...]:
     # a mirror changes characters
     flip = () if _shows_signs(dataset) or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
+    if pretrained:
+        return (*flip, "zoom")  # as in the training of the weights
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)

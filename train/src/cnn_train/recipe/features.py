@@ -175,9 +175,3 @@ def _load(path: Path, rows: int) -> NDArray[np.float16] | None:
     mark_used(path)
     result: NDArray[np.float16] = found
     return result
-
-
-def standardisation(features: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each feature, float32 (features,); the deviation is never 0."""
-    values = torch.from_numpy(np.array(features)).float()
-    return values.mean(dim=0), values.std(dim=0, correction=0) + 1e-3

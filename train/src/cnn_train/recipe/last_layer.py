@@ -21,12 +21,15 @@ from torch.nn import functional
 
 from cnn_train import distributed
 from cnn_train.metrics import calibrated_error, calibrated_loss, fit_temperature
-from cnn_train.recipe.features import Extractor, last_layer, standardisation
+from cnn_train.recipe.features import Extractor, last_layer
 from cnn_train.recipe.fit import Epoch, Fit
 
 STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Penalties that are tried, from strong to weak, until the validation loss rises: factors of half the sum of squared
 weights, added to the mean loss of a picture."""
+
+LEAST_DEVIATION = 1e-3
+"""Added to the standard deviation of each feature, because some features are always 0."""
 
 MAX_VIEWS, MAX_ROWS = 4, 50_000
 """Most views of a picture: itself and augmented copies; most rows of features, so that they fit into memory. Of more
@@ -67,9 +70,9 @@ def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambd
         layer.weight.copy_(weight.view_as(layer.weight))
         if layer.bias is not None:
             layer.bias.copy_(bias)
-    logits = _logits(torch.from_numpy(np.array(train)).float(), weight, bias)
+    logits = _logits(_tensor(train), weight, bias)
     size = fit.spec.height, fit.spec.width
-    logits_on_val = _logits(torch.from_numpy(np.array(val)).float(), weight, bias).numpy()
+    logits_on_val = _logits(_tensor(val), weight, bias).numpy()
     val_loss, val_accuracy, val_calibrated_loss = fit.validate(size)
     truth = torch.from_numpy(targets)
     return Epoch(
@@ -102,11 +105,12 @@ def _best_layer(
 
     They are divided by the best temperature on validation, so that fine-tuning starts with calibrated probabilities.
     """
-    mean, deviation = standardisation(train)
-    rows, targets = (torch.from_numpy(np.array(train)).float() - mean) / deviation, torch.from_numpy(train_labels)
+    rows, targets = _tensor(train), torch.from_numpy(train_labels)
+    mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0) + LEAST_DEVIATION
+    rows.sub_(mean).div_(deviation)
     counts = torch.bincount(targets, minlength=classes)
     importance = len(targets) / (classes * counts) if balance else None
-    seen = (torch.from_numpy(np.array(val)).float() - mean) / deviation
+    seen = _tensor(val).sub_(mean).div_(deviation)
     parameters = torch.zeros(classes, rows.shape[1] + 1)
     best, best_loss, temperature = parameters, np.inf, 1.0
     for strength in STRENGTHS:
@@ -148,6 +152,11 @@ def fit_softmax(
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return parameters.detach()
+
+
+def _tensor(features: NDArray[np.float16]) -> Tensor:
+    """A copy in memory, float32."""
+    return torch.from_numpy(np.array(features, np.float32))
 
 
 def _logits(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
