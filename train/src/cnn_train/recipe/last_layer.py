@@ -31,9 +31,8 @@ weights, added to the mean loss of a picture."""
 LEAST_DEVIATION = 1e-3
 """Added to the standard deviation of each feature, because some features are always 0."""
 
-MAX_VIEWS, MAX_ROWS = 4, 50_000
-"""Most views of a picture: itself and augmented copies; most rows of features, so that they fit into memory. Of more
-pictures than that, some are chosen at random."""
+MAX_PICTURES = 25_000
+"""Of more pictures than this, some are chosen at random, so that the features fit into memory."""
 
 
 def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambda: None) -> Epoch:
@@ -53,14 +52,14 @@ def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambd
     begun = time.perf_counter()
     config, labels = fit.config, fit.train.labels
     chosen = np.arange(len(labels))
-    if len(labels) > MAX_ROWS:
-        chosen = np.sort(np.random.default_rng(config.seed).permutation(len(labels))[:MAX_ROWS])
-    views = min(MAX_VIEWS, max(1, MAX_ROWS // len(labels))) if config.augment else 1
+    if len(labels) > MAX_PICTURES:
+        chosen = np.sort(np.random.default_rng(config.seed).permutation(len(labels))[:MAX_PICTURES])
+    mirrored = "flip" in config.augment  # measured: other augmented copies do not help
     extractor = Extractor(fit.network, fit.spec, fit.precision, fit.device, cache, after_step)
     pictures = fit.train.images if len(chosen) == len(labels) else fit.train.images[chosen]
-    train = extractor.features(pictures, "train", views=views, names=config.augment, seed=config.seed)
+    train = extractor.features(pictures, "train", mirrored=mirrored)
     val = extractor.features(fit.val.images, "val")
-    targets = np.tile(labels[chosen], views)
+    targets = np.tile(labels[chosen], 1 + mirrored)
     computed = time.perf_counter()
     weight, bias = distributed.compute_on_main(
         lambda: _best_layer(train, targets, val, fit.val.labels, len(fit.spec.classes), balance=config.balance)
