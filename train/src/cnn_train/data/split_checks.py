@@ -51,7 +51,7 @@ def crop_warning(dataset: Dataset) -> str | None:
         return None
     return (
         f"crop cuts off {dataset.cropped:.0%} of the median picture to fill {dataset.width} x {dataset.height} pixels: "
-        "pass --resize pad to keep whole pictures, or a --size of their shape"
+        "pass --resize pad to keep whole pictures, or a --size HEIGHTxWIDTH of their shape"
     )
 
 
