@@ -6,9 +6,11 @@ x86 processors run the Python and the packages of this environment. 64-bit Arm p
 or Ubuntu release for arm64, unpacked into a folder, with the wheels for aarch64. Neither needs root or changes the
 system: apt works in a folder of its own. Only QEMU itself must be installed.
 
-/proc/cpuinfo is that of the host inside the emulation, so ``cnn_infer.system.machine`` names the instruction set of the
-host there. ONNX Runtime does not read it to choose its int8 kernels: it asks the processor (CPUID) on x86 and the
-kernel's capability bits (AT_HWCAP) on Arm, and QEMU emulates both.
+/proc/cpuinfo is that of the host inside the emulation, so ``cnn_infer.system.machine`` names the instruction set of
+the host there. ONNX Runtime does not read it to choose its int8 kernels: it asks the processor (CPUID) on x86 and the
+kernel's capability bits (AT_HWCAP) on Arm, and QEMU emulates both. The int8 kernels multiply with these instructions
+(as QEMU logs them with ``-d in_asm``): ``vpmaddubsw`` on AVX2, ``pmaddwd`` on SSE4.2, ``umull`` and ``smlal`` on
+Cortex-A72, ``udot`` on Cortex-A76, ``ummla`` on ``arm-max``.
 """
 
 from __future__ import annotations

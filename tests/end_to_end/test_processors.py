@@ -1,6 +1,7 @@
 """An int8 file for any processor computes the same integers on emulated processors; one for VNNI does not on AVX2."""
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,20 +14,19 @@ from cnn_train import Run, train
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PICTURES, FILES = 100, 4
+HANGS_AFTER = 900
+"""Seconds after which a script counts as hanging. No test measures speed."""
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 
 
-def measured(*arguments: object, code: int = 0) -> dict[str, Any]:
-    """The report of benchmarks/processors.py; the test is skipped where a processor cannot be emulated."""
-    output = Path(str(arguments[0])).parent / "processors.json"
-    command = [sys.executable, BENCHMARKS / "processors.py", *arguments, "--output", output]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    if done.returncode == 2 and "not installed" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == code, done.stdout + done.stderr
-    document: dict[str, Any] = json.loads(output.read_text())
-    return document
+@pytest.fixture(scope="module", autouse=True)
+def emulator() -> None:
+    """Skips all tests where x86 processors cannot be emulated."""
+    if platform.machine() != "x86_64":
+        pytest.skip("x86 processors are emulated on x86 machines only")
+    if not (shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")):
+        pytest.skip("QEMU is not installed; on Debian and Ubuntu: apt install qemu-user-static")
 
 
 def arm_processors() -> list[str]:
@@ -36,14 +36,18 @@ def arm_processors() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+def rows(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """The rows of the report, by form and processor."""
     folder = tmp_path_factory.mktemp("processors")
     run = train("digits", out=folder / "run", model="nano", epochs=4).path
     for form in ("any", "vnni"):
         export(Run.open(shutil.copytree(run, folder / form)), quantize=True, target=form, search_seconds=0)
-    options = ("--pictures", PICTURES, "--files", FILES, "--predict", "--processors")
-    document = measured(folder / "any", folder / "vnni", *options, "avx2", "sse4.2", *arm_processors())
+    output, arguments = folder / "processors.json", ("--pictures", PICTURES, "--files", FILES, "--predict")
+    command = [sys.executable, BENCHMARKS / "processors.py", folder / "any", folder / "vnni", *arguments]
+    command += ["--output", output, "--processors", "avx2", "sse4.2", *arm_processors()]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=HANGS_AFTER, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(output.read_text())
     return {(row["for"], row["processor"]): row for row in document["rows"]}
 
 
