@@ -79,7 +79,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     rate = LEARNING_RATE[optimizer] * min(batch_size, count) / BATCH_SIZE
     given.setdefault("lr", FINE_TUNING_RATE[optimizer] if pretrained else rate)
     epochs = given.setdefault("epochs", _fine_tuning_epochs(count) if pretrained else _epochs(count, batch_size))
-    given.setdefault("patience", _patience(count, epochs))
+    given.setdefault("patience", 0 if pretrained else _patience(count, epochs))
     given.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
     given.setdefault("dropout", 0.0 if is_preset else None)
     if "augment" not in given:

@@ -2,9 +2,9 @@
 
 The other layers keep their weights, so the features of each picture are computed once (:mod:`.features`), and what is
 left is a convex problem: multinomial logistic regression with a penalty on the squared weights. Validation chooses the
-strength of the penalty. Starting from random weights, the last layer would send large gradients through the network
-and destroy the pretrained features (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features",
-arXiv:2202.10054).
+strength of the penalty: the strongest one whose loss is at most one standard error above the lowest. Starting from
+random weights, the last layer would send large gradients through the network and destroy the pretrained features (Kumar
+et al., 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -111,14 +111,17 @@ def _best_layer(
     importance = len(targets) / (classes * counts) if balance else None
     seen = _tensor(val).sub_(mean).div_(deviation)
     parameters = torch.zeros(classes, rows.shape[1] + 1)
-    best, best_loss, temperature = parameters, np.inf, 1.0
+    found: list[tuple[Tensor, NDArray[np.float32], float]] = []
     for strength in STRENGTHS:
         parameters = fit_softmax(rows, targets, parameters, strength, importance)
         logits = _logits(seen, parameters[:, :-1], parameters[:, -1]).numpy()
-        loss = calibrated_loss(logits, val_labels)
-        if loss > best_loss:
+        found.append((parameters, logits, calibrated_loss(logits, val_labels)))
+        if len(found) > 1 and found[-1][2] > found[-2][2]:
             break
-        best, best_loss, temperature = parameters, loss, fit_temperature(logits, val_labels)
+    _, logits, lowest = min(found, key=lambda each: each[2])
+    most = lowest + calibrated_error(logits, val_labels)
+    best, logits, _ = next(each for each in found if each[2] <= most)
+    temperature = fit_temperature(logits, val_labels)
     weight = best[:, :-1] / deviation / temperature
     return weight, best[:, -1] / temperature - weight @ mean
 

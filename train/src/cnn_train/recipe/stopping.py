@@ -19,17 +19,22 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     Only the epochs with the largest pictures count. Early epochs may show smaller pictures than the network is made
     for, and their losses are measured at that smaller size. Every complete training has epochs at the final size.
 
-    With pretrained weights, fine-tuning is kept unless the fit of the last layer alone is better by more than one
-    standard error. Fine-tuning usually helps, and a few validation pictures alone cannot show it (the rule of one
-    standard error: Breiman et al., 1984, "Classification and Regression Trees", section 3.4.3).
+    With pretrained weights the latest epoch is kept whose loss is at most one standard error above the lowest one so
+    far. Few validation pictures cannot tell these apart, and the last epochs, at low learning rates, are usually the
+    better ones (the rule of one standard error: Breiman et al., 1984, "Classification and Regression Trees").
 
     Args:
         epochs: At least one, in order.
     """
-    best = min(epochs, key=lambda epoch: (not epoch.lr, -epoch.height * epoch.width, epoch.val_calibrated_loss))
-    fitted = epochs[0]
-    is_better = fitted.val_calibrated_loss + fitted.val_calibrated_error < best.val_calibrated_loss
-    return fitted if not fitted.lr and is_better else best
+    kept = epochs[0]
+    if kept.lr:
+        return min(epochs, key=lambda epoch: (-epoch.height * epoch.width, epoch.val_calibrated_loss))
+    error, lowest = kept.val_calibrated_error, kept.val_calibrated_loss
+    for epoch in epochs[1:]:
+        if epoch.val_calibrated_loss <= lowest + error:
+            kept = epoch
+        lowest = min(lowest, epoch.val_calibrated_loss)
+    return kept
 
 
 def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int]) -> bool:
@@ -47,7 +52,8 @@ def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int
     at_final_size = [epoch for epoch in epochs if (epoch.height, epoch.width) == size and epoch.lr]
     if patience == 0 or not at_final_size:
         return False
-    return at_final_size[-1].epoch - best_epoch(at_final_size).epoch >= patience
+    best = min(at_final_size, key=lambda epoch: epoch.val_calibrated_loss)
+    return at_final_size[-1].epoch - best.epoch >= patience
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
