@@ -94,7 +94,8 @@ class Config:
         whole_number(0),
         "Stop early after N epochs in a row without a lower validation loss (after calibration). Only epochs at the "
         "final picture size count. 0 never stops early.",
-        default_text="half of --epochs, at least 10, for fewer than 10,000 training pictures; else 0",
+        default_text="half of --epochs, at least 10, for fewer than 10,000 training pictures; else, and with "
+        "--pretrained, 0",
         metavar="N",
     )
     batch_size: int = option(

@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+KEPT = "with the lowest validation loss after calibration"
+KEPT_FINE_TUNED = "the latest one whose calibrated validation loss is within a standard error of the lowest"
+"""Why an epoch is kept: see :func:`cnn_train.recipe.stopping.best_epoch`."""
+
 class Session:
     """All that a session starts from.
 
@@ -110,10 +114,8 @@ class Session:
             self._train(fit, epochs, best, adapt)
         self.network.load_state_dict(best)
         kept = best_epoch(epochs)
-        log.info(
-            f"kept: epoch {kept.epoch} of {len(epochs)}, with the lowest validation loss after calibration "
-            f"({kept.val_calibrated_loss:.4f}){_margin(epochs[0], kept)}"
-        )
+        which = KEPT_FINE_TUNED if config.pretrained else KEPT
+        log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {which} ({kept.val_calibrated_loss:.4f})")
         return self._finish(epochs, kept, begun, time.perf_counter())
 
     def _fit(self) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
@@ -225,14 +227,6 @@ class Session:
             log.info(line)
         distributed.barrier()
         return run
-
-
-def _margin(first: Epoch, kept: Epoch) -> str:
-    """The rest of the sentence where the fit of the last layer alone had a loss that is lower, but not certainly."""
-    if first.val_calibrated_loss >= kept.val_calibrated_loss or first.lr:
-        return ""
-    loss = first.val_calibrated_loss
-    return f" of those that fine-tuned; epoch 1 ({loss:.4f}) is not better by more than a standard error"
 
 
 def _count_parameters(network: nn.Module) -> int:
