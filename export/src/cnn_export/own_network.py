@@ -135,6 +135,8 @@ def export_network(
             "opset": opset,
         }
     )
+    if not isinstance(calibrate, bool):
+        raise ExportError(f"calibrate must be True or False, not {calibrate!r}")
     height, width = _check_input(size, resize, filter, colour)
     channels = 1 if colour == "grey" else 3
     means, deviations = per_channel("mean", mean, channels), per_channel("std", std, channels)

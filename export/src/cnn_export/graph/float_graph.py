@@ -67,8 +67,7 @@ def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProt
                 verbose=False,
             )
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise GraphError(f"PyTorch cannot export this network: {reason}") from error
+        raise GraphError(f"PyTorch cannot export this network: {_root_cause(error)}") from error
     finally:
         logger.setLevel(level)
     if program is None:
@@ -84,6 +83,14 @@ def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProt
     scale_logits(model, LOGITS, 1 / spec.temperature)
     strip_unused(model)
     return model
+
+
+def _root_cause(error: BaseException) -> str:
+    """The error that the exporter wraps in general advice, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = " ".join(str(error).split())[:300]
+    return f"a condition in its code depends on the pictures ({reason})" if "data-dependent" in reason else reason
 
 
 def keep_contract(model: ModelProto, spec: Spec) -> ModelProto:
