@@ -51,6 +51,8 @@ class Row:
         budget: Largest median time in seconds.
         device: ``cpu`` or ``cuda``.
         per_class: Training pictures per class that are drawn from a folder; None for all pictures of the data set.
+        teacher: The row that trains the teacher, on the same pictures and with the same seed, if there is one. Its time
+            does not count.
     """
 
     data: str
@@ -60,6 +62,7 @@ class Row:
     budget: float
     device: str = "cpu"
     per_class: int | None = None
+    teacher: str = ""
 
     @property
     def clock(self) -> str:
@@ -90,6 +93,14 @@ ROWS = {
     },
     "cifar10-20-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.75, 600, per_class=20),
     "cifar10-100-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.85, 1200, per_class=100),
+    **{
+        f"cifar10-{n}-{model}-{kind}": Row(
+            "cifar10", model, "", 0.0, 3600, per_class=n, teacher=f"cifar10-{n}-pretrained" if kind == "taught" else ""
+        )
+        for n in (20, 100)
+        for model in ("nano", "small")
+        for kind in ("alone", "taught")
+    },
 }
 
 
@@ -124,6 +135,10 @@ def train(row: Row, data: str, given: list[str], seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         if row.per_class is not None:
             data = str(few_pictures(Path(data), row.per_class, seed, Path(folder)))
+        if row.teacher:
+            first = arguments(ROWS[row.teacher], ["--seed", str(seed), "--cache", f"{folder}/teacher-cache"])
+            run([sys.executable, "-m", "cnn_train", data, *first, "--out", f"{folder}/teacher"])
+            given = [*given, "--teacher", f"{folder}/teacher"]
         places = ["--cache", f"{folder}/cache", "--out", f"{folder}/run"]
         run([sys.executable, "-m", "cnn_train", data, *given, "--seed", str(seed), *places])
         report, spec = (

@@ -84,6 +84,14 @@ class Config:
         "features, the others fine-tune all layers, the first ones at a lower rate.",
         default=False,
     )
+    teacher: str | None = option(
+        FOLDER,
+        "Run folder of a trained network, whose probabilities are learned besides the labels (distillation). It may be "
+        "of another kind and size, but not of other classes.",
+        default_text="none, only the labels",
+        metavar="RUN",
+        may_be_none=True,
+    )
     epochs: int = option(
         whole_number(1),
         "Maximum number of epochs (passes over the training pictures).",

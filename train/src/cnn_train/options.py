@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     fold: str
     model: str
     pretrained: bool
+    teacher: str
     epochs: int
     patience: int
     batch_size: int

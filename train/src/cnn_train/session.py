@@ -30,6 +30,7 @@ from cnn_train.metrics import uncertainty_warning
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.network.pretrained import add_biases
 from cnn_train.recipe.augment import augment
+from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.finetuning import frozen_epochs
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
@@ -40,6 +41,7 @@ from cnn_train.run.checkpoint import Checkpoint, save_checkpoint
 from cnn_train.run.folder import Run, save_metrics
 from cnn_train.run.report import summary, write_results
 from cnn_train.sharing import shared_threads
+from cnn_train.teacher import leak_warning
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Session:
         on_epoch: Called in the main process after each epoch, with all epochs so far.
         called: When :func:`cnn_train.train` was called, as ``time.perf_counter()`` gives it; None when resuming.
         checkpoint: The state to resume from; None for a new training.
+        teacher: The network whose probabilities are learned besides the labels, if any.
         warnings: Warnings so far, for the report.
     """
 
@@ -74,6 +77,7 @@ class Session:
     on_epoch: Callable[[Sequence[Epoch]], None]
     called: float | None
     checkpoint: Checkpoint | None
+    teacher: Teacher | None = None
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
@@ -95,7 +99,8 @@ class Session:
         if not config.balance and (unequal := imbalance_warning(labels, self.spec.classes)):
             self.warn(unequal)
         if distributed.is_main_process():
-            for text in (crop_warning(self.dataset), *comparison_warnings(self.dataset)):
+            leak = leak_warning(self.teacher, self.dataset)
+            for text in (crop_warning(self.dataset), *comparison_warnings(self.dataset), leak):
                 if text:
                     self.warn(text)
         keep_freed_memory()
@@ -124,7 +129,8 @@ class Session:
         if checkpoint is not None:
             add_biases(network, checkpoint.network)
         network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        fit = Fit(network, self.dataset.train, self.dataset.val, self.spec, self.config, self.compute.dtype)
+        train, val = self.dataset.train, self.dataset.val
+        fit = Fit(network, train, val, self.spec, self.config, self.compute.dtype, self.teacher)
         if checkpoint is None:
             return fit, [], {}
         try:
@@ -188,7 +194,8 @@ class Session:
         if distributed.is_main_process():
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
             fingerprints = dict(self.dataset.fingerprints)
-            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses))
+            digest = "" if self.teacher is None else self.teacher.digest
+            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses, digest))
             save_metrics(self.path, epochs)
         distributed.barrier()
 
@@ -221,6 +228,8 @@ class Session:
             notes=list(dataset.source.notes),
             warnings=self.warnings,
         )
+        if self.teacher is not None:
+            report["teacher"] = {"run": self.config.teacher, "weights_sha256": self.teacher.digest}
         write_text(self.path / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
         run = Run.open(self.path)
         for line in (summary(report["test"]), f"wrote {self.path}/", "next: cnn-export --quantize"):

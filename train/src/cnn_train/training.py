@@ -28,6 +28,7 @@ from cnn_train.run.checkpoint import load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, sweep
 from cnn_train.run.lock import explain_failures, locked
 from cnn_train.session import Session
+from cnn_train.teacher import make_teacher, open_teacher
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def train(
         dropout=wanted.get("dropout"),
         size=(size, size) if isinstance(size, int) else size,
     )
+    taught_by = open_teacher(wanted, out)
     if distributed.is_main_process() and out is not None and Path(out).is_dir():
         with locked(Path(out)):
             check_out(out, overwrite=overwrite)
@@ -106,6 +108,7 @@ def train(
     network = make_network(settings, dataset, spec)
     if settings.pretrained:
         load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
+    teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
     if test_pictures is not None and distributed.is_main_process():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
     path = distributed.compute_on_main(lambda: create(out, dataset.source.name))
@@ -116,7 +119,7 @@ def train(
             settings.save(path / CONFIG)
             if test_pictures is not None:
                 write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-        return Session(path, settings, compute, dataset, spec, network, on_epoch, called, checkpoint=None).run()
+        return Session(path, settings, compute, dataset, spec, network, on_epoch, called, None, teacher).run()
 
 
 def _resume(
@@ -136,10 +139,12 @@ def _resume(
     recipe = replace(stored, **{key: given.pop(key) for key in ("lr", "precision") if key in given})
     compute = replace(pick_compute(recipe.device, recipe.precision), reason="as before")
     recipe = replace(recipe, precision=compute.precision)
-    # the data set may have moved, and the cache is only a folder; all other options change the weights
-    settings = replace(recipe, **{key: given.pop(key) for key in ("data", "data_dir", "cache") if key in given})
+    # data set and teacher may have moved, and the cache is only a folder; all other options change the weights
+    movable = ("data", "data_dir", "cache", *(() if stored.teacher is None else ("teacher",)))
+    settings = replace(recipe, **{key: given.pop(key) for key in movable if key in given})
     if given:
         raise RunError(f"--resume uses the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
+    taught_by = open_teacher(asdict(settings), path)
     dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)}, path, test_pictures)
     if dict(dataset.fingerprints) != checkpoint.fingerprints:
         raise RunError(
@@ -150,8 +155,14 @@ def _resume(
         write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
     spec = make_spec(settings, dataset)
     network = make_network(settings, dataset, spec)
+    teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
+    if teacher is not None and teacher.digest != checkpoint.teacher:
+        raise RunError(
+            f"the teacher {settings.teacher} has other weights than when the training in {path} started: restore it, "
+            "or start again with --overwrite"
+        )
     with explain_failures(path):
         if distributed.is_main_process():
             sweep(path)
             recipe.save(path / CONFIG)
-        return Session(path, settings, compute, dataset, spec, network, on_epoch, None, checkpoint).run()
+        return Session(path, settings, compute, dataset, spec, network, on_epoch, None, checkpoint, teacher).run()

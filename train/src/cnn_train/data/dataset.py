@@ -174,6 +174,22 @@ def read_split(source: Source, name: str, spec: Spec) -> tuple[Split, str, Seque
     return _split(records, name, found), found.fingerprint, _reasons(records, found)
 
 
+def cached_split(source: Source, name: str, spec: Spec, cache: Path) -> tuple[Split, str]:
+    """Decode one split into the cache, or load it from there; return it and its fingerprint (as in :class:`Dataset`).
+
+    Args:
+        source: The data set.
+        name: ``train``, ``val`` or ``test``.
+        spec: Size, colour mode and way of resizing. Its classes are ignored.
+        cache: Folder of the cache.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    found = _load_or_decode(source, name, spec, cache)
+    return _split(source.splits[name], name, found), found.fingerprint
+
+
 def _spec(
     classes: tuple[str, ...], size: int | tuple[int, int], colour: Colour, resize: Resize, resampling: Filter
 ) -> Spec:

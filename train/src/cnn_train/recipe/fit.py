@@ -5,7 +5,8 @@ An epoch is one pass over the training pictures. For each epoch:
 1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures.
 2. Choose the picture size. Our own networks see smaller pictures in the early epochs.
 3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`), compute the loss and its gradients, and take
-   one step of the optimizer. Muon updates the filters of convolutions, SGD everything else.
+   one step of the optimizer. Muon updates the filters of convolutions, SGD everything else. With a teacher its
+   probabilities are part of the loss (:mod:`cnn_train.recipe.distillation`).
 4. The learning rate rises for the first steps of the training, then falls to zero.
 5. Measure loss and accuracy on the validation pictures.
 
@@ -36,6 +37,7 @@ from cnn_train.metrics import calibrated_loss
 from cnn_train.network.logits import autocast, logits_of, resize, to_input
 from cnn_train.network.presets import PRESETS
 from cnn_train.recipe.augment import augment
+from cnn_train.recipe.distillation import SHARE, Teacher, distillation_loss
 from cnn_train.recipe.finetuning import frozen_epochs, set_train_mode
 from cnn_train.recipe.optimizer import make_optimizer
 from cnn_train.recipe.sampling import epoch_order
@@ -102,13 +104,21 @@ class Fit:
         spec: Normalisation and final size of the pictures.
         config: The settings of the training.
         precision: Floating-point type that convolutions compute in.
+        teacher: The network whose probabilities are learned besides the labels, if any.
 
     Raises:
         ConfigError: there are too many processes for the number of pictures or the batch size.
     """
 
     def __init__(
-        self, network: nn.Module, train: Split, val: Split, spec: Spec, config: Config, precision: torch.dtype
+        self,
+        network: nn.Module,
+        train: Split,
+        val: Split,
+        spec: Spec,
+        config: Config,
+        precision: torch.dtype,
+        teacher: Teacher | None = None,
     ) -> None:
         self.network = network
         self.train = train
@@ -116,6 +126,7 @@ class Fit:
         self.spec = spec
         self.config = config
         self.precision = precision
+        self.teacher = teacher
         self.device = next(network.parameters()).device
         self.optimizer = make_optimizer(network, config, precision)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -162,8 +173,9 @@ class Fit:
             factor = learning_rate_factor(step, (self.config.epochs - frozen) * self.steps_per_epoch)
             rate = factor * self.config.lr
             own = batch[distributed.shard(len(batch))]  # the part of this process
+            taught = self._taught(own, generator)  # first: the student's augmentation moves the generator on
             pictures, labels = self._load(own, size, generator)
-            logits = self._step(network, pictures, labels, factor, len(batch))
+            logits = self._step(network, pictures, labels, taught, factor, len(batch))
             loss = distributed.all_reduce(functional.cross_entropy(logits, labels, reduction="sum"))
             if not torch.isfinite(loss):
                 raise _diverged("the loss", loss.item(), number, int(step), rate)
@@ -205,6 +217,13 @@ class Fit:
         losses = self.losses.numpy() if skips else None
         return epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
 
+    def _taught(self, positions: NDArray[np.int64], generator: torch.Generator) -> Tensor | None:
+        """The teacher's logits of the pictures as ``generator`` will augment them; None without a teacher."""
+        if self.teacher is None:
+            return None
+        same = torch.Generator(self.device).set_state(generator.get_state())
+        return self.teacher.logits(positions, self.spec, self.config.augment, same, self.precision)
+
     @torch.no_grad()
     def _load(
         self, positions: NDArray[np.int64], size: tuple[int, int], generator: torch.Generator
@@ -218,7 +237,15 @@ class Fit:
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=reduction)
 
-    def _step(self, network: nn.Module, pictures: Tensor, labels: Tensor, factor: float, batch_size: int) -> Tensor:
+    def _step(
+        self,
+        network: nn.Module,
+        pictures: Tensor,
+        labels: Tensor,
+        taught: Tensor | None,
+        factor: float,
+        batch_size: int,
+    ) -> Tensor:
         """Take one step on this process's part of a batch, at ``factor`` times the peak rates; return its logits."""
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = factor * peak
@@ -226,6 +253,8 @@ class Fit:
             logits: Tensor = network(pictures)
         logits = logits.float()
         loss = self._loss(logits, labels, reduction="mean")
+        if taught is not None:
+            loss = (1 - SHARE) * loss + SHARE * distillation_loss(logits, taught)
         if len(pictures) != batch_size:  # gradients are averaged over processes, whose parts may differ in size
             loss = loss * (len(pictures) * distributed.world_size() / batch_size)
         self.optimizer.zero_grad(set_to_none=True)

@@ -31,6 +31,7 @@ class Checkpoint:
         fingerprints: The fingerprint of each split of the data set.
         best: The network's state after the epoch with the best validation loss.
         losses: float32 (n,), the loss of each training picture when it was last used.
+        teacher: SHA-256 of the teacher's weights, hexadecimal; empty without one.
     """
 
     epochs: list[Epoch]
@@ -40,6 +41,7 @@ class Checkpoint:
     fingerprints: dict[str, str]
     best: dict[str, Any]
     losses: Tensor
+    teacher: str = ""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
