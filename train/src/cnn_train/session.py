@@ -45,12 +45,12 @@ from cnn_train.teacher import leak_warning
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
 KEPT = "with the lowest validation loss after calibration"
 KEPT_FINE_TUNED = "the latest one whose calibrated validation loss is within a standard error of the lowest"
 """Why an epoch is kept: see :func:`cnn_train.recipe.stopping.best_epoch`."""
 
+
+@dataclass(frozen=True)
 class Session:
     """All that a session starts from.
 
