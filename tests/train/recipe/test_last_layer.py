@@ -60,6 +60,8 @@ def test_only_the_last_layer_is_fitted_and_it_classifies(name: str, config: Conf
     assert (epoch.epoch, epoch.pictures, epoch.lr) == (1, 24, 0.0)
     assert epoch.val_accuracy == 1.0
     assert epoch.train_accuracy == 1.0
+    assert max(epoch.train_loss, epoch.val_loss) < 0.3  # the logits are neither too small nor too large
+    assert epoch.val_calibrated_error < 0.1
     layer = last_layer(network)[0]
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {f"{layer}.weight", f"{layer}.bias"}

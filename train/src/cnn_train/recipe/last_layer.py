@@ -28,6 +28,9 @@ STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Penalties that are tried, from strong to weak, until the validation loss rises: factors of half the sum of squared
 weights, added to the mean loss of a picture."""
 
+USUAL_LOGITS = 2.0
+"""Standard deviation that logits are scaled to before the temperature is fitted, so that it is within its range."""
+
 LEAST_DEVIATION = 1e-3
 """Added to the standard deviation of each feature, because some features are always 0."""
 
@@ -114,8 +117,10 @@ def _best_layer(
     found: list[tuple[Tensor, NDArray[np.float32], float]] = []
     for strength in STRENGTHS:
         parameters = fit_softmax(rows, targets, parameters, strength, importance)
-        logits = _logits(seen, parameters[:, :-1], parameters[:, -1]).numpy()
-        found.append((parameters, logits, calibrated_loss(logits, val_labels)))
+        logits = _logits(seen, parameters[:, :-1], parameters[:, -1])
+        gain = USUAL_LOGITS / logits.std(correction=0).clamp_min(1e-6)  # strong penalties make logits small
+        logits = (gain * logits).numpy()
+        found.append((gain * parameters, logits, calibrated_loss(logits, val_labels)))
         if len(found) > 1 and found[-1][2] > found[-2][2]:
             break
     _, logits, lowest = min(found, key=lambda each: each[2])
