@@ -197,11 +197,11 @@ def global_average(values: Tensor, source: Levels, result: Levels) -> Tensor:
 def add(values: Sequence[Tensor], sources: Sequence[Levels], result: Levels) -> Tensor:
     """Return the sum of two tensors of the same shape in the levels of the result (``QLinearAdd``).
 
-    Two fused multiply-adds in float32, the second input first.
+    Fused multiply-adds in float32, the second input first: the form of AVX2 (:mod:`cnn_export.int8.rounding`).
     """
     ratios = [source.scale / result.scale for source in sources]
-    offsets = [ratio * source.zero_point for ratio, source in zip(ratios, sources, strict=True)]
-    total = result.zero_point - (offsets[0] + offsets[1])
+    zeros = ratios[0].double() * sources[0].zero_point + (ratios[1] * sources[1].zero_point).double()
+    total = result.zero_point - zeros.float()
     for tensor, ratio in zip(reversed(values), reversed(ratios), strict=True):
         # the product has 32 bits and the sum at most 53, so float64 is exact and rounds once
         total = (tensor.double() * ratio.double() + total.double()).float()

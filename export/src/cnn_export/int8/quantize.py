@@ -25,6 +25,7 @@ from onnx import ModelProto
 from cnn_export.errors import GraphError
 from cnn_export.graph.float_graph import NORMALISED
 from cnn_export.graph.passes import drop_bias_zero_points, leading_moves, strip_unused
+from cnn_export.int8.additions import let_additions_agree
 from cnn_export.int8.pairs import limit_pairs
 from cnn_export.int8.ranges import METHODS, Batches, Statistics
 from cnn_export.int8.targets import Target
@@ -149,6 +150,7 @@ def quantize(
         raise GraphError(f"ONNX Runtime cannot quantize this network: {reason}") from error
     drop_bias_zero_points(result)
     if target.limit_pairs:
+        let_additions_agree(result, model)
         limit_pairs(result, model)
     strip_unused(result)
     return result
