@@ -1,6 +1,6 @@
 """A network from elsewhere: its file computes what it computes, at the border of the picture too."""
 
-import logging
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def test_the_files_prove_themselves_and_name_the_classes(quantized: Any, photos:
         assert classifier.spec.details["metrics"]["test"]["accuracy"] == 1
         assert classifier.spec.details["parity"]["top_probability"]["images"] == 6
     text = "\n".join(export_lines(quantized))
-    assert f"run            {quantized.folder}" in text
+    assert f"folder         {quantized.folder}" in text
     assert "verdict      ships" in text
 
 
@@ -165,11 +165,12 @@ def test_a_wrapped_network_is_exported_and_stays_as_it_is(export: Export, wrap: 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_a_network_that_guesses_is_reported(export: Export, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        export(Function(lambda found, _: torch.log_softmax(0 * found, dim=1), small()))
-    assert "2 of 6 test pictures correctly, which may be chance" in caplog.text
-    assert "no test split: 6 of 60 training pictures were set aside" in caplog.text
+def test_a_network_that_guesses_is_noted(export: Export) -> None:
+    result = export(Function(lambda found, _: torch.log_softmax(0 * found, dim=1), small()))
+    lines = [line.removeprefix("note           ") for line in export_lines(result) if line.startswith("note ")]
+    assert lines == list(result.notes) == json.loads((result.folder / "export.json").read_text())["notes"]
+    assert lines[0] == "no test split: 6 of 60 training pictures were set aside (seed 0)"
+    assert lines[-1].startswith("the network classifies 2 of 6 test pictures correctly, which may be chance: check")
 
 
 def half_of_a_layer() -> nn.Module:

@@ -15,10 +15,9 @@ from typing import Any
 
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FAILED_REPORT, FP32_MODEL, INT8_MODEL, REJECTED_MODEL
 from cnn_infer.runtime import load_runtime
-from cnn_infer.spec import Spec
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_bytes, write_text
-from cnn_train import Dataset, Run, Source, Split
+from cnn_train import Run, Split
 from onnx import ModelProto, defs
 
 from cnn_export.errors import ExportError
@@ -41,10 +40,11 @@ from cnn_export.options import (
     check_values,
     without_effect,
 )
-from cnn_export.parity import Outputs, Parity
+from cnn_export.parity import Parity
 from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs, with_validation
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
+from cnn_export.subject import Subject
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Export:
         parity: Comparison of the fp32 file with PyTorch.
         int8: The int8 model; None if it was not requested.
         machine: The machine on which this was measured.
+        notes: What the user should know about the data and the network, for a network from elsewhere.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Export:
     parity: Parity
     int8: Int8 | None
     machine: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the content of ``export.json``."""
@@ -81,37 +83,9 @@ class Export:
             "parity": asdict(self.parity),
             "int8": asdict(self.int8) if self.int8 else None,
             "machine": self.machine,
+            **({"notes": self.notes} if self.notes else {}),
         }
         return json_text(document)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network with everything that its export needs.
-
-    Attributes:
-        folder: The folder for the files.
-        spec: Specification of the model: input, classes, normalisation, temperature; without a certificate.
-        graph: The network as a float graph, from :func:`cnn_export.graph.float_graph.float_graph`.
-        source: The data set.
-        test: The test split.
-        reference: PyTorch's outputs for the test split, on the CPU in fp32.
-        dataset: Returns the decoded data set, for the int8 model.
-        validation: Returns the validation split, or None if it is not known. Called if there is no int8 model.
-        seed: Random seed of the calibration pictures.
-        run: The run that the network is from, or None.
-    """
-
-    folder: Path
-    spec: Spec
-    graph: ModelProto
-    source: Source
-    test: Split
-    reference: Outputs
-    dataset: Callable[[], Dataset]
-    validation: Callable[[], Split | None]
-    seed: int
-    run: Run | None = None
 
 
 def export(
@@ -254,6 +228,7 @@ def export_subject(
         parity=parity,
         int8=int8,
         machine=machine.description(),
+        notes=subject.notes,
     )
     _write(folder, files, result)
     if found is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,24 +31,24 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnn_export.errors import ExportError
-from cnn_export.exporting import Export, Subject, check_options, export_subject
+from cnn_export.exporting import Export, check_options, export_subject
 from cnn_export.graph.first_layer import OWN_LAYER, normalise_input
 from cnn_export.graph.float_graph import float_graph
 from cnn_export.network_check import check_classifier, evaluation_copy
 from cnn_export.normalisation import ContractNormalisation, Normalised, per_channel
 from cnn_export.options import CALIBRATION_PICTURES, GOLDEN_PICTURES, OPSET, SEARCH_SECONDS, TOLERANCE
 from cnn_export.parity import Outputs
-
-log = logging.getLogger(__name__)
+from cnn_export.subject import Subject
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The splits that are needed in any case, and the fingerprints of all that were decoded."""
+    """The splits that are needed in any case, the fingerprints of all that were decoded, and what was left out."""
 
     test: Split
     val: Split
     fingerprints: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def export_network(
@@ -157,9 +156,10 @@ def export_network(
     settings = {"mean": means.tolist(), "std": deviations.tolist(), "calibrate": calibrate}
     details = _details(source, spec, decoded, metrics, settings)
     spec = replace(spec, temperature=temperature, details=details)
+    notes = [*source.notes, *decoded.left_out, *_guessing(metrics)]
     graph = float_graph(copied, spec, opset)
     if not normalise_input(graph, normalisation.gain, normalisation.shift, spec):
-        log.info(f"mean and std are a layer of their own ({OWN_LAYER}): no convolution alone reads the input")
+        notes.append(f"mean and std are a layer of their own ({OWN_LAYER}): no convolution alone reads the input")
     probabilities = probabilities_of(logits["test"], temperature)
     subject = Subject(
         folder=path,
@@ -171,8 +171,9 @@ def export_network(
         dataset=dataset,
         validation=lambda: decoded.val,
         seed=seed,
+        notes=tuple(notes),
     )
-    result = export_subject(
+    return export_subject(
         subject,
         quantize=quantize,
         tolerance=tolerance,
@@ -182,8 +183,6 @@ def export_network(
         search_seconds=search_seconds,
         target=target,
     )
-    _warn_of_guessing(metrics)
-    return result
 
 
 def _check_input(size: object, resize: str, resampling: str, colour: str) -> tuple[int, int]:
@@ -203,7 +202,7 @@ def _is_side(value: object) -> bool:
 
 
 def _open(data: str | os.PathLike[str], classes: Sequence[str] | None, **options: Any) -> Source:
-    """Open the data set, with its classes in the given order, and log what was decided about its splits."""
+    """Open the data set, with its classes in the given order."""
     wanted = tuple(map(folder_name, classes or ()))
     source = open_source(os.fspath(data), classes=wanted, **options)
     if classes is not None and source.classes != wanted:
@@ -211,8 +210,6 @@ def _open(data: str | os.PathLike[str], classes: Sequence[str] | None, **options
         names += [name for name in source.classes if name not in wanted]
         differing = f"{names[0]!r} is only in one of them" if names else "the data set has them in another order"
         raise ExportError(f"classes are not those of the data set {printable(os.fspath(data))}: {differing}")
-    for note in source.notes:
-        log.warning(note)
     return source
 
 
@@ -243,9 +240,8 @@ def _decode(source: Source, spec: Spec, dataset: Callable[[], Dataset] | None) -
     for name, split in (("test", decoded.test), ("val", decoded.val)):
         if not len(split.labels):
             raise ExportError(f"no picture of the {name} split can be read: {unreadable[0][1]}")
-    for name, reason in unreadable:
-        log.warning(f"left out: {printable(name)}: {reason}")
-    return decoded
+    left_out = tuple(f"left out: {printable(name)}: {reason}" for name, reason in unreadable)
+    return replace(decoded, left_out=left_out)
 
 
 def _logits(reference: Normalised, split: Split, spec: Spec) -> NDArray[np.float32]:
@@ -268,11 +264,12 @@ def _details(
     return {"data": data, "settings": settings, "metrics": {"test": test}, "versions": versions}
 
 
-def _warn_of_guessing(metrics: dict[str, Any]) -> None:
-    """Warn if the network may be no better than always naming the most frequent class."""
+def _guessing(metrics: dict[str, Any]) -> list[str]:
+    """One line if the network may be no better than always naming the most frequent class."""
     most = max(entry["support"] for entry in metrics["per_class"].values())
-    if metrics["accuracy_interval"][0] <= most / metrics["images"]:
-        log.warning(
-            f"the network classifies {metrics['correct']:,} of {metrics['images']:,} test pictures correctly, which "
-            "may be chance: check its weights, mean, std, resize, filter, and the order of the classes"
-        )
+    if metrics["accuracy_interval"][0] > most / metrics["images"]:
+        return []
+    return [
+        f"the network classifies {metrics['correct']:,} of {metrics['images']:,} test pictures correctly, which may be "
+        "chance: check its weights, mean, std, resize, filter, and the order of the classes"
+    ]

@@ -22,7 +22,8 @@ def export_lines(result: Export) -> list[str]:
     folder, parity = printable(result.folder), result.parity
     flipped = {flip["picture"] for flip in parity.flips}  # each batch size lists its own flips
     lines = [
-        f"run            {folder}",
+        f"{'run   ' if result.run else 'folder'}         {folder}",
+        *(f"note           {note}" for note in result.notes),
         f"parity         passed: PyTorch and {FP32_MODEL} agree on {_count(parity.images, 'test picture')}",
         f"  batch sizes  {', '.join(map(str, parity.batch_sizes))}",
         f"  logits       differ by at most {parity.logits['max']:.2g}, on average by {parity.logits['mean']:.2g}",
