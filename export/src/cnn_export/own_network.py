@@ -150,9 +150,9 @@ def export_network(
     spec = Spec(source.classes, height, width, colour, resize, filter, zero_point, scale)
     dataset = partial(prepare, source, size=(height, width), resize=resize, filter=filter, colour=colour, cache=cache)
     decoded = _decode(source, spec, dataset if quantize else None)
-    logits = {name: _logits(reference, split, spec) for name, split in (("val", decoded.val), ("test", decoded.test))}
-    temperature = fit_temperature(logits["val"], decoded.val.labels) if calibrate else 1.0
-    metrics = metrics_of(logits["test"], decoded.test.labels, source.classes)
+    logits = _logits(reference, decoded.test, spec)
+    temperature = fit_temperature(_logits(reference, decoded.val, spec), decoded.val.labels) if calibrate else 1.0
+    metrics = metrics_of(logits, decoded.test.labels, source.classes)
     settings = {"mean": means.tolist(), "std": deviations.tolist(), "calibrate": calibrate}
     details = _details(source, spec, decoded, metrics, settings)
     spec = replace(spec, temperature=temperature, details=details)
@@ -160,14 +160,14 @@ def export_network(
     graph = float_graph(copied, spec, opset)
     if not normalise_input(graph, normalisation.gain, normalisation.shift, spec):
         notes.append(f"mean and std are a layer of their own ({OWN_LAYER}): no convolution alone reads the input")
-    probabilities = probabilities_of(logits["test"], temperature)
+    probabilities = probabilities_of(logits, temperature)
     subject = Subject(
         folder=path,
         spec=spec,
         graph=graph,
         source=source,
         test=decoded.test,
-        reference=Outputs(logits["test"] / np.float32(temperature), probabilities),
+        reference=Outputs(logits / np.float32(temperature), probabilities),
         dataset=dataset,
         validation=lambda: decoded.val,
         seed=seed,
