@@ -25,6 +25,7 @@ from cnn_train.options import (
     DEVICES,
     FOLD,
     FOLDER,
+    LOGS,
     OPTIMIZERS,
     PATTERN,
     POSITIVE,
@@ -205,6 +206,12 @@ class Config:
         may_be_none=True,
     )
     strict: bool = option(SWITCH, "Stop at an unreadable picture instead of leaving it out.", default=False)
+    log: str | None = option(
+        one_of(LOGS),
+        "Also log each epoch for TensorBoard or MLflow, into the run folder.",
+        default_text="none, only metrics.jsonl",
+        may_be_none=True,
+    )
 
     def save(self, path: Path) -> None:
         """Write the configuration as TOML, without the values that are None."""

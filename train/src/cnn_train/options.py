@@ -19,6 +19,7 @@ AUGMENTATIONS = ("flip", "crop", "zoom", "rotate", "cutout", "colour")
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+LOGS = ("tensorboard", "mlflow")
 
 
 class Options(TypedDict, total=False):
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
     cache: str | None
     data_dir: str | None
     strict: bool
+    log: str
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinishe
 from cnn_train.run.lock import explain_failures, locked
 from cnn_train.session import Session
 from cnn_train.teacher import make_teacher, open_teacher
+from cnn_train.tracking import check_log, clear_logs, logged
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def train(
         size=(size, size) if isinstance(size, int) else size,
     )
     taught_by = open_teacher(wanted, out)
+    check_log(wanted.get("log"))
     if distributed.is_main_process() and out is not None and Path(out).is_dir():
         with locked(Path(out)):
             check_out(out, overwrite=overwrite)
@@ -116,10 +118,12 @@ def train(
         if distributed.is_main_process():
             check_out(path, overwrite=overwrite)
             clear(path)
+            clear_logs(path)
             settings.save(path / CONFIG)
             if test_pictures is not None:
                 write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-        return Session(path, settings, compute, dataset, spec, network, on_epoch, called, None, teacher).run()
+        with logged(path, settings, on_epoch, resumed=False) as after_epoch:
+            return Session(path, settings, compute, dataset, spec, network, after_epoch, called, None, teacher).run()
 
 
 def _resume(
@@ -145,6 +149,7 @@ def _resume(
     if given:
         raise RunError(f"--resume uses the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
     taught_by = open_teacher(asdict(settings), path)
+    check_log(settings.log)
     dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)}, path, test_pictures)
     if dict(dataset.fingerprints) != checkpoint.fingerprints:
         raise RunError(
@@ -165,4 +170,7 @@ def _resume(
         if distributed.is_main_process():
             sweep(path)
             recipe.save(path / CONFIG)
-        return Session(path, settings, compute, dataset, spec, network, on_epoch, None, checkpoint, teacher).run()
+        with logged(path, settings, on_epoch, resumed=True) as after_epoch:
+            return Session(
+                path, settings, compute, dataset, spec, network, after_epoch, None, checkpoint, teacher
+            ).run()
