@@ -78,8 +78,8 @@ def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit:
 def tolerance_of(spec: Spec) -> float:
     """Return the largest accepted difference of a probability from the one at export, 0 to 1.
 
-    An int8 model has the tolerance of fp32 if its integers are the same on every processor and no layer is kept in
-    fp32, whose last bits a following layer may round to another integer.
+    An int8 model has the tolerance of fp32 if its integers are the same on every processor, without exception. Behind
+    a node that processors round differently, they may not be.
     """
     if spec.details.get("precision") != "int8":
         return TOLERANCE["fp32"]

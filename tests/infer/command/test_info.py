@@ -71,7 +71,11 @@ def test_the_summary_has_the_export_certificate(models: Path) -> None:
         ({"proven": True, "outside": [], "floats": []}, "the same integers on every processor\n"),
         (
             {"proven": True, "outside": [], "floats": ["conv_3"]},
-            "the same integers on every processor, except after layers in fp32: conv_3\n",
+            "the same integers on every processor, except after nodes that processors round differently: conv_3\n",
+        ),
+        (
+            {"proven": True, "outside": [], "floats": [f"mul_{number}" for number in range(7)]},
+            "processors round differently: mul_0, mul_1, mul_2, mul_3, mul_4 and 2 more\n",
         ),
         (
             {"proven": False, "outside": ["conv_1", "conv_2"], "processors": ["x86 without VNNI"]},

@@ -12,6 +12,9 @@ from typing import Any
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import escaped
 
+NAMED = 5
+"""Largest number of nodes that are printed by name."""
+
 
 def as_json(classifier: Classifier) -> str:
     """Return the whole specification, with the file's name and size in bytes, as one line of JSON."""
@@ -89,11 +92,13 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
 def _integers(proof: _Entries) -> str:
     """Whether the model computes the same integers on every processor; empty if the certificate does not say so."""
     proven = proof.values.get("proven")
-    outside, processors, floats = (
-        ", ".join(map(str, proof.entries(name))) for name in ("outside", "processors", "floats")
-    )
+    outside, processors = (", ".join(map(str, proof.entries(name))) for name in ("outside", "processors"))
     if proven is True:
-        return "the same integers on every processor" + (f", except after layers in fp32: {floats}" if floats else "")
+        rounded = [str(name) for name in proof.entries("floats")]
+        more = len(rounded) - NAMED
+        text = ", ".join(rounded[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        exception = f", except after nodes that processors round differently: {text}" if rounded else ""
+        return f"the same integers on every processor{exception}"
     if proven is False and outside:
         return f"other integers on {processors or 'some processors'}, where sums can overflow: {outside}"
     return ""
