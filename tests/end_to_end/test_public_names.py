@@ -70,6 +70,7 @@ PUBLIC = {
         "replay",
         "resolve",
         "train",
+        "tune",
     ],
     "cnn_export": [
         "Candidate",

@@ -15,7 +15,7 @@ from PIL import Image
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
-OWN = ("config", "folds", "out", "resume", "overwrite", "test-pictures")
+OWN = ("config", "folds", "tune", "out", "resume", "overwrite", "test-pictures")
 """Options of the command that are parameters of train() and not in the table."""
 
 

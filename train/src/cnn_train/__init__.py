@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnn_train.run import plots as plots
     from cnn_train.run.folder import Run as Run
     from cnn_train.training import train as train
+    from cnn_train.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _PUBLIC = {
     "replay": "replay",
     "resolve": "defaults",
     "train": "training",
+    "tune": "tuning",
 }
 """For each public name, the module of this package that defines it."""
 

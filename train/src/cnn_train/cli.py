@@ -88,6 +88,12 @@ def _table_options(command: Command) -> Command:
     metavar="K",
     help="Cross-validation: train K times, each time tested on another K-th of the pictures. Report mean and spread.",
 )
+@click.option(
+    "--tune",
+    type=int,
+    metavar="N",
+    help="Search with N trainings for a better learning rate, weight decay, augmentation and network.",
+)
 @click.option("--resume", is_flag=True, help="Continue the training in --out, or the newest unfinished one in runs/.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out, and the files in --test-pictures.")
 @click.version_option(package_name="cnn-train")
@@ -102,15 +108,20 @@ def command(**options: Any) -> None:
     given = {key: value for key, value in options.items() if value is not None}
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before
     checked({key: value for key, value in given.items() if key in OPTIONS})
+    alone = {"folds": ("test_pictures", "tune"), "tune": ("test_pictures", "resume")}
+    for mode, without in alone.items():
+        if mode in given and (useless := [name for name in without if given.get(name)]):
+            raise click.UsageError(f"no effect with --{mode}: --{useless[0].replace('_', '-')}")
     with while_loading("cnn-train"):
         from cnn_train.cross_validation import cross_validate
         from cnn_train.training import train
-    if "folds" not in given:
-        train(**given)
-    elif "test_pictures" in given:
-        raise click.UsageError("no effect with --folds: --test-pictures")
-    else:
+        from cnn_train.tuning import tune
+    if "folds" in given:
         cross_validate(**given)
+    elif "tune" in given:
+        tune(trials=given.pop("tune"), **{key: value for key, value in given.items() if key != "resume"})
+    else:
+        train(**given)
 
 
 def main() -> None:

@@ -1,0 +1,235 @@
+"""Hyperparameter search with Optuna (``--tune``): learning rate, weight decay, augmentation and network.
+
+Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", arXiv:1907.10902. A trial is a
+training that ends before the test split is measured; its value is the lowest calibrated validation loss.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from cnn_infer.run_files import LOCK, RUNS
+from filelock import FileLock
+
+from cnn_train import distributed
+from cnn_train.config import DEFAULTS, Config, checked, read_options
+from cnn_train.defaults import resolve
+from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
+from cnn_train.options import AUGMENTATIONS, Options
+from cnn_train.preparation import open_dataset
+from cnn_train.recipe.fit import Epoch
+from cnn_train.recipe.stopping import best_epoch, out_of_patience
+from cnn_train.run.folder import check_out
+from cnn_train.training import train
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+log = logging.getLogger(__name__)
+
+STUDY, BEST = "study.db", "best.toml"
+"""The files of a search in its folder: Optuna's SQLite database, and the best configuration."""
+
+TUNED = ("lr", "weight_decay", "augment", "model")
+"""The options that are chosen, unless they are given."""
+
+NETWORKS = ("nano", "small", "base")
+RATES, DECAYS = (0.25, 4.0), (0.1, 10.0)
+"""Networks that are tried, and the ranges of learning rate and weight decay as multiples of the defaults."""
+
+EXTRA_AUGMENTATIONS = ((), ("zoom",), ("rotate",), ("zoom", "colour"))
+"""Augmentations that are tried besides the default ones."""
+
+START_UP, WARM_UP = 4, 0.25
+"""Trials that are never pruned, and the share of the epochs before which no trial is."""
+
+MOST_LISTED = 5
+"""Most trials in the table at the end."""
+
+
+class _Measured(Exception):  # noqa: N818 - no error
+    """Ends the training of a trial after its last epoch, before the test split is measured."""
+
+
+def tune(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    trials: int,
+    out: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    **options: Unpack[Options],
+) -> Config:
+    """Search for better settings until the study has ``trials`` finished trials; write the best as ``best.toml``.
+
+    Options that are given keep their values. The first trial has the default values. The same call continues an
+    earlier search in ``out``, and several processes may work on one at once.
+
+    Args:
+        data: As for :func:`cnn_train.train`.
+        trials: Number of finished trials of the study, at least 1. Pruned ones count.
+        out: The folder. Default: ``runs/TIMESTAMP-DATA-tune``.
+        config: A TOML file with options; options passed to this call win.
+        overwrite: Begin anew in a folder that is not empty.
+        **options: As for :func:`cnn_train.train`.
+
+    Returns:
+        The best configuration.
+
+    Raises:
+        ConfigError, DataError, RunError: as for :func:`cnn_train.train`; or Optuna is not installed, or the study in
+            ``out`` has other options or data.
+        TrainingInterruptedError: Ctrl-C; the finished trials are kept.
+    """
+    if type(trials) is not int or trials < 1:
+        raise ConfigError(f"tune must be a whole number of at least 1, not {trials!r}")
+    if find_spec("optuna") is None:
+        raise ConfigError("--tune needs a package: python -m pip install optuna")
+    if distributed.launched_by_torchrun():
+        raise ConfigError("--tune does not run under torchrun: start several processes with the same --out instead")
+    given = checked({**({} if data is None else {"data": os.fspath(data)}), **options})
+    asked = {**(read_options(Path(config)) if config is not None else {}), **given}
+    if "log" in asked:
+        raise ConfigError("no effect with --tune: --log")
+    if all(name in asked for name in TUNED):
+        raise ConfigError("--tune has nothing to choose: leave out --lr, --weight-decay, --augment or --model")
+    path = Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{_label(asked)}-tune" if out is None else Path(out)
+    if overwrite or not (path / STUDY).is_file():
+        check_out(path, overwrite=overwrite)
+    wanted = {**DEFAULTS, **asked}
+    dataset = open_dataset(wanted, path, None)
+    start = resolve(wanted, dataset)
+    known = {"settings": asdict(start), "train": dataset.fingerprints["train"], "val": dataset.fingerprints["val"]}
+    study = _open_study(path, known, start, overwrite)
+    while (finished := len(_finished(study))) < trials:
+        log.info(f"trial {finished + 1} of {trials}")
+        study.optimize(lambda trial: _value(trial, start, asked, path), n_trials=1)
+        _write_best(study, path, start)
+    for line in _table(study):
+        log.info(line)
+    log.info(f"wrote {path / BEST}")
+    log.info(f"next: cnn-train --config {path / BEST}")
+    return Config.load(path / BEST)
+
+
+def _label(asked: Mapping[str, Any]) -> str:
+    name = Path(os.path.abspath(asked.get("data", DEFAULTS["data"]))).name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+
+
+def _open_study(path: Path, known: Mapping[str, Any], start: Config, overwrite: bool) -> Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path / LOCK):  # two processes may start at once
+        if overwrite:
+            (path / STUDY).unlink(missing_ok=True)
+            (path / BEST).unlink(missing_ok=True)
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path.resolve() / STUDY}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+        study = optuna.create_study(
+            storage=storage,
+            study_name="cnn-train",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(constant_liar=True),
+            pruner=optuna.pruners.MedianPruner(START_UP, round(WARM_UP * start.epochs)),
+        )
+        stored = json.dumps(known, sort_keys=True)
+        if "known" not in study.user_attrs:
+            study.set_user_attr("known", stored)
+            study.enqueue_trial({"lr": 1.0, "weight_decay": 1.0, "augment": "", "model": start.model})
+        elif study.user_attrs["known"] != stored:
+            raise RunError(f"the study in {path} has other options or data: pass the same, or another --out")
+    return study
+
+
+def _finished(study: Study) -> list[Any]:
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) -> float:
+    """Train with the settings of a trial; return the lowest calibrated validation loss."""
+    import optuna
+
+    settings = _settings(trial, start, asked)
+    seen: Sequence[Epoch] = ()
+
+    def after_epoch(epochs: Sequence[Epoch]) -> None:
+        nonlocal seen
+        seen = epochs
+        trial.report(best_epoch(epochs).val_calibrated_loss, len(epochs))
+        size = (start.height, start.width)
+        if len(epochs) == settings.epochs or out_of_patience(epochs, settings.patience, size):
+            raise _Measured
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    folder = path / f"trial-{trial.number}"
+    file = path / f".trial-{trial.number}.toml"
+    try:
+        settings.save(file)
+        train(config=file, out=folder, overwrite=True, on_epoch=after_epoch)
+    except _Measured:
+        pass
+    except DivergedError as error:
+        raise optuna.TrialPruned(str(error)) from error
+    except TrainingInterruptedError as error:
+        raise TrainingInterruptedError(
+            f"interrupted in trial {trial.number}: the same command with --out {path} continues"
+        ) from error
+    finally:
+        file.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    return best_epoch(seen).val_calibrated_loss
+
+
+def _settings(trial: Trial, start: Config, asked: Mapping[str, Any]) -> Config:
+    """The settings of a trial: those of ``start``, and new values for what was not asked for."""
+    found: dict[str, Any] = {}
+    if "lr" not in asked:
+        found["lr"] = start.lr * trial.suggest_float("lr", *RATES, log=True)
+    if "weight_decay" not in asked and start.weight_decay:
+        found["weight_decay"] = start.weight_decay * trial.suggest_float("weight_decay", *DECAYS, log=True)
+    if "augment" not in asked:
+        more = trial.suggest_categorical("augment", [",".join(names) for names in EXTRA_AUGMENTATIONS])
+        found["augment"] = tuple(name for name in AUGMENTATIONS if name in (*start.augment, *more.split(",")))
+    if "model" not in asked:
+        found["model"] = trial.suggest_categorical("model", NETWORKS)
+    settings = replace(start, **found)
+    trial.set_user_attr("settings", {key: getattr(settings, key) for key in TUNED})
+    return settings
+
+
+def _write_best(study: Study, path: Path, start: Config) -> None:
+    done = [trial for trial in _finished(study) if trial.state.name == "COMPLETE"]
+    if done:
+        settings = min(done, key=lambda trial: trial.value).user_attrs["settings"]
+        replace(start, **{**settings, "augment": tuple(settings["augment"])}).save(path / BEST)
+
+
+def _table(study: Study) -> list[str]:
+    """The best trials, one line each."""
+    done = _finished(study)
+    complete = sorted((trial for trial in done if trial.state.name == "COMPLETE"), key=lambda trial: trial.value)
+    lines = [f"{len(done)} trials, {len(done) - len(complete)} of them pruned; the best by validation loss:"]
+    for trial in complete[:MOST_LISTED]:
+        own = trial.user_attrs["settings"]
+        lines.append(
+            f"  trial {trial.number}: loss {trial.value:.4f}, {own['model']}, lr {own['lr']:.4g}, "
+            f"weight decay {own['weight_decay']:.4g}, augment {','.join(own['augment']) or 'none'}"
+        )
+    return lines
