@@ -32,8 +32,8 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 SPEC = Spec(("a", "b", "c"), 12, 12, "rgb", "squash", "bilinear", 124, 0.016)
 A, B = np.indices((256, 256), np.uint8).reshape(2, -1)
 
-DIFFERENT = Unsigned(np.float32(0.031), 17), Unsigned(np.float32(0.043), 120), Unsigned(np.float32(0.06), 90)
-"""An addition that x86 processors with AVX2, other x86 processors and Arm compute differently."""
+DIFFERENT = Unsigned(np.float32(0.044), 97), Unsigned(np.float32(0.015), 26), Unsigned(np.float32(0.05), 129)
+"""An addition with sums near the middle between two levels: all forms compute it differently."""
 
 scales = st.floats(2**-10, 0.25, width=32).map(np.float32)
 tensors = st.builds(Unsigned, scales, st.integers(0, 255))
@@ -159,8 +159,7 @@ def test_the_number_of_different_sums_is_that_of_all_pairs(first: Unsigned, seco
 
 def test_all_forms_agree_with_a_range_that_is_a_little_wider() -> None:
     before = levels_of(DIFFERENT)
-    for one, other in (("AVX2, first product fused", "SSE, nothing fused"), ("AVX2, first product fused", "NEON")):
-        assert (before[one] != before[other]).any()
+    assert len({levels.tobytes() for levels in before.values()}) >= 6
     result = agreeing(*DIFFERENT)
     assert result is not None
     assert DIFFERENT[2].scale < result.scale <= DIFFERENT[2].scale * (1 + STEPS * STEP)
