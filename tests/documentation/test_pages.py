@@ -23,6 +23,8 @@ NOT_RUN = {
     "docs/commands/cnn-train.md": [
         "downloads data or weights, or trains for minutes",
         "nothing was interrupted; tests/train/run/test_resume.py interrupts a training",
+        "installs a package",
+        "starts servers",
     ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/tutorial.md": ["make demo runs them"],
