@@ -25,6 +25,7 @@ NOT_RUN = {
         "nothing was interrupted; tests/train/run/test_resume.py interrupts a training",
         "installs a package",
         "starts servers",
+        "downloads the weights",
     ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/tutorial.md": ["make demo runs them"],
