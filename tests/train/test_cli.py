@@ -135,7 +135,10 @@ def test_hidden_folders_in_a_data_set_are_not_read_as_classes(
     ("arguments", "reason"),
     [
         (("--model", "smal"), "unknown model 'smal' (did you mean small"),
-        (("--model", "nano", "--pretrained"), "--pretrained needs lite0 or a torchvision model; nano is trained from scratch"),
+        (
+            ("--model", "nano", "--pretrained"),
+            "--pretrained needs lite0 or a torchvision model; nano is trained from scratch",
+        ),
         (("--pretrained",), "--pretrained needs lite0 or a torchvision model; small is trained from scratch"),
         (("--size", "7x9", "--model", "nano"), "nano takes pictures of at least 8 pixels a side, not 7 x 9"),
         (("--size", "8", "--model", "alexnet"), "alexnet does not take pictures of 8 x 8"),

@@ -117,9 +117,9 @@ def _best_layer(
     found: list[tuple[Tensor, NDArray[np.float32], float]] = []
     for strength in STRENGTHS:
         parameters = fit_softmax(rows, targets, parameters, strength, importance)
-        logits = _logits(seen, parameters[:, :-1], parameters[:, -1])
-        gain = USUAL_LOGITS / logits.std(correction=0).clamp_min(1e-6)  # strong penalties make logits small
-        logits = (gain * logits).numpy()
+        scores = _logits(seen, parameters[:, :-1], parameters[:, -1])
+        gain = USUAL_LOGITS / scores.std(correction=0).clamp_min(1e-6)  # strong penalties make logits small
+        logits: NDArray[np.float32] = (gain * scores).numpy()
         found.append((gain * parameters, logits, calibrated_loss(logits, val_labels)))
         if len(found) > 1 and found[-1][2] > found[-2][2]:
             break
