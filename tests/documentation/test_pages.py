@@ -18,7 +18,8 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rgl
 NOT_RUN = {
     "docs/commands/cnn-export.md": ["the README runs it", "the data set has not moved"],
     "docs/commands/cnn-infer.md": [
-        "it measures for ten seconds; tests/infer/command/test_info.py and tests/infer/test_latency.py run it"
+        "it measures for ten seconds; tests/infer/command/test_info.py and tests/infer/test_latency.py run it",
+        "it measures for ten seconds; tests/infer/test_judge.py and tests/end_to_end/test_three_commands.py run it",
     ],
     "docs/commands/cnn-train.md": [
         "downloads data or weights, or trains for minutes",

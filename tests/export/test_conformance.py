@@ -285,10 +285,10 @@ def test_with_the_arithmetic_of_another_processor_only_pixels_are_replayed(run: 
     pictures = model_file.GoldenPictures(np.zeros((1, 16, 16, 3), np.uint8), np.array([0]), 1)
     proto = onnx.load(run.path / "model.onnx")
     data = model_file.model_file(
-        run, proto, found.spec, pictures, probabilities, lambda batch: np.full((len(batch), 3), 1 / 3, np.float32)
+        run.path, proto, found.spec, pictures, probabilities, lambda batch: np.full((len(batch), 3), 1 / 3, np.float32)
     )
     stages = {result.stage: result for result in verify_all(Classifier(data, device="cpu")).stages}
     assert stages["resize"].agreed == stages["resize"].compared
     assert stages["probabilities"].agreed < stages["probabilities"].compared
     with pytest.raises(ParityError, match="the file does not replay its own pictures: graph of golden picture 0"):
-        model_file.model_file(run, proto, found.spec, pictures, probabilities)
+        model_file.model_file(run.path, proto, found.spec, pictures, probabilities)

@@ -17,6 +17,7 @@ INVALID = {
     "fold": ("", "0/5", "6/5", "1/1", "1/101", "1-5", "1/5 ", 1),
     "model": ("", 18),
     "pretrained": ("yes", 1),
+    "teacher": ("", 3),
     "epochs": (0, -3, 2.5, "3", True),
     "patience": (-1, 1.5, "3", True),
     "batch_size": (1, 0, -64, 64.0, True),
@@ -52,6 +53,7 @@ INVALID = {
     "cache": ("", 1),
     "data_dir": ("", 1),
     "strict": ("no", 0),
+    "log": ("wandb", "", 1),
 }
 
 
