@@ -159,7 +159,7 @@ def processors() -> str:
     titles = {name: entry["title"] for name, entry in found[0]["processors"].items() if "title" in entry}
     cells = {(row["run"], row["for"], row["processor"]): row for one in found for row in one["rows"]}
     rows = []
-    for run, form in dict.fromkeys((run, form) for run, form, _ in cells):
+    for run, form in sorted({(run, form) for run, form, _ in cells}):
         data, model = run.rsplit("-", 2)[:2]
         rows.append([f"{NAMES[data]}: `{model}`", f"`{form}`", *(_equality(cells[run, form, name]) for name in titles)])
     return table(["network", "`--for`", *titles.values()], rows)
