@@ -98,8 +98,9 @@ def test_metrics_have_a_line_for_each_epoch(finished: Run, digits: Dataset) -> N
     for line in lines:
         assert set(line) == {
             "epoch", "pictures", "height", "width", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
-            "val_calibrated_loss", "lr", "images_per_second", "seconds"
+            "val_calibrated_loss", "val_calibrated_error", "lr", "images_per_second", "seconds"
         }  # fmt: skip
+        assert line.pop("val_calibrated_error") >= 0  # the epoch that fits the last layer has one
         assert all(np.isfinite(value) and value > 0 for value in line.values())
     kept = lines[finished.report["best_epoch"] - 1]
     assert kept["val_calibrated_loss"] == min(line["val_calibrated_loss"] for line in lines)
