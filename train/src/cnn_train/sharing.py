@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from cnn_infer.system.machine import usable_cpus
+from cnn_infer.system.machine import allowed_cpus, usable_cpus
 
 from cnn_train import distributed
 
@@ -58,7 +58,7 @@ def shared_threads(device: torch.device, on_fewer: Callable[[int, int], None]) -
             return
         now = _clock()
         if now is not None:
-            threads = threads_beside(last, now, len(_usable()), most)
+            threads = threads_beside(last, now, len(allowed_cpus()), most)
             if threads < most and not told:
                 told = True
                 on_fewer(threads, most)
@@ -80,22 +80,15 @@ def threads_beside(start: Clock, end: Clock, processors: int, most: int) -> int:
 
 def _clock() -> Clock | None:
     """Read the clocks; None where the system does not tell how busy its processors are."""
-    usable = {f"cpu{number}" for number in _usable()}
-    # user, nice, system, idle, iowait, irq, softirq, ... in ticks (proc_stat(5))
-    counted = (0, 2, 5, 6) if os.nice(0) <= 0 else (0, 1, 2, 5, 6)
     try:
+        # first, because Windows, which has no such file, has no os.nice either
         lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+        usable = {f"cpu{number}" for number in allowed_cpus()}
+        # user, nice, system, idle, iowait, irq, softirq, ... in ticks (proc_stat(5))
+        counted = (0, 2, 5, 6) if os.nice(0) <= 0 else (0, 1, 2, 5, 6)
         ticks = sum(int(line[1 + field]) for line in lines if line[0] in usable for field in counted)
         busy = ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
     own = os.times()
     return Clock(time.perf_counter(), busy, own.user + own.system) if ticks else None
-
-
-def _usable() -> frozenset[int]:
-    """The numbers of the processors that this process may use."""
-    try:
-        return frozenset(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # not Linux, or a sandbox denies the call
-        return frozenset(range(os.cpu_count() or 1))

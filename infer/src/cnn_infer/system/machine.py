@@ -14,12 +14,16 @@ def usable_cpus() -> int:
 
     Limits are the CPU affinity and the quota of the control group (cgroup v1 and v2).
     """
-    try:
-        available = len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # not Linux, or a sandbox denies the call
-        available = os.cpu_count() or 1
-    quota = _cgroup_quota()
+    available, quota = len(allowed_cpus()), _cgroup_quota()
     return max(1, min(available, int(quota)) if quota else available)
+
+
+def allowed_cpus() -> frozenset[int]:
+    """Return the numbers of the processors that the CPU affinity of this process allows: all if it is not known."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not Linux, or a sandbox denies the call
+        return frozenset(range(os.cpu_count() or 1))
 
 
 def _cgroup_quota() -> float | None:
