@@ -16,7 +16,6 @@ environment for 64-bit Arm. The exit code is 1 if a processor fits no form, or i
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,9 +26,9 @@ import onnx
 from cnn_export.int8.rounding import Unsigned, agreeing, disagreements, forms
 from emulation import PROCESSORS, EmulationError
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from processors import HERE, python_on
 from report import conditions, parser, write
 
-HERE = "this machine"
 PIXELS = 49
 
 RUN = """
@@ -128,15 +127,7 @@ class Operators:
 
 def outputs_on(name: str, folder: Path, cache: Path) -> dict[str, np.ndarray]:
     """What the model in a folder computes on a processor, by output."""
-    arguments = ["-c", RUN, folder / "model.onnx", folder / "inputs.npz", folder / f"{name}.npz"]
-    if name == HERE:
-        command, environment = [sys.executable, *map(str, arguments)], None
-    else:
-        command = emulation.command(PROCESSORS[name], cache, *arguments)
-        environment = emulation.environment(PROCESSORS[name], cache)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"failed on {name} with exit code {done.returncode}: {done.stderr.strip()}")
+    python_on(name, cache, "-c", RUN, folder / "model.onnx", folder / "inputs.npz", folder / f"{name}.npz")
     with np.load(folder / f"{name}.npz") as arrays:
         return dict(arrays)
 
