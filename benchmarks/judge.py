@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_infer.judge import judge
+from cnn_infer.proof.judge import judge
 from report import conditions, parser, short, write
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier
-from cnn_infer.golden import TOLERANCE
+from cnn_infer.proof.golden import TOLERANCE
 from cnn_train import Run
 from report import conditions, parser, short, write
 

@@ -17,7 +17,7 @@ from cnn_export import ParityError, export, model_file
 from cnn_export.conformance.draw import drawn_files
 from cnn_export.conformance.pack import MAX_BYTES, own_files
 from cnn_infer import Classifier, Spec, verify_all
-from cnn_infer.conformance import pack, read
+from cnn_infer.proof.conformance import pack, read
 from cnn_train import Run, open_source
 from onnx import numpy_helper
 
@@ -163,7 +163,7 @@ def test_the_version_of_a_library_that_changed_is_named(exported: Path, tmp_path
     (entry,) = [entry for entry in model.metadata_props if entry.key == "cnn.conformance"]
     files, versions = read(entry.value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnn_infer.conformance.versions", lambda: {**versions, "pillow": "9.5.0"})
+        patch.setattr("cnn_infer.proof.conformance.versions", lambda: {**versions, "pillow": "9.5.0"})
         entry.value = pack(files)
     onnx.save(model, tmp_path / "model.onnx")
     _, printed = verify(FAULTS["another resize filter"][0], tmp_path / "model.onnx")

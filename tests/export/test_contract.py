@@ -87,7 +87,7 @@ def test_golden_zero_stores_no_pictures(run: Run) -> None:
 
 
 def test_pictures_that_are_too_large_are_not_stored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnn_infer.golden.MAX_BYTES", 100)
+    monkeypatch.setattr("cnn_infer.proof.golden.MAX_BYTES", 100)
     export(run)
     metadata = {entry.key: entry.value for entry in onnx.load(run.path / "model.onnx").metadata_props}
     assert json.loads(metadata["cnn.golden"]) == []

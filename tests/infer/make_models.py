@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from cnn_infer import Spec
-from cnn_infer.golden import pack
+from cnn_infer.proof.golden import pack
 from onnx import TensorProto, helper, numpy_helper
 
 FOLDER = Path(__file__).parent / "models"

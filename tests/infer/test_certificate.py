@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from cnn_infer import Classifier, InputError
-from cnn_infer.conformance import ConformanceFile, pack, recorded
-from cnn_infer.fleet import fleet as fleet_of
+from cnn_infer.proof.conformance import ConformanceFile, pack, recorded
+from cnn_infer.proof.fleet import fleet as fleet_of
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Refused = Callable[..., str]
@@ -28,7 +28,7 @@ Edit = Callable[[str, str, str], bytes]
 def certificate(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The certificate of ``rgb.onnx`` on this machine, made by the Python functions."""
     from cnn_infer import verify_all
-    from cnn_infer.certificate import certificate_of
+    from cnn_infer.proof.certificate import certificate_of
 
     model = Classifier(models / "rgb.onnx")
     return certificate_of(model, verify_all(model))

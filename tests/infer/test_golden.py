@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cnn_infer import Classifier, ModelError, verify
-from cnn_infer.golden import MAX_BYTES, pack
+from cnn_infer.proof.golden import MAX_BYTES, pack
 from PIL import Image
 
 Edit = Callable[[str, str, str], bytes]

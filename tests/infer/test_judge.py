@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cnn_infer import Classifier, InputError, side_by_side
-from cnn_infer.judge import judge
-from cnn_infer.side_by_side import Times, speedup_of
+from cnn_infer import Classifier, InputError
+from cnn_infer.proof import side_by_side
+from cnn_infer.proof.judge import judge
+from cnn_infer.proof.side_by_side import Times, speedup_of
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Make = Callable[..., Path]
 
 SHORT = (
-    "import sys; from cnn_infer import side_by_side; side_by_side.SECONDS = 0\n"
+    "import sys; from cnn_infer.proof import side_by_side; side_by_side.SECONDS = 0\n"
     "side_by_side.BLOCK_SECONDS = (0.001, 0.001); from cnn_infer.__main__ import main; main()"
 )
 """The real command, with short measurements."""
@@ -67,7 +68,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         batch_1, folder = (1e-3 / np.array(column) for column in zip(*files, strict=True))
         noise = random.uniform(0.98, 1.02, (2, 20, len(files)))
         times = Times(batch_1 * noise[0], folder * noise[1], threads=2, batch_size=32)
-        monkeypatch.setattr("cnn_infer.judge.measure", lambda *_: times)
+        monkeypatch.setattr("cnn_infer.proof.judge.measure", lambda *_: times)
 
     return measured
 

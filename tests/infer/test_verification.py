@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cnn_infer import Classifier, ModelError, verify_all
-from cnn_infer.conformance import ConformanceFile, Pixels, pack, pixels_of, read, recorded
-from cnn_infer.golden import tolerance_of
 from cnn_infer.pixels.convert import STAGES, stages_of, to_pixels
+from cnn_infer.proof.conformance import ConformanceFile, Pixels, pack, pixels_of, read, recorded
+from cnn_infer.proof.golden import tolerance_of
 from PIL import Image
 
 Edit = Callable[[str, str, str], bytes]

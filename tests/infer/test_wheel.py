@@ -26,7 +26,9 @@ loaded = [name for name in {ABSENT!r} if name in sys.modules]
 print(json.dumps([found, loaded, label, report.accuracy, passed, sys.modules["cnn_infer"].__file__]))
 """
 
-SHORT = "from cnn_infer import side_by_side; side_by_side.SECONDS = 0\nfrom cnn_infer.__main__ import main; main()"
+SHORT = (
+    "from cnn_infer.proof import side_by_side; side_by_side.SECONDS = 0\nfrom cnn_infer.__main__ import main; main()"
+)
 """The command with a short measurement."""
 
 

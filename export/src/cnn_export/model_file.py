@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Classifier, Spec, golden, verify_all
+from cnn_infer import Classifier, Spec, verify_all
 from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY, SPEC_KEY
 from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
+from cnn_infer.proof import golden
 from cnn_train import Source, Split
 from numpy.typing import NDArray
 from onnx import ModelProto

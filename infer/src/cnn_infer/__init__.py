@@ -6,7 +6,7 @@ from cnn_infer.lazy import lazily
 
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
-    from cnn_infer import judge as judge, latency as latency
+    from cnn_infer import latency as latency
     from cnn_infer.classifier import UNKNOWN as UNKNOWN, Classifier as Classifier, Prediction as Prediction
     from cnn_infer.drift import Drift as Drift
     from cnn_infer.errors import (
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
         PictureError as PictureError,
     )
     from cnn_infer.evaluation import Report as Report, Row as Row, evaluate as evaluate
-    from cnn_infer.golden import Replay as Replay, verify as verify
     from cnn_infer.model import Model as Model, newest_export as newest_export, open_model as open_model
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.paths.truth import Truth as Truth
     from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
-    from cnn_infer.spec import Spec as Spec
-    from cnn_infer.verification import (
+    from cnn_infer.proof import judge as judge
+    from cnn_infer.proof.golden import Replay as Replay, verify as verify
+    from cnn_infer.proof.verification import (
         Deviation as Deviation,
         StageResult as StageResult,
         Verification as Verification,
         verify_all as verify_all,
     )
+    from cnn_infer.spec import Spec as Spec
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,7 @@ _PUBLIC = {
     "UNKNOWN": "classifier",
     "CheckError": "errors",
     "Classifier": "classifier",
-    "Deviation": "verification",
+    "Deviation": "proof.verification",
     "DeviceError": "errors",
     "Drift": "drift",
     "EdgeCNNError": "errors",
@@ -49,23 +50,23 @@ _PUBLIC = {
     "ModelError": "errors",
     "PictureError": "errors",
     "Prediction": "classifier",
-    "Replay": "golden",
+    "Replay": "proof.golden",
     "Report": "evaluation",
     "Row": "evaluation",
     "Spec": "spec",
     "Truth": "paths.truth",
-    "StageResult": "verification",
-    "Verification": "verification",
+    "StageResult": "proof.verification",
+    "Verification": "proof.verification",
     "evaluate": "evaluation",
     "find_pictures": "paths.find",
-    "judge": "judge",
+    "judge": "proof.judge",
     "latency": "latency",
     "newest_export": "model",
     "open_model": "model",
     "read_header": "pixels.convert",
     "to_pixels": "pixels.convert",
-    "verify": "golden",
-    "verify_all": "verification",
+    "verify": "proof.golden",
+    "verify_all": "proof.verification",
 }
 """For each public name, the module of this package that defines it."""
 

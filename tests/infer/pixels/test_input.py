@@ -245,5 +245,5 @@ def test_one_jpeg_loads_only_what_it_needs(tmp_path: Path, models: Path, environ
     assert {"onnxruntime", "cnn_infer.pixels.convert", "simplejpeg", "PIL.Image"} <= loaded
     slow = {"rich", "importlib.metadata", "email.message", "subprocess", "tempfile", "concurrent.futures", "hashlib"}
     decoders = {name for name in loaded if name.startswith("PIL.") and name.endswith("Plugin")}
-    assert not loaded & (slow | {"torch", "onnx", "cnn_infer.golden", "cnn_infer.command.info"})
+    assert not loaded & (slow | {"torch", "onnx", "cnn_infer.proof.golden", "cnn_infer.command.info"})
     assert not decoders

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from cnn_infer import Spec
 from cnn_infer.archives.access import size_of
-from cnn_infer.conformance import TOP, ConformanceFile, pack, recorded
 from cnn_infer.console import quantity
 from cnn_infer.errors import EdgeCNNError, PictureError
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.pixels.open import open_file
 from cnn_infer.pixels.read import read_file
+from cnn_infer.proof.conformance import TOP, ConformanceFile, pack, recorded
 from cnn_train import Source
 from numpy.typing import NDArray
 

@@ -12,7 +12,7 @@ from cnn_infer import console
 from cnn_infer.command.printing import print_text
 from cnn_infer.console import escaped
 from cnn_infer.errors import CheckError
-from cnn_infer.fleet import Box, fleet
+from cnn_infer.proof.fleet import Box, fleet
 
 
 def as_text(boxes: Sequence[Box], form: str) -> str:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cnn_infer.certificate import certificate_of, to_json
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.printing import print_text
 from cnn_infer.console import quantity
 from cnn_infer.errors import CheckError
-from cnn_infer.judge import Judged, Judgement, judge
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
-from cnn_infer.side_by_side import Speedup, Spread
+from cnn_infer.proof.certificate import certificate_of, to_json
+from cnn_infer.proof.judge import Judged, Judgement, judge
+from cnn_infer.proof.side_by_side import Speedup, Spread
+from cnn_infer.proof.verification import verify_all
 from cnn_infer.system.atomic import write_text
-from cnn_infer.verification import verify_all
 
 
 def judge_models(

@@ -9,11 +9,11 @@ from cnn_infer import console
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import quantity
 from cnn_infer.errors import CheckError
-from cnn_infer.golden import has_proven_integers
 from cnn_infer.paths.naming import printable
+from cnn_infer.proof.golden import has_proven_integers
+from cnn_infer.proof.verification import Deviation, Verification, verify_all
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
-from cnn_infer.verification import Deviation, Verification, verify_all
 
 MOST_LINES = 8
 """Largest number of deviations that are printed for each stage."""
@@ -38,7 +38,7 @@ def verify_model(classifier: Classifier, certificate: Path | None = None) -> Non
     found = verify_all(classifier)
     console.message(*_lines(found))
     if certificate is not None:
-        from cnn_infer.certificate import certificate_of, to_json
+        from cnn_infer.proof.certificate import certificate_of, to_json
 
         write_text(certificate, to_json(certificate_of(classifier, found)))
         console.message(f"wrote {printable(certificate)}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_infer.certificate import read_certificate
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
+from cnn_infer.proof.certificate import read_certificate
 
 AGREES = "agrees"
 ANOTHER_MODEL = "proves another model"

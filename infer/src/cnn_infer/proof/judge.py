@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn_infer.certificate import timed_pictures
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import InputError, ModelError, PictureError
-from cnn_infer.origin import accuracy_of, check_together, inexactness_of, precision_of, under
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
-from cnn_infer.side_by_side import Speedup, Spread, Times, measure, speedup_of, spread_of
+from cnn_infer.proof.certificate import timed_pictures
+from cnn_infer.proof.origin import accuracy_of, check_together, inexactness_of, precision_of, under
+from cnn_infer.proof.side_by_side import Speedup, Spread, Times, measure, speedup_of, spread_of
+from cnn_infer.proof.verification import verify_all
 from cnn_infer.system import machine
-from cnn_infer.verification import verify_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

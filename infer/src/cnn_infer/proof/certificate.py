@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.conformance import read as read_conformance
 from cnn_infer.errors import InputError
-from cnn_infer.golden import pictures_of
 from cnn_infer.model import CONFORMANCE_KEY
 from cnn_infer.paths.naming import printable
+from cnn_infer.proof.conformance import read as read_conformance
+from cnn_infer.proof.golden import pictures_of
 from cnn_infer.system import machine
 
 if TYPE_CHECKING:
-    from cnn_infer.verification import Verification
+    from cnn_infer.proof.verification import Verification
 
 KIND = "cnn-infer certificate"
 FORMAT = 1

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.conformance import LIBRARIES, ConformanceFile, Pixels, pixels_of, read, recorded, versions
 from cnn_infer.errors import ModelError, PictureError
-from cnn_infer.golden import tolerance_of, verify
 from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY
 from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
+from cnn_infer.proof.conformance import LIBRARIES, ConformanceFile, Pixels, pixels_of, read, recorded, versions
+from cnn_infer.proof.golden import tolerance_of, verify
 
 STAGES = (*PIXEL_STAGES, "graph", "probabilities")
 """All stages, in order. ``graph`` is replayed on the golden pictures, the other stages on the conformance files."""
@@ -93,7 +93,7 @@ def verify_all(classifier: Classifier) -> Verification:
     """Replay golden pictures and conformance files on this machine, stage by stage.
 
     The pixels of ``decode``, ``orientation``, ``colour`` and ``resize`` must be equal. Probabilities may differ by
-    :func:`cnn_infer.golden.tolerance_of`. A file counts only in its first stage that differs.
+    :func:`cnn_infer.proof.golden.tolerance_of`. A file counts only in its first stage that differs.
 
     Raises:
         ModelError: the model has nothing to replay, or it is damaged.

@@ -1,0 +1,1 @@
+"""Proof that a machine computes what was exported: replays, certificates, comparisons of files."""
