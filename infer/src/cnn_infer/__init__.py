@@ -7,7 +7,7 @@ from cnn_infer.lazy import lazily
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_infer import latency as latency
-    from cnn_infer.classifier import UNKNOWN as UNKNOWN, Classifier as Classifier, Prediction as Prediction
+    from cnn_infer.classifier import Classifier as Classifier
     from cnn_infer.drift import Drift as Drift
     from cnn_infer.errors import (
         CheckError as CheckError,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.paths.truth import Truth as Truth
     from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
+    from cnn_infer.prediction import UNKNOWN as UNKNOWN, Prediction as Prediction
     from cnn_infer.proof import judge as judge
     from cnn_infer.proof.golden import Replay as Replay, verify as verify
     from cnn_infer.proof.verification import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "UNKNOWN": "classifier",
+    "UNKNOWN": "prediction",
     "CheckError": "errors",
     "Classifier": "classifier",
     "Deviation": "proof.verification",
@@ -49,7 +50,7 @@ _PUBLIC = {
     "Model": "model",
     "ModelError": "errors",
     "PictureError": "errors",
-    "Prediction": "classifier",
+    "Prediction": "prediction",
     "Replay": "proof.golden",
     "Report": "evaluation",
     "Row": "evaluation",

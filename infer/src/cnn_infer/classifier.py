@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES
+from cnn_infer.prediction import UNKNOWN, Answer, Prediction
 from cnn_infer.stream import Workers, in_order
 
 if TYPE_CHECKING:
@@ -27,44 +27,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 """Default number of pictures in one run of the model."""
-
-UNKNOWN = "unknown"
-"""The label of a prediction whose probability is below the threshold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The model's answer for one picture.
-
-    Attributes:
-        label: The name of the most probable class, or ``unknown`` if its probability is below the threshold.
-        index: The index of that class in ``spec.classes``; None if the label is ``unknown``.
-        probability: The probability of the most probable class, 0 to 1; also if the label is ``unknown``.
-        top: The most probable classes as (name, probability), the most probable first.
-    """
-
-    label: str
-    index: int | None
-    probability: float
-    top: tuple[tuple[str, float], ...]
-
-
-class Answer(NamedTuple):
-    """The result for one of many pictures: a prediction or an error, and how long it took.
-
-    Attributes:
-        prediction: The prediction; None if the picture could not be read.
-        error: Why the picture could not be read; None if there is a prediction. Its text does not contain the path.
-        model_ms: The picture's share of the run of its batch, in milliseconds; 0 without a prediction.
-        total_ms: ``model_ms`` plus the time for reading, decoding and resizing, in milliseconds.
-        path: The picture's path, if the picture was passed as a path; else None.
-    """
-
-    prediction: Prediction | None
-    error: PictureError | None
-    model_ms: float
-    total_ms: float
-    path: str | os.PathLike[str] | None
 
 
 class Classifier:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cnn_infer.classifier import BATCH_SIZE, Classifier, Prediction
+from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.drift import Drift, validation_of
 from cnn_infer.errors import InputError
 from cnn_infer.paths.find import Found, find_below
@@ -22,6 +22,7 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, skipped_text
 from cnn_infer.pixels.open import KINDS
+from cnn_infer.prediction import Prediction
 from cnn_infer.stream import Workers
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally

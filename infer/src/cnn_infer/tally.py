@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_infer.classifier import Answer
 from cnn_infer.drift import TopProbabilities, compare
 from cnn_infer.errors import InputError
 from cnn_infer.histogram import Histogram
 from cnn_infer.metrics import summarise
 from cnn_infer.paths.find import Found, folders_of
 from cnn_infer.paths.naming import composed, folder_name, parent_name, printable
+from cnn_infer.prediction import Answer
 
 if TYPE_CHECKING:
     from cnn_infer.paths.truth import Truth

@@ -1,4 +1,4 @@
-"""The command ``cnn-infer``: its options, and which part of the package does the work."""
+"""The command ``cnn-infer``: which part of the package does the work that its options ask for."""
 
 from __future__ import annotations
 
@@ -12,158 +12,25 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cnn_infer import console
-from cnn_infer.classifier import BATCH_SIZE, Classifier
+from cnn_infer.classifier import Classifier
+from cnn_infer.command.checks import check_options, is_model, is_pipe_or_device
 from cnn_infer.command.classify import Settings, to_file, to_stream
 from cnn_infer.command.destinations import check_destinations, check_not_read
 from cnn_infer.command.examples import EXAMPLES
-from cnn_infer.command.options import Threads, check_options, is_model, is_pipe_or_device
+from cnn_infer.command.options import declared
 from cnn_infer.command.printing import print_text
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
-from cnn_infer.model import DEVICES, newest_export
+from cnn_infer.model import newest_export
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
-from cnn_infer.pixels.convert import MAX_PIXELS
-from cnn_infer.pixels.read import MAX_BYTES
 
 if TYPE_CHECKING:
     from cnn_infer.paths.truth import Truth
 
-COUNT = click.IntRange(1, 1 << 20)
-RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
-
 
 @click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=str, readable=False))
-@click.option(
-    "--model",
-    metavar="FILE",
-    help="The .onnx file. Default: the model that the newest export under runs/ chose to ship.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default="auto",
-    show_default=True,
-    help="The device that runs the model; an error if it is not available. auto: CUDA if available, else the CPU.",
-)
-@click.option(
-    "--batch-size",
-    type=COUNT,
-    metavar="N",
-    help=f"Pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
-)
-@click.option(
-    "--threads",
-    type=Threads(1, 1 << 20),
-    metavar="N|auto",
-    help="Worker threads. auto: measure how many are fastest. Default: one per processor that this process may use.",
-)
-@click.option(
-    "--top",
-    type=COUNT,
-    metavar="N",
-    default=5,
-    show_default=True,
-    help="Classes per picture, most probable first. For --format jsonl and csv.",
-)
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    default=0.0,
-    show_default=True,
-    help="Lowest accepted probability. Below it the label is 'unknown'.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
-    default="table",
-    show_default=True,
-    help="Format of the rows. --info and --latency take table, or jsonl for JSON.",
-)
-@click.option("--output", type=RESULT_FILE, help="Write the rows to this file. Default: standard output.")
-@click.option(
-    "--report",
-    "report_file",
-    type=RESULT_FILE,
-    help="Write a report to this file, as JSON: accuracy, F1, confusion matrix, errors, latency.",
-)
-@click.option("--resume", is_flag=True, help="Continue an interrupted run: append the missing rows to --output.")
-@click.option("-0", "nul", is_flag=True, help="With -: a NUL byte ends each path on standard input, not a line break.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    metavar="N",
-    default=MAX_PIXELS,
-    show_default=True,
-    help="Largest picture in pixels, width x height. Larger ones are not decoded and count as errors.",
-)
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(1),
-    metavar="N",
-    default=MAX_BYTES,
-    show_default=True,
-    help="Largest picture file in bytes. Larger ones are not read and count as errors.",
-)
-@click.option("--strict", is_flag=True, help="Exit with code 1 if any picture cannot be read.")
-@click.option(
-    "--labels",
-    type=click.Choice(["auto", "none"]),
-    default="auto",
-    show_default=True,
-    help="auto: a folder with the name of a class gives the true class of its pictures. none: no accuracy.",
-)
-@click.option(
-    "--truth",
-    type=click.Path(dir_okay=False, path_type=Path, readable=False),
-    help="A labels file (CSV or JSON lines) that gives the true classes of pictures, in place of folders.",
-)
-@click.option(
-    "--columns",
-    type=(str, str),
-    metavar="FILE LABEL",
-    help="The columns of --truth that name the picture and its class. Default: file_name label.",
-)
-@click.option("--follow-symlinks", is_flag=True, help="Also search folders behind symbolic links.")
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Check this machine: replay the pictures inside the model, from decoding to probabilities, and compare each "
-    "stage with the export. Exit with code 1 if one differs.",
-)
-@click.option(
-    "--certificate",
-    type=RESULT_FILE,
-    help="Write what --verify or --judge found on this machine to this file, as JSON: model, processor, versions, each "
-    "stage, latency.",
-)
-@click.option(
-    "--fleet",
-    is_flag=True,
-    help="Sum up the certificates of several machines; each PATH is one, or a folder or pattern of them. With --model: "
-    "all must prove this file. Exit with code 1 if one differs.",
-)
-@click.option(
-    "--info",
-    is_flag=True,
-    help="Print a summary of the model: input, classes, training, export. With --format jsonl: the whole "
-    "specification.",
-)
-@click.option(
-    "--latency",
-    is_flag=True,
-    help="Measure the time per picture on this machine, by stage, instead of classifying.",
-)
-@click.option(
-    "--judge",
-    is_flag=True,
-    help="Decide which file of an export to ship on this machine. Each PATH that ends in .onnx is a file to compare: "
-    "all are verified, then timed in turn, on the other PATHs or else on the pictures inside the model. Exit with "
-    "code 1 if none can be shipped.",
-)
+@declared
 @click.version_option(package_name="cnn-infer")
 @click.pass_context
 def command(

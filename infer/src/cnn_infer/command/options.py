@@ -1,42 +1,20 @@
-"""Checks of the command's options, before any work. An option that would have no effect is refused."""
+"""The arguments and options of the command ``cnn-infer``, in the order of its help."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from cnn_infer.errors import InputError
-from cnn_infer.paths.naming import printable
+from cnn_infer.classifier import BATCH_SIZE
+from cnn_infer.model import DEVICES
+from cnn_infer.pixels.convert import MAX_PIXELS
+from cnn_infer.pixels.read import MAX_BYTES
 
-ROW_OPTIONS = (
-    "--batch-size",
-    "--threads",
-    "--top",
-    "--threshold",
-    "--output",
-    "--report",
-    "--resume",
-    "--max-pixels",
-    "--max-bytes",
-    "--strict",
-    "--labels",
-    "--truth",
-    "--columns",
-    "--follow-symlinks",
-)
-"""Options that change rows or what is done with them."""
-
-OTHER_MODES = ("--verify", "--info", "--latency", "--fleet")
-"""Options that do something else than ``--judge``."""
-
-
-def is_model(path: str) -> bool:
-    """Whether a PATH beside ``--judge`` is a model file; all others are pictures."""
-    return path.lower().endswith(".onnx")
+COUNT = click.IntRange(1, 1 << 20)
+RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
 
 
 class Threads(click.IntRange):
@@ -47,77 +25,146 @@ class Threads(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
-def is_pipe_or_device(path: Path) -> bool:
-    """Whether the path exists and is no regular file: rows written to it are not kept for ``--resume``."""
-    return path.exists() and not path.is_file()
+OPTIONS = (
+    click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=str, readable=False)),
+    click.option(
+        "--model",
+        metavar="FILE",
+        help="The .onnx file. Default: the model that the newest export under runs/ chose to ship.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        default="auto",
+        show_default=True,
+        help="The device that runs the model; an error if it is not available. auto: CUDA if available, else the CPU.",
+    ),
+    click.option(
+        "--batch-size",
+        type=COUNT,
+        metavar="N",
+        help=f"Pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
+    ),
+    click.option(
+        "--threads",
+        type=Threads(1, 1 << 20),
+        metavar="N|auto",
+        help="Worker threads. auto: measure how many are fastest. Default: one per processor that this process may "
+        "use.",
+    ),
+    click.option(
+        "--top",
+        type=COUNT,
+        metavar="N",
+        default=5,
+        show_default=True,
+        help="Classes per picture, most probable first. For --format jsonl and csv.",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        default=0.0,
+        show_default=True,
+        help="Lowest accepted probability. Below it the label is 'unknown'.",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl", "csv"]),
+        default="table",
+        show_default=True,
+        help="Format of the rows. --info and --latency take table, or jsonl for JSON.",
+    ),
+    click.option("--output", type=RESULT_FILE, help="Write the rows to this file. Default: standard output."),
+    click.option(
+        "--report",
+        "report_file",
+        type=RESULT_FILE,
+        help="Write a report to this file, as JSON: accuracy, F1, confusion matrix, errors, latency.",
+    ),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run: append the missing rows to --output."),
+    click.option(
+        "-0", "nul", is_flag=True, help="With -: a NUL byte ends each path on standard input, not a line break."
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        metavar="N",
+        default=MAX_PIXELS,
+        show_default=True,
+        help="Largest picture in pixels, width x height. Larger ones are not decoded and count as errors.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=click.IntRange(1),
+        metavar="N",
+        default=MAX_BYTES,
+        show_default=True,
+        help="Largest picture file in bytes. Larger ones are not read and count as errors.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with code 1 if any picture cannot be read."),
+    click.option(
+        "--labels",
+        type=click.Choice(["auto", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto: a folder with the name of a class gives the true class of its pictures. none: no accuracy.",
+    ),
+    click.option(
+        "--truth",
+        type=click.Path(dir_okay=False, path_type=Path, readable=False),
+        help="A labels file (CSV or JSON lines) that gives the true classes of pictures, in place of folders.",
+    ),
+    click.option(
+        "--columns",
+        type=(str, str),
+        metavar="FILE LABEL",
+        help="The columns of --truth that name the picture and its class. Default: file_name label.",
+    ),
+    click.option("--follow-symlinks", is_flag=True, help="Also search folders behind symbolic links."),
+    click.option(
+        "--verify",
+        is_flag=True,
+        help="Check this machine: replay the pictures inside the model, from decoding to probabilities, and compare "
+        "each stage with the export. Exit with code 1 if one differs.",
+    ),
+    click.option(
+        "--certificate",
+        type=RESULT_FILE,
+        help="Write what --verify or --judge found on this machine to this file, as JSON: model, processor, "
+        "versions, each stage, latency.",
+    ),
+    click.option(
+        "--fleet",
+        is_flag=True,
+        help="Sum up the certificates of several machines; each PATH is one, or a folder or pattern of them. With "
+        "--model: all must prove this file. Exit with code 1 if one differs.",
+    ),
+    click.option(
+        "--info",
+        is_flag=True,
+        help="Print a summary of the model: input, classes, training, export. With --format jsonl: the whole "
+        "specification.",
+    ),
+    click.option(
+        "--latency",
+        is_flag=True,
+        help="Measure the time per picture on this machine, by stage, instead of classifying.",
+    ),
+    click.option(
+        "--judge",
+        is_flag=True,
+        help="Decide which file of an export to ship on this machine. Each PATH that ends in .onnx is a file to "
+        "compare: all are verified, then timed in turn, on the other PATHs or else on the pictures inside the model. "
+        "Exit with code 1 if none can be shipped.",
+    ),
+)
+"""Click's decorators, which declare them."""
 
 
-def check_options(context: click.Context) -> None:
-    """Refuse options that are incomplete or would have no effect.
-
-    Raises:
-        UsageError: the command has nothing to do, or nothing to do it on.
-        InputError: an option on the command line would have no effect.
-    """
-    values = context.params
-    paths, form, output = values["paths"], values["form"], values["output"]
-    info, verify, latency, judge = values["info"], values["verify"], values["latency"], values["judge"]
-    given = [
-        param.opts[0]
-        for param in context.command.params
-        if context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-    ]
-    if judge:
-        _check_judge(given, paths, form)
-    if values["fleet"]:
-        _check_fleet(given, paths)
-        return
-    if "--certificate" in given and not (verify or judge):
-        raise InputError("no effect without --verify or --judge: --certificate")
-    if not (paths or info or verify or latency):
-        raise click.UsageError("name a picture or a folder, or pass --verify or --info")
-    if latency and not paths:
-        raise click.UsageError("--latency is measured on pictures: name a picture or a folder")
-    if paths.count("-") > 1:
-        raise InputError("- is named twice: standard input can be read only once")
-    if "-0" in given and "-" not in paths:
-        raise InputError("no effect without -: -0")
-    if latency or not paths:
-        modes = "--latency" if latency else " and ".join(["--info"] * info + ["--verify"] * verify)
-        without_effect = [option for option in given if option in ROW_OPTIONS]
-        if "--format" in given and not (info or latency):
-            without_effect.append("--format")
-        if without_effect:
-            raise InputError(f"no effect with {modes}: {', '.join(without_effect)}")
-    if form == "csv" and (info or latency):
-        raise InputError(f"{'--info' if info else '--latency'} takes --format table or jsonl, not csv")
-    if form == "table" and "--top" in given:
-        raise InputError("no effect with --format table: --top (pass --format jsonl or csv)")
-    if "--columns" in given and "--truth" not in given:
-        raise InputError("no effect without --truth: --columns")
-    if "--truth" in given and values["labels"] == "none":
-        raise InputError("no effect with --labels none: --truth")
-    if "--resume" in given and output is None:
-        raise InputError("no effect without --output: --resume")
-    if "--resume" in given and is_pipe_or_device(output):
-        raise InputError(f"no effect with --output {printable(output)}: --resume (a pipe or a device keeps no rows)")
-
-
-def _check_fleet(given: Sequence[str], paths: Sequence[str]) -> None:
-    """Refuse options beside ``--fleet`` that would have no effect."""
-    if not paths:
-        raise click.UsageError("--fleet sums up certificates: name them, a folder or a pattern")
-    without_effect = [name for name in given if name not in ("paths", "--fleet", "--model", "--format")]
-    if without_effect:
-        raise InputError(f"no effect with --fleet: {', '.join(without_effect)}")
-
-
-def _check_judge(given: Sequence[str], paths: Sequence[str], form: str) -> None:
-    """Refuse options beside ``--judge`` that would have no effect."""
-    if not any(map(is_model, paths)):
-        raise click.UsageError("--judge compares the files of one export: name them, model.onnx and model.int8.onnx")
-    without_effect = [option for option in given if option in (*ROW_OPTIONS, "--model", *OTHER_MODES)]
-    if without_effect:
-        raise InputError(f"no effect with --judge: {', '.join(without_effect)}")
-    if form == "csv":
-        raise InputError("--judge takes --format table or jsonl, not csv")
+def declared(function: Callable[..., None]) -> Callable[..., None]:
+    """Declare the arguments and options on the function of the command."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function

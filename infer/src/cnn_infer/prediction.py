@@ -1,0 +1,47 @@
+"""What a classifier answers: a :class:`Prediction`, or for one of many pictures an :class:`Answer`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cnn_infer.errors import PictureError
+
+UNKNOWN = "unknown"
+"""The label of a prediction whose probability is below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The model's answer for one picture.
+
+    Attributes:
+        label: The name of the most probable class, or ``unknown`` if its probability is below the threshold.
+        index: The index of that class in ``spec.classes``; None if the label is ``unknown``.
+        probability: The probability of the most probable class, 0 to 1; also if the label is ``unknown``.
+        top: The most probable classes as (name, probability), the most probable first.
+    """
+
+    label: str
+    index: int | None
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+class Answer(NamedTuple):
+    """The result for one of many pictures: a prediction or an error, and how long it took.
+
+    Attributes:
+        prediction: The prediction; None if the picture could not be read.
+        error: Why the picture could not be read; None if there is a prediction. Its text does not contain the path.
+        model_ms: The picture's share of the run of its batch, in milliseconds; 0 without a prediction.
+        total_ms: ``model_ms`` plus the time for reading, decoding and resizing, in milliseconds.
+        path: The picture's path, if the picture was passed as a path; else None.
+    """
+
+    prediction: Prediction | None
+    error: PictureError | None
+    model_ms: float
+    total_ms: float
+    path: str | os.PathLike[str] | None
