@@ -83,10 +83,12 @@ PUBLIC = {
         "ParityError",
         "Stage",
         "Timing",
+        "Vectors",
         "Verdict",
         "export",
         "export_lines",
         "export_network",
+        "write_vectors",
     ],
 }
 """A change of these lists is a change of the API: it belongs in the changelog."""

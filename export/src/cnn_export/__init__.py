@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnn_export.own_network import export_network as export_network
     from cnn_export.parity import Parity as Parity
     from cnn_export.summary import export_lines as export_lines
+    from cnn_export.vectors.write import Vectors as Vectors, write_vectors as write_vectors
 
 __version__ = "0.1.0"
 
@@ -29,10 +30,12 @@ _PUBLIC = {
     "ParityError": "errors",
     "Stage": "explain",
     "Timing": "int8.verdict",
+    "Vectors": "vectors.write",
     "Verdict": "int8.verdict",
     "export": "exporting",
     "export_lines": "summary",
     "export_network": "own_network",
+    "write_vectors": "vectors.write",
 }
 """Each public name and the module below this package that defines it."""
 

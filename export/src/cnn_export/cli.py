@@ -19,6 +19,7 @@ Examples:
   cnn-export --quantize                        also make and evaluate an int8 model
   cnn-export runs/photos --data /mnt/photos    the data set of the run has moved
   cnn-export runs/photos --explain             find out where an exported model differs
+  cnn-export runs/photos --vectors vectors     write files to test a reader in another language with
 Next step: cnn-infer FOLDER
 """
 
@@ -61,8 +62,14 @@ def _table_options(command: Command) -> Command:
     help="Export nothing. Compare each stage of an exported model with training, and list the signal-to-noise ratios "
     "(SNR), the lowest first.",
 )
+@click.option(
+    "--vectors",
+    metavar="DIR",
+    help="Export nothing. Write conformance vectors of an exported model into a new folder: picture files, their "
+    "pixels after each stage and the outputs of the model, to test a reader in another language with.",
+)
 @click.version_option(package_name="cnn-export")
-def command(run: str | None, data: str | None, explain: bool, **options: Any) -> None:
+def command(run: str | None, data: str | None, explain: bool, vectors: str | None, **options: Any) -> None:
     """Export a trained network to one ONNX file, and check that it computes what was trained.
 
     RUN is a run folder; without it, the newest run under runs/. Each test picture is decoded from its file again and
@@ -72,6 +79,8 @@ def command(run: str | None, data: str | None, explain: bool, **options: Any) ->
     given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if explain:
         _refuse("with --explain", given)
+    if vectors is not None:
+        _refuse_with_vectors(given, data, explain=explain)
     _refuse("without --quantize", without_effect(given, quantize=options["quantize"]))
     console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
@@ -81,6 +90,12 @@ def command(run: str | None, data: str | None, explain: bool, **options: Any) ->
             from cnn_export.summary import stage_lines
 
         click.echo("\n".join(stage_lines(compare_stages(run, data=data))))
+        return
+    if vectors is not None:
+        with while_loading("cnn-export"):
+            from cnn_export.vectors.write import vectors_line, write_vectors
+
+        click.echo(vectors_line(write_vectors(vectors, run)))
         return
     with while_loading("cnn-export"):
         from cnn_export.exporting import export
@@ -93,6 +108,14 @@ def _refuse(reason: str, names: Iterable[str]) -> None:
     flags = [option.flag for name, option in OPTIONS.items() if name in names]
     if flags:
         raise ExportError(f"no effect {reason}: {', '.join(flags)}")
+
+
+def _refuse_with_vectors(names: Iterable[str], data: str | None, *, explain: bool) -> None:
+    _refuse("with --vectors", names)
+    if data is not None:
+        raise ExportError("no effect with --vectors: --data")
+    if explain:
+        raise ExportError("--explain and --vectors exclude each other: pass one of them")
 
 
 def main() -> None:

@@ -90,17 +90,22 @@ class ConformanceFile:
 
 def pixels_of(picture: DecodedPicture) -> Pixels:
     """Return what is recorded of a picture: a PIL image, or an array, uint8 (h, w) or (h, w, c)."""
-    samples = np.asarray(picture)
+    samples = samples_of(picture)
     if isinstance(picture, np.ndarray):
-        mode = "L" if picture.ndim == 2 or picture.shape[2] == 1 else "RGB"
+        mode = "L" if samples.shape[2] == 1 else "RGB"
     else:
         mode = picture.mode
-    wide = samples.dtype.itemsize > 1
-    samples = samples.astype("<u2" if wide else np.uint8).reshape(*samples.shape[:2], -1)
     height, width = samples.shape[:2]
     grid = samples[_places(height)][:, _places(width)]
-    sample = (grid >> 8 if wide else grid).astype(np.uint8).tobytes()
+    sample = (grid >> 8 if samples.itemsize > 1 else grid).astype(np.uint8).tobytes()
     return Pixels(mode, (width, height), hashlib.sha256(samples.tobytes()).hexdigest(), sample)
+
+
+def samples_of(picture: DecodedPicture) -> NDArray[Any]:
+    """Return the samples of a picture: uint8, or little-endian uint16 if it has 16 bits; (height, width, channels)."""
+    samples = np.asarray(picture)
+    kind = "<u2" if samples.dtype.itemsize > 1 else np.uint8
+    return samples.astype(kind).reshape(*samples.shape[:2], -1)
 
 
 def _places(side: int) -> NDArray[np.int64]:
