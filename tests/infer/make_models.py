@@ -3,13 +3,15 @@
     python tests/infer/make_models.py [FOLDER]
 
 Needs the onnx package; the tests do not. ``grey.onnx`` classifies pictures as dark, middle or bright by their mean,
-``rgb.onnx`` by their dominant colour. The others break the contract, each in one way.
+``rgb.onnx`` by their dominant colour. ``optional.onnx`` is ``rgb.onnx`` with the optional outputs. The others break the
+contract, each in one way.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +29,13 @@ RGB = (
     np.array([[4, -2, -2, 0], [-2, 4, -2, 0], [-2, -2, 4, 0]], np.float32),
     np.array([0, 0, 0, 2], np.float32),
 )
+EVIDENCE = {
+    "cells": [8, 8],
+    "bias": RGB[2].tolist(),
+    "receptive_field": {"start": [0, 0], "size": [1, 1], "step": [1, 1]},
+}
+"""What an export says about the output ``evidence``: here, each pixel is a cell."""
+
 Head = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 
 
@@ -68,7 +77,34 @@ def graph(head: Head, batch: int | str = "batch", fixed_rows: int = 0) -> onnx.M
     )
 
 
-def contract(model: onnx.ModelProto, head: Head, pictures: np.ndarray) -> onnx.ModelProto:
+def with_optional_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Add the part of each pixel in each logit, and the largest absolute value as strangeness."""
+    body = model.graph
+    constants = {
+        "evidence/axes": np.array([2, 3], np.int64),
+        "evidence/pixels": np.array(64, np.float32),
+        "strangeness/axes": np.array([1, 2, 3], np.int64),
+    }
+    body.node.extend(
+        [
+            helper.make_node("Transpose", ["weights"], ["evidence/rows"], "evidence/0", perm=[1, 0]),
+            helper.make_node("Unsqueeze", ["evidence/rows", "evidence/axes"], ["evidence/kernel"], "evidence/1"),
+            helper.make_node("Div", ["planes", "evidence/pixels"], ["evidence/shares"], "evidence/2"),
+            helper.make_node("Conv", ["evidence/shares", "evidence/kernel"], ["evidence"], "evidence/3"),
+            helper.make_node("Abs", ["planes"], ["strangeness/sizes"], "strangeness/0"),
+            helper.make_node(
+                "ReduceMax", ["strangeness/sizes", "strangeness/axes"], ["strangeness"], "strangeness/1", keepdims=0
+            ),
+        ]
+    )
+    body.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    classes = body.output[0].type.tensor_type.shape.dim[1].dim_value
+    body.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["batch", classes, 8, 8]))
+    body.output.append(helper.make_tensor_value_info("strangeness", TensorProto.FLOAT, ["batch"]))
+    return model
+
+
+def contract(model: onnx.ModelProto, head: Head, pictures: np.ndarray, **details: Any) -> onnx.ModelProto:
     """Add a specification and golden pictures to a model."""
     spec = Spec(
         classes=head[0],
@@ -79,7 +115,7 @@ def contract(model: onnx.ModelProto, head: Head, pictures: np.ndarray) -> onnx.M
         filter="bilinear",
         zero_point=ZERO_POINT,
         scale=SCALE,
-        details={"precision": "fp32", "made_by": "tests/infer/make_models.py"},
+        details={"precision": "fp32", "made_by": "tests/infer/make_models.py", **details},
     )
     golden = pack(pictures, expected(pictures, head))
     helper.set_model_props(model, {"cnn.spec": spec.to_json(), "cnn.golden": golden})
@@ -107,6 +143,7 @@ def build() -> dict[str, onnx.ModelProto]:
     return {
         "grey.onnx": contract(graph(GREY), GREY, grey),
         "rgb.onnx": contract(graph(RGB), RGB, rgb),
+        "optional.onnx": contract(with_optional_outputs(graph(RGB)), RGB, rgb, evidence=EVIDENCE),
         "foreign.onnx": graph(GREY),
         "outside.onnx": contract(with_outside_weights(graph(RGB)), RGB, rgb),
         "one_at_a_time.onnx": contract(graph(GREY, batch=1), GREY, grey),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import builtins
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnn_infer.errors import DeviceError, InputError, ModelError
+from cnn_infer.optional_outputs import OPTIONAL_OUTPUTS, select_outputs, shape_of
 from cnn_infer.paths.find import folders_holding
 from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import EXPORT_REPORT, RUNS
@@ -69,12 +70,15 @@ class Model:
     Attributes:
         name: The file's name, or ``model`` if it was opened from bytes; for messages.
         spec: The model's specification.
-        session: The ONNX Runtime session.
+        session: The ONNX Runtime session. It computes ``logits``, ``probabilities`` and :attr:`outputs`.
         provider: The name of the execution provider that runs the model.
         chosen: Why this provider was chosen, as text.
         metadata: The file's metadata.
         bytes: The file's size in bytes.
-        data: The bytes of the file. The session uses the same object, so they take no extra memory.
+        data: The bytes of the file. The session uses the same object, so they take no extra memory; but a copy if
+            there are optional outputs that it does not compute.
+        outputs: The optional outputs that the session computes.
+        available: The optional outputs that the file has, from :data:`cnn_infer.optional_outputs.OPTIONAL_OUTPUTS`.
     """
 
     name: str
@@ -85,6 +89,8 @@ class Model:
     metadata: Mapping[str, str]
     bytes: int
     data: builtins.bytes = field(repr=False)
+    outputs: tuple[str, ...] = ()
+    available: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -93,31 +99,48 @@ class Model:
 
         return hashlib.sha256(self.data).hexdigest()
 
-    def __reduce__(self) -> tuple[Callable[..., Model], tuple[str, builtins.bytes, str, str, int]]:
-        threads = self.session.get_session_options().intra_op_num_threads
-        return _reopened, (self.name, self.data, self.provider, self.chosen, threads)
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
+        return _reopened, (self.name, self.data, self.provider, self.chosen, self._threads, self.outputs)
+
+    def with_outputs(self, outputs: Collection[str]) -> Model:
+        """Open the model again, on the same device, to compute other optional outputs.
+
+        Raises:
+            InputError: the file does not have one of them.
+        """
+        return _reopened(self.name, self.data, self.provider, self.chosen, self._threads, outputs)
+
+    @property
+    def _threads(self) -> int:
+        threads: int = self.session.get_session_options().intra_op_num_threads
+        return threads
 
 
-def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1) -> Model:
+def open_model(
+    source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1, outputs: Collection[str] = ()
+) -> Model:
     """Open a model and check that it keeps the contract: its input, its outputs and its specification.
 
     Args:
         source: The path or the bytes of an ``.onnx`` file that cnn-export wrote.
         device: One of :data:`DEVICES`. ``auto`` is CUDA if it works, else the CPU.
         threads: CPU threads for each run of the model, at least 1.
+        outputs: Optional outputs to compute in each run, from :attr:`Model.available`. Without them a run takes as
+            long as it takes for a file that does not have them.
 
     Raises:
         ModelError: the file is missing, larger than 2 GiB, damaged, or was not written by cnn-export.
-        InputError: ``device`` is not a known name.
+        InputError: ``device`` is not a known name, or the file does not have one of ``outputs``.
         DeviceError: ONNX Runtime is not installed, or the device is not available. There is no silent fallback.
     """
     ort = load_runtime()
     name, data = _read(source)
+    selected, available = select_outputs(data, outputs)
     if device == "auto":
-        session, provider, chosen = _open_best(ort, name, data, threads)
+        session, provider, chosen = _open_best(ort, name, selected, threads)
     else:
         provider, chosen = _provider(ort, device), "asked for"
-        session = _open_session(ort, name, data, provider, threads)
+        session = _open_session(ort, name, selected, provider, threads)
     try:
         properties = session.get_modelmeta().custom_metadata_map
         if SPEC_KEY not in properties:
@@ -125,16 +148,23 @@ def open_model(source: str | os.PathLike[str] | bytes, *, device: str = "auto", 
                 f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}"
             )
         spec = Spec.from_json(properties[SPEC_KEY])
-        _check_contract(session, spec, name)
+        for output in outputs:
+            if output not in OPTIONAL_OUTPUTS:
+                raise InputError(f"unknown output {output!r}: one of {', '.join(OPTIONAL_OUTPUTS)}")
+            if output not in available:
+                option = OPTIONAL_OUTPUTS[output]
+                raise InputError(f"the model has no output {output}: cnn-export {option} adds it: {name}")
+        computed = tuple(output for output in available if output in outputs)
+        _check_contract(session, spec, computed, name)
     except UnicodeDecodeError as error:
         raise ModelError(f"not an ONNX model, or damaged: {name} (a text in it is not UTF-8)") from error
-    return Model(name, spec, session, provider, chosen, properties, len(data), data)
+    return Model(name, spec, session, provider, chosen, properties, len(data), data, computed, available)
 
 
-def _reopened(name: str, data: bytes, provider: str, chosen: str, threads: int) -> Model:
+def _reopened(name: str, data: bytes, provider: str, chosen: str, threads: int, outputs: Collection[str] = ()) -> Model:
     """Open a pickled or copied model."""
     device = next(device for device, known in PROVIDERS.items() if known == provider)
-    return replace(open_model(data, device=device, threads=threads), name=name, chosen=chosen)
+    return replace(open_model(data, device=device, threads=threads, outputs=outputs), name=name, chosen=chosen)
 
 
 def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
@@ -221,7 +251,7 @@ def _provider(ort: ModuleType, device: str) -> str:
     return provider
 
 
-def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str) -> None:
+def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, optional: Collection[str], name: str) -> None:
     """Check names, types and shapes of the input and the outputs.
 
     Raises:
@@ -230,7 +260,9 @@ def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, name: str
     inputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_inputs()]
     outputs = [(node.name, node.type, list(node.shape)[1:]) for node in session.get_outputs()]
     wanted_in = [(INPUT, "tensor(uint8)", list(spec.shape))]
-    wanted_out = [(key, "tensor(float)", [len(spec.classes)]) for key in (LOGITS, PROBABILITIES)]
+    classes = len(spec.classes)
+    shapes = {LOGITS: [classes], PROBABILITIES: [classes]} | {key: shape_of(key, spec) for key in optional}
+    wanted_out = [(key, "tensor(float)", shape) for key, shape in shapes.items()]
     for found, wanted in ((inputs, wanted_in), (outputs, wanted_out)):
         if found != wanted:
             raise ModelError(f"the model does not keep its own contract: it has {found}, not {wanted}: {name}")
