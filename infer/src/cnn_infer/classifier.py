@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
 import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
+from cnn_infer.guarantee import Guarantee, Threshold, check_threshold, resolve_threshold
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
@@ -42,7 +43,8 @@ class Classifier:
         threads: CPU threads for each run of the model, at least 1. To use all cores for many pictures, keep 1 here
             and pass ``workers`` to :meth:`predict_many`: that is faster for small models.
         top: Number of classes in :attr:`Prediction.top`, at least 1.
-        threshold: The label is ``unknown`` if the highest probability is below this value, 0 to 1.
+        threshold: The label is ``unknown`` if the highest probability is below this value, 0 to 1. ``certified`` for
+            the threshold that cnn-export proved.
         max_pixels: Pictures with more pixels are refused before they are decoded.
         max_bytes: Files with more bytes are refused before they are read.
 
@@ -50,6 +52,7 @@ class Classifier:
         model: The open model.
         spec: Its specification, with the classes and the input size.
         provider: The ONNX Runtime execution provider that runs it.
+        guarantee: What was proven of the threshold; None unless it is ``certified``.
 
     Raises:
         InputError: ``top``, ``threshold`` or ``device`` is invalid.
@@ -64,20 +67,21 @@ class Classifier:
         device: str = "auto",
         threads: int = 1,
         top: int = 5,
-        threshold: float = 0.0,
+        threshold: Threshold = 0.0,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
-        if not 0 <= threshold <= 1:
-            raise InputError(f"the threshold must be a probability from 0 to 1, not {threshold}")
+        check_threshold(threshold)
         self.model = model if isinstance(model, Model) else open_model(model, device=device, threads=threads)
         self.spec: Spec = self.model.spec
         self.provider: str = self.model.provider
         self._shape = self.spec.shape
         self._top = min(top, len(self.spec.classes))
-        self._threshold = threshold
+        found = resolve_threshold(threshold, self.spec, self.model.name)
+        self._threshold: float = found[0]
+        self.guarantee: Guarantee | None = found[1]
         self._max_pixels = max_pixels
         self._max_bytes = max_bytes
 
@@ -228,19 +232,25 @@ class Classifier:
             except PictureError as error:
                 decoded.append(error)
             spent.append(1e3 * (time.perf_counter() - start))
-        found: Iterator[Prediction] = iter(())
+        found: Iterator[tuple[Prediction, NDArray[np.float32]]] = iter(())
         share = 0.0
         if good := [item for item in decoded if not isinstance(item, PictureError)]:
             start = time.perf_counter()
             probabilities = self.probabilities(np.stack(good))
             share = 1e3 * (time.perf_counter() - start) / len(good)
-            found = iter(self._to_predictions(probabilities))
+            found = zip(self._to_predictions(probabilities), probabilities, strict=True)
         return [
             Answer(None, item, 0.0, decoding, _path(picture))
             if isinstance(item, PictureError)
-            else Answer(next(found), None, share, decoding + share, _path(picture))
+            else _answer(*next(found), share, decoding + share, picture)
             for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
         ]
+
+
+def _answer(
+    prediction: Prediction, probabilities: NDArray[np.float32], model_ms: float, total_ms: float, picture: Picture
+) -> Answer:
+    return Answer(prediction, None, model_ms, total_ms, _path(picture), probabilities)
 
 
 def _predictions(answers: Generator[Answer, None, None], errors: str) -> Iterator[Any]:

@@ -71,6 +71,15 @@ class Report:
         missing_classes: The classes without a labelled picture; empty if none is labelled.
         skipped: Number of other files and of links to folders in the searched folders, by kind: an extension such as
             ``.txt``, ``no extension``, ``link to a folder``. Hidden files and those of the system are not counted.
+        calibration: How well the top probability says how often the model is right, on the labelled pictures and
+            whatever the threshold: ``images``, ``ece`` (expected calibration error, 0 to 1), ``brier`` (Brier score, 0
+            to 2) and ``bins``; see :meth:`cnn_infer.calibration.Calibration.results`. None without labels, and for a
+            run that an older version started.
+        guarantee: With the threshold ``certified``: the ``promise`` of the model file, and what these pictures show:
+            ``coverage`` (share of the readable pictures that are answered), ``labelled`` (answered pictures with a
+            label), ``wrong``, ``error``, its exact 95% ``interval``, and the ``verdict``: ``held`` if the interval is
+            below the promised error, ``broken`` if it is above, else ``too few pictures to tell``. The last four are
+            None without labels. None with any other threshold.
         drift: Comparison of the top probabilities with those of the validation pictures: are these pictures like those
             of training? None if the model file does not have them (older exports), or if no picture can be read.
         latency_ms: Milliseconds for each readable picture: ``model`` (its share of the run of its batch) and
@@ -98,6 +107,8 @@ class Report:
     truth: dict[str, Any] | None
     missing_classes: list[str]
     skipped: dict[str, int]
+    calibration: dict[str, Any] | None
+    guarantee: dict[str, Any] | None
     drift: Drift | None
     latency_ms: dict[str, dict[str, float]]
     images_per_second: float
@@ -202,7 +213,8 @@ class Evaluation:
         self._follow_symlinks = follow_symlinks
         self._tuned = tuned
         self._skipped = Skipped()
-        self._tally = Tally(classifier.spec.classes, validation_of(classifier.spec.details), truth)
+        validation = validation_of(classifier.spec.details)
+        self._tally = Tally(classifier.spec.classes, validation, truth, classifier.guarantee)
         if counted is not None:
             self._tally.restore(counted)
         self._seconds = 0.0

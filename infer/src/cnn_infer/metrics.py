@@ -1,13 +1,17 @@
-"""Accuracy, precision, recall and F1 from a confusion matrix. Training, export and inference share them."""
+"""Accuracy, precision, recall and F1 from a confusion matrix, and the exact interval of a share.
+
+Training, export and inference share them.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,6 +108,51 @@ def summarise(confusion: NDArray[np.int64], unknown: NDArray[np.int64], classes:
         },
         "confusion": confusion.tolist(),
     }
+
+
+def exact_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided confidence interval of a share (Clopper and Pearson, 1934, Biometrika 26:404).
+
+    Args:
+        count: Number of pictures that count, 0 to ``total``.
+        total: Number of pictures, at least 1.
+        confidence: 0 to 1.
+
+    Returns:
+        Lower and upper end, from 0 to 1.
+    """
+    tail = (1 - confidence) / 2
+    low = _bisect(lambda share: 1 - _at_most(count - 1, total, share) < tail) if count else 0.0
+    high = _bisect(lambda share: _at_most(count, total, share) > tail) if count < total else 1.0
+    return low, high
+
+
+def _bisect(is_below: Callable[[float], bool]) -> float:
+    """The share, 0 to 1, up to which ``is_below`` is true, to 15 digits."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def _at_most(count: int, total: int, share: float) -> float:
+    """The probability of at most ``count`` of ``total``, 0 to ``total - 1``, if each has the probability ``share``.
+
+    Summed from the largest term of the smaller tail, until terms no longer matter.
+    """
+    odds = share / (1 - share)
+    lower = count < total * share
+    start = count if lower else count + 1
+    logarithm = math.lgamma(total + 1) - math.lgamma(start + 1) - math.lgamma(total - start + 1)
+    term = math.exp(logarithm + start * math.log(share) + (total - start) * math.log1p(-share))
+    tail = term
+    for place in range(start, 0, -1) if lower else range(start, total):
+        term *= place / (total - place + 1) / odds if lower else (total - place) / (place + 1) * odds
+        tail += term
+        if term < 1e-17 * tail:
+            break
+    return tail if lower else 1 - tail
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnn_infer.errors import PictureError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
@@ -38,6 +42,8 @@ class Answer(NamedTuple):
         model_ms: The picture's share of the run of its batch, in milliseconds; 0 without a prediction.
         total_ms: ``model_ms`` plus the time for reading, decoding and resizing, in milliseconds.
         path: The picture's path, if the picture was passed as a path; else None.
+        probabilities: The probability of each class, float32 (classes,), in the model's order; None without a
+            prediction. A view of the output of its batch: whoever keeps it keeps that.
     """
 
     prediction: Prediction | None
@@ -45,3 +51,4 @@ class Answer(NamedTuple):
     model_ms: float
     total_ms: float
     path: str | os.PathLike[str] | None
+    probabilities: NDArray[np.float32] | None = None

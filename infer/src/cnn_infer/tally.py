@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_infer.calibration import Calibration
 from cnn_infer.drift import TopProbabilities, compare
 from cnn_infer.errors import InputError
+from cnn_infer.guarantee import Guarantee, observed
 from cnn_infer.histogram import Histogram
 from cnn_infer.metrics import summarise
 from cnn_infer.paths.find import Found, folders_of
@@ -28,13 +30,18 @@ class Tally:
             form, because macOS may write names in the other form.
         validation: The top probabilities on the validation pictures; None if they are unknown.
         truth: The labels file that gives the true classes in place of folders; None without one.
+        guarantee: What was promised of the answers; None without a promise.
 
     Raises:
         InputError: no label of ``truth`` is a class.
     """
 
     def __init__(
-        self, classes: tuple[str, ...], validation: TopProbabilities | None = None, truth: Truth | None = None
+        self,
+        classes: tuple[str, ...],
+        validation: TopProbabilities | None = None,
+        truth: Truth | None = None,
+        guarantee: Guarantee | None = None,
     ) -> None:
         self.classes = classes
         self.index = {composed(name): index for index, name in enumerate(classes)}
@@ -49,7 +56,9 @@ class Tally:
                 f"no label in {printable(truth.path)} is a class of the model, such as {truth.labels()[0]!r}: "
                 f"the classes are {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
             )
-        self.images = self.errors = 0
+        self.images = self.errors = self.answered = 0
+        self.guarantee = guarantee
+        self.calibration: Calibration | None = Calibration()
         self._folder: tuple[str, str | bool] | None = None
         self._folder_class: int | None = None
         self.validation = validation
@@ -70,6 +79,7 @@ class Tally:
         if answer.prediction is None:
             self.errors += 1
             return
+        self.answered += answer.prediction.index is not None
         truth = None if found is None else self._true_class(found, label)
         if self.top is not None:
             self.top.add(answer.prediction.probability)
@@ -80,6 +90,8 @@ class Tally:
                 self.unknown[truth] += 1
             else:
                 self.confusion[truth, answer.prediction.index] += 1
+            if self.calibration is not None and answer.probabilities is not None:
+                self.calibration.add(answer.probabilities, truth)
 
     def counted(self) -> dict[str, Any]:
         """Return the counts, without times, as plain JSON."""
@@ -87,6 +99,8 @@ class Tally:
         return {
             "images": self.images,
             "errors": self.errors,
+            "answered": self.answered,
+            "calibration": None if self.calibration is None else self.calibration.counted(),
             "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
             "folders": dict(self.folders),
@@ -102,6 +116,9 @@ class Tally:
         """
         try:
             self.images, self.errors = int(counted["images"]), int(counted["errors"])
+            self.answered = int(counted.get("answered", 0))
+            sums = counted.get("calibration")  # an older version did not count it
+            self.calibration = None if sums is None else Calibration.restored(sums)
             for true, found, count in counted["confusion"]:
                 self.confusion[true, found] = count
             self.unknown[:] = counted["unknown"]
@@ -152,6 +169,13 @@ class Tally:
             "without_picture": max(0, len(truth) - self.with_row),
         }
 
+    def _promise(self) -> dict[str, Any] | None:
+        if self.guarantee is None:
+            return None
+        labelled = int(self.confusion.sum())
+        wrong = labelled - int(np.trace(self.confusion))
+        return observed(self.guarantee, self.images - self.errors, self.answered, labelled, wrong)
+
     def results(self) -> dict[str, Any]:
         """Return the fields of :class:`cnn_infer.Report` that are counts, metrics or times of a picture."""
         no_metrics = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
@@ -165,6 +189,8 @@ class Tally:
             "unknown_folders": dict(self.folders),
             "truth": None if self.truth is None else self._truth_counts(self.truth),
             "missing_classes": missing,
+            "calibration": None if self.calibration is None else self.calibration.results(),
+            "guarantee": self._promise(),
             "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
             "latency_ms": {"model": self.model_ms.summary(), "total": self.total_ms.summary()},
             **metrics,

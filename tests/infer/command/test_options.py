@@ -79,5 +79,5 @@ def test_options_with_an_effect_are_accepted(
 def test_help_names_values_as_the_other_commands_do(cli: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
     shown = cli("--help").stdout
     assert b"--batch-size N " in shown
-    assert b"--threshold P " in shown
+    assert b"--threshold P|certified " in shown
     assert b"RANGE" not in shown

@@ -26,6 +26,7 @@ from cnn_infer.system.atomic import write_text
 from cnn_infer.system.interrupt import deferred_interrupt
 
 if TYPE_CHECKING:
+    from cnn_infer.guarantee import Threshold
     from cnn_infer.paths.truth import Truth
 
 ROW_SETTINGS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
@@ -43,7 +44,7 @@ class Settings:
         threads: Worker threads; None for one per processor, ``auto`` to measure the number.
         follow_symlinks: Whether folders behind symbolic links are searched.
         top: Classes per row, most probable first.
-        threshold: Lowest accepted probability, 0 to 1; below it the label is ``unknown``.
+        threshold: Lowest accepted probability, 0 to 1, or ``certified``; below it the label is ``unknown``.
         max_pixels: Largest picture, in pixels; a larger one gives a row with an error.
         max_bytes: Largest picture file, in bytes; a larger one gives a row with an error.
         truth: The labels file that gives the true classes in place of folders; None without one.
@@ -55,7 +56,7 @@ class Settings:
     threads: int | Literal["auto"] | None
     follow_symlinks: bool
     top: int
-    threshold: float
+    threshold: Threshold
     max_pixels: int
     max_bytes: int
     truth: Truth | None = None

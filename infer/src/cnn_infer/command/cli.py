@@ -26,6 +26,7 @@ from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 
 if TYPE_CHECKING:
+    from cnn_infer.guarantee import Threshold
     from cnn_infer.paths.truth import Truth
 
 
@@ -41,7 +42,7 @@ def command(
     batch_size: int | None,
     threads: int | Literal["auto"] | None,
     top: int,
-    threshold: float,
+    threshold: Threshold,
     form: str,
     output: Path | None,
     report_file: Path | None,

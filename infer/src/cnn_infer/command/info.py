@@ -11,6 +11,7 @@ from typing import Any
 
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import escaped
+from cnn_infer.guarantee import guarantee_of
 
 NAMED = 5
 """Largest number of nodes that are printed by name."""
@@ -53,6 +54,15 @@ def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
             f"most {parity.under('probabilities').number('max'):.2g}, {parity.number('flips'):.0f} flips",
         )
     yield from _int8(certificate.under("fp32_against_int8"))
+    calibration = certificate.under("calibration")
+    if calibration.number("images"):
+        yield (
+            "calibration",
+            f"on {calibration.number('images'):,.0f} test pictures: ECE {calibration.number('ece'):.4f}, Brier score "
+            f"{calibration.number('brier'):.4f}",
+        )
+    if (promise := guarantee_of(spec.details)) is not None:
+        yield "certified", f"{promise.text} (--threshold certified: {promise.threshold:g})"
     if certificate.text("machine"):
         yield "exported", f"{certificate.text('exported')} on {certificate.text('machine')}"
         versions = certificate.under("versions").values

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cnn_infer.classifier import BATCH_SIZE
+from cnn_infer.guarantee import CERTIFIED
 from cnn_infer.model import DEVICES
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
@@ -23,6 +24,14 @@ class Threads(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return ``auto`` or an integer in the range."""
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class Certified(click.FloatRange):
+    """A threshold: a probability, or ``certified``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return ``certified`` or a number in the range."""
+        return value if value == CERTIFIED else super().convert(value, param, ctx)
 
 
 OPTIONS = (
@@ -62,11 +71,12 @@ OPTIONS = (
     ),
     click.option(
         "--threshold",
-        type=click.FloatRange(0, 1),
-        metavar="P",
+        type=Certified(0, 1),
+        metavar="P|certified",
         default=0.0,
         show_default=True,
-        help="Lowest accepted probability. Below it the label is 'unknown'.",
+        help="Lowest accepted probability. Below it the label is 'unknown'. certified: the threshold that cnn-export "
+        "--max-error proved for this model.",
     ),
     click.option(
         "--format",

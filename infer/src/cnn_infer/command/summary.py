@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cnn_infer.console import quantity
 from cnn_infer.drift import Drift
@@ -36,11 +37,14 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
             f"median latency {total['p50']:.2f} ms per picture (p99 {total['p99']:.2f}), "
             f"of which the model takes {model['p50']:.3f} ms (p99 {model['p99']:.3f})"
         )
+    if report.guarantee is not None:
+        lines += guarantee_lines(report.guarantee)
     if report.accuracy is not None and report.per_class is not None:
         width = max(len("class"), *(len(name) for name in report.per_class))
         lines += [
             f"accuracy {report.accuracy:.2%}, macro F1 {report.macro_f1:.4f}, weighted F1 {report.weighted_f1:.4f} "
             f"on {quantity(report.labelled, 'labelled picture')} (coverage {report.coverage:.2%})",
+            *([calibration_line(report.calibration)] if report.calibration is not None else []),
             f"  {'class':<{width}}  precision  recall      f1  support",
         ]
         lines += [
@@ -64,6 +68,27 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
         lines.append(f"left out: {left_out}")
     lines += [f"wrote {printable(file)}" for file in (output, report_file) if file is not None]
     return lines
+
+
+def guarantee_lines(guarantee: dict[str, Any]) -> list[str]:
+    """Return what the model promises of its answers, and whether it held on these pictures."""
+    promise = f"promised: {guarantee['promise']['text']}"
+    if guarantee["coverage"] is None:
+        return [promise]
+    answered = f"{guarantee['coverage']:.1%} of these pictures answered"
+    if guarantee["error"] is None:
+        return [promise, answered]
+    low, high = guarantee["interval"]
+    return [
+        promise,
+        f"{guarantee['verdict']}: {answered}; {guarantee['wrong']:,} of {quantity(guarantee['labelled'], 'answer')} "
+        f"with a label wrong, {guarantee['error']:.2%} (95% confidence interval {low:.2%} to {high:.2%})",
+    ]
+
+
+def calibration_line(calibration: dict[str, Any]) -> str:
+    """Return the calibration in one line."""
+    return f"calibration error (ECE) {calibration['ece']:.4f}, Brier score {calibration['brier']:.4f}"
 
 
 def _drift_line(drift: Drift) -> str:
