@@ -61,7 +61,7 @@ def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
 
 
 def fitted(decoded: DecodedPicture, spec: Spec) -> NDArray[np.uint8]:
-    """Resize a decoded picture to the model's size in one antialiased step, with crop or padding.
+    """Resize a decoded picture to the model's size with antialiasing, with crop or padding.
 
     Returns:
         uint8, shape ``spec.shape``.
@@ -76,11 +76,36 @@ def fitted(decoded: DecodedPicture, spec: Spec) -> NDArray[np.uint8]:
         if spec.resize == "pad":
             inner = (max(1, round(width / across)), max(1, round(height / down)))
             canvas = Image.new(image.mode, (spec.width, spec.height), (PADDING,) * len(image.getbands()))
-            canvas.paste(image.resize(inner, resampling), ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2))
+            whole = resampled(image, inner, resampling, (0, 0, width, height))
+            canvas.paste(whole, ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2))
             image = canvas
         else:
             left = (width - spec.width * across) / 2
             top = (height - spec.height * down) / 2
             box = (max(0.0, left), max(0.0, top), min(width, width - left), min(height, height - top))
-            image = image.resize((spec.width, spec.height), resampling, box)
+            image = resampled(image, (spec.width, spec.height), resampling, box)
     return np.asarray(image).reshape(spec.shape)
+
+
+def resampled(
+    image: Image.Image,
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+    box: tuple[float, float, float, float],
+) -> Image.Image:
+    """Resize a part of an image: first each row to the new width, then each column to the new height.
+
+    Each pass rounds to 8 bits, so the order changes pixels. Pillow 13 starts with the columns where the height shrinks
+    by more than twice as many pixels as the width, and earlier versions never do: such a picture takes two calls.
+
+    Args:
+        image: The image.
+        size: The new width and height.
+        resampling: Pillow's filter.
+        box: The part as (left, top, right, bottom) in pixels of the image.
+    """
+    left, top, right, bottom = box
+    if image.height - size[1] <= 2 * (image.width - size[0]):
+        return image.resize(size, resampling, box)
+    narrow = image.resize((size[0], image.height), resampling, (left, 0, right, image.height))
+    return narrow.resize(size, resampling, (0, top, size[0], bottom))
