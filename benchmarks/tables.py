@@ -171,6 +171,21 @@ def _equality(row: dict[str, Any]) -> str:
     return f"{text} ({prediction['flips_predicted']} predicted)" if prediction["saturated"] else text
 
 
+def targets() -> str:
+    """Files for any processor beside those for VNNI only: accuracy, size and time on a processor with VNNI."""
+    rows = result("presets_any_vnni")["rows"]
+    lines = []
+    for every, vnni in zip(rows[::2], rows[1::2], strict=True):
+        data, model = every["run"].rsplit("-", 3)[:2]
+        times = [f"{vnni['time_of_first'][batch][0]:.3f}" for batch in ("1", "64")]
+        accuracies = [
+            f"{value:.2%}" for value in (every["accuracy_fp32"], every["accuracy_int8"], vnni["accuracy_int8"])
+        ]
+        size = every["bytes"][1] / vnni["bytes"][1]
+        lines.append([f"{NAMES.get(data, 'digits')}: `{model}`", *accuracies, f"{size:.3f}", *times])
+    return table(["network", "fp32", "`any`", "`vnni`", "size", "time, batch 1", "time, batch 64"], lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "photographs": photographs,
@@ -179,6 +194,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training": training,
     "memory": memory,
     "processors": processors,
+    "targets": targets,
 }
 
 
