@@ -14,10 +14,12 @@ import numpy as np
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.guarantee import Guarantee, Threshold, check_threshold, resolve_threshold
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
+from cnn_infer.optional_outputs import STRANGENESS
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.prediction import UNKNOWN, Answer, Prediction
+from cnn_infer.strangers import STRANGER, StrangerRule, required_rule
 from cnn_infer.stream import Workers, in_order
 
 if TYPE_CHECKING:
@@ -47,15 +49,18 @@ class Classifier:
             the threshold that cnn-export proved.
         max_pixels: Pictures with more pixels are refused before they are decoded.
         max_bytes: Files with more bytes are refused before they are read.
+        strangers: Whether pictures that are nothing like those of training get the label ``stranger``. Only for a model
+            that was exported with ``cnn-export --strangers``.
 
     Attributes:
         model: The open model.
         spec: Its specification, with the classes and the input size.
         provider: The ONNX Runtime execution provider that runs it.
         guarantee: What was proven of the threshold; None unless it is ``certified``.
+        stranger_rule: When a picture is a stranger; None without ``strangers``.
 
     Raises:
-        InputError: ``top``, ``threshold`` or ``device`` is invalid.
+        InputError: ``top``, ``threshold`` or ``device`` is invalid, or the model cannot tell strangers.
         ModelError: the file is missing, damaged, or was not written by cnn-export.
         DeviceError: the device is not available. There is no silent fallback to the CPU.
     """
@@ -70,11 +75,17 @@ class Classifier:
         threshold: Threshold = 0.0,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
+        strangers: bool = False,
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
         check_threshold(threshold)
-        self.model = model if isinstance(model, Model) else open_model(model, device=device, threads=threads)
+        outputs = [STRANGENESS] if strangers else []
+        if not isinstance(model, Model):
+            model = open_model(model, device=device, threads=threads, outputs=outputs)
+        elif not set(outputs) <= set(model.outputs):
+            model = model.with_outputs([*model.outputs, *outputs])
+        self.model = model
         self.spec: Spec = self.model.spec
         self.provider: str = self.model.provider
         self._shape = self.spec.shape
@@ -82,6 +93,8 @@ class Classifier:
         found = resolve_threshold(threshold, self.spec, self.model.name)
         self._threshold: float = found[0]
         self.guarantee: Guarantee | None = found[1]
+        self.stranger_rule: StrangerRule | None = required_rule(self.spec, model.name) if strangers else None
+        self._outputs = [PROBABILITIES, *outputs]
         self._max_pixels = max_pixels
         self._max_bytes = max_bytes
 
@@ -113,6 +126,10 @@ class Classifier:
             InputError: the batch has another type or shape.
             ModelError: ONNX Runtime failed, for example because it ran out of memory.
         """
+        return self._run(batch)[0]
+
+    def _run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the probabilities, and ``strangeness``, float32 (n,), if the classifier was asked for strangers."""
         if not isinstance(batch, np.ndarray):
             raise InputError(f"expected a NumPy array, not {type(batch).__name__}")
         if batch.dtype != np.uint8 or batch.shape[1:] != self._shape or not len(batch):
@@ -120,11 +137,11 @@ class Classifier:
                 f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
             )
         try:
-            result: NDArray[np.float32] = self.model.session.run([PROBABILITIES], {INPUT: batch})[0]
+            found = self.model.session.run(self._outputs, {INPUT: batch})
         except Exception as error:
             count = f"{len(batch)} picture{'s' * (len(batch) > 1)}"
             raise ModelError(f"the model failed on {count}: {' '.join(str(error).split())}") from error
-        return result
+        return found[0], found[1] if len(found) > 1 else None
 
     def predict(self, picture: Picture) -> Prediction:
         """Classify one picture.
@@ -142,7 +159,7 @@ class Classifier:
             pixels = self.pixels(picture)
         except PictureError as error:
             raise _named(error, _path(picture)) from error.__cause__
-        return self.to_prediction(self.probabilities(pixels[None])[0])
+        return self._to_predictions(*self._run(pixels[None]))[0]
 
     @overload
     def predict_many(
@@ -209,18 +226,23 @@ class Classifier:
         """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""
         return self._to_predictions(probabilities[None])[0]
 
-    def _to_predictions(self, batch: NDArray[np.float32]) -> list[Prediction]:
+    def _to_predictions(
+        self, batch: NDArray[np.float32], strangeness: NDArray[np.float32] | None = None
+    ) -> list[Prediction]:
         orders = np.argsort(-batch, axis=1, kind="stable")[:, : self._top]
         best = batch[np.arange(len(batch))[:, None], orders]
-        return [self._prediction(*row) for row in zip(orders.tolist(), best.tolist(), strict=True)]
+        strange = [None] * len(batch) if strangeness is None else strangeness.tolist()
+        return [self._prediction(*row) for row in zip(orders.tolist(), best.tolist(), strange, strict=True)]
 
-    def _prediction(self, order: list[int], values: list[float]) -> Prediction:
+    def _prediction(self, order: list[int], values: list[float], strangeness: float | None) -> Prediction:
         classes = self.spec.classes
         top = tuple([(classes[index], value) for index, value in zip(order, values, strict=True)])
         label, probability = top[0]
+        if self.stranger_rule is not None and self.stranger_rule.applies(strangeness):
+            return Prediction(STRANGER, None, probability, top, strangeness)
         if probability < self._threshold:
-            return Prediction(UNKNOWN, None, probability, top)
-        return Prediction(label, order[0], probability, top)
+            return Prediction(UNKNOWN, None, probability, top, strangeness)
+        return Prediction(label, order[0], probability, top, strangeness)
 
     def _classify_batch(self, pictures: list[Picture]) -> list[Answer]:
         decoded: list[np.ndarray | PictureError] = []
@@ -236,9 +258,9 @@ class Classifier:
         share = 0.0
         if good := [item for item in decoded if not isinstance(item, PictureError)]:
             start = time.perf_counter()
-            probabilities = self.probabilities(np.stack(good))
+            probabilities, strangeness = self._run(np.stack(good))
             share = 1e3 * (time.perf_counter() - start) / len(good)
-            found = zip(self._to_predictions(probabilities), probabilities, strict=True)
+            found = zip(self._to_predictions(probabilities, strangeness), probabilities, strict=True)
         return [
             Answer(None, item, 0.0, decoding, _path(picture))
             if isinstance(item, PictureError)

@@ -21,16 +21,20 @@ class Prediction:
     """The model's answer for one picture.
 
     Attributes:
-        label: The name of the most probable class, or ``unknown`` if its probability is below the threshold.
-        index: The index of that class in ``spec.classes``; None if the label is ``unknown``.
-        probability: The probability of the most probable class, 0 to 1; also if the label is ``unknown``.
+        label: The name of the most probable class; ``stranger`` if the picture is nothing like those of training, and
+            the classifier was asked for that; else ``unknown`` if its probability is below the threshold.
+        index: The index of that class in ``spec.classes``; None if the label is ``stranger`` or ``unknown``.
+        probability: The probability of the most probable class, 0 to 1, whatever the label.
         top: The most probable classes as (name, probability), the most probable first.
+        strangeness: How far the picture is from the training pictures, about 1 for one of them; None if the classifier
+            was not asked for it.
     """
 
     label: str
     index: int | None
     probability: float
     top: tuple[tuple[str, float], ...]
+    strangeness: float | None = None
 
 
 class Answer(NamedTuple):
