@@ -41,7 +41,9 @@ export function decodeBmp(data, checkSize) {
 }
 
 function indexed(view, data, header, { width, height, bits }, row) {
-  const count = Math.min(view.getUint32(46, true) || 1 << bits, 256);
+  const stated = view.getUint32(46, true) || 1 << bits;
+  if (stated > 65536) throw new PictureError(`damaged or unsupported picture: a BMP palette of ${stated} colours`);
+  const count = Math.min(stated, 256);
   const palette = new Uint8Array(3 * count);
   for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) palette[3 * i + c] = data[14 + header + 4 * i + 2 - c];
   const indices = new Uint8Array(width * height);
@@ -53,7 +55,10 @@ function indexed(view, data, header, { width, height, bits }, row) {
       indices[y * width + x] = (line[bit >> 3] >> (8 - bits - (bit & 7))) & mask;
     }
   }
-  return { mode: "P", width, height, data: indices, palette };
+  const isBilevel = count === 2 && palette.every((value, i) => value === (i < 3 ? 0 : 255));
+  const isGrey = palette.every((value, i) => value === Math.floor(i / 3));
+  const mode = isBilevel ? "1" : isGrey ? "L" : "P"; // as Pillow names them
+  return { mode, width, height, data: indices, palette };
 }
 
 function coloured({ width, height, bits }, row, hasAlpha) {

@@ -144,22 +144,28 @@ export function decodeGif(data, checkSize) {
 function onScreen({ width, height }, frame, palette, transparent) {
   const covers = !frame.left && !frame.top && frame.width === width && frame.height === height;
   const isRamp = palette.every((value, i) => value === Math.floor(i / 3)); // Pillow calls it grey
-  if (covers && isRamp) {
+  if (covers || transparent !== undefined) {
+    const data = covers ? frame.indices : new Uint8Array(width * height).fill(transparent);
+    if (!covers) place(frame, width, height, (from, to) => (data[to] = frame.indices[from]));
     const keys = transparent === undefined ? undefined : [transparent];
-    return { mode: "L", width, height, data: frame.indices, transparent: keys };
-  }
-  if (covers) {
-    const alpha = transparent === undefined ? undefined : Uint8Array.from({ length: 256 }, (_, i) => (i === transparent ? 0 : 255));
-    return { mode: "P", width, height, data: frame.indices, palette, alpha };
+    if (isRamp) return { mode: "L", width, height, data, transparent: keys };
+    const alpha = keys && Uint8Array.from({ length: 256 }, (_, i) => (i === transparent ? 0 : 255));
+    return { mode: "P", width, height, data, palette, alpha };
   }
   const data = new Uint8Array(4 * width * height);
+  place(frame, width, height, (from, to) => {
+    const index = frame.indices[from];
+    for (let c = 0; c < 3; c++) data[4 * to + c] = isRamp ? index : (palette[3 * index + c] ?? 0);
+    data[4 * to + 3] = 255;
+  });
+  return { mode: "RGBA", width, height, data };
+}
+
+/** Call a function with the index of each pixel of a frame, and with its index on the screen. */
+function place(frame, width, height, copy) {
   for (let y = 0; y < Math.min(frame.height, height - frame.top); y++) {
     for (let x = 0; x < Math.min(frame.width, width - frame.left); x++) {
-      const index = frame.indices[y * frame.width + x];
-      const at = 4 * ((frame.top + y) * width + frame.left + x);
-      for (let c = 0; c < 3; c++) data[at + c] = isRamp ? index : (palette[3 * index + c] ?? 0);
-      data[at + 3] = index === transparent ? 0 : 255;
+      copy(y * frame.width + x, (frame.top + y) * width + frame.left + x);
     }
   }
-  return { mode: "RGBA", width, height, data };
 }

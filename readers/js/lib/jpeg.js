@@ -62,6 +62,8 @@ function checkFrame(frame, marker) {
   else if (![1, 3, 4].includes(frame[5])) kind = `JPEG with ${frame[5]} components`;
   else if (fractional) kind = "JPEG with fractional sampling factors";
   if (kind !== undefined) throw new PictureError(`${kind} is not supported: ${ADVICE}`);
+  const here = marker >= 0xc9 ? "with arithmetic coding" : marker === 0xc3 ? "without loss" : undefined;
+  if (here !== undefined) throw new PictureError(`this reader does not decode JPEG files ${here}: save it as JPEG or PNG`);
 }
 
 const startsWith = (content, text) => [...text].every((letter, i) => content[i] === letter.charCodeAt(0));

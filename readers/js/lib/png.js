@@ -116,7 +116,7 @@ function pictureOf({ width, height, depth, type }, samples, chunks) {
   }
   if (type === RGB && wide && keys !== undefined) return withAlpha(samples, keys, size);
   const bytes = wide ? Uint8Array.from(samples, (value) => value >> 8) : samples;
-  if (type === GREY_ALPHA) return { mode: "LA", ...size, data: bytes };
+  if (type === GREY_ALPHA) return wide ? withColours(bytes, size) : { mode: "LA", ...size, data: bytes };
   if (type === RGB_ALPHA) return { mode: "RGBA", ...size, data: bytes };
   if (type === RGB) return { mode: "RGB", ...size, data: bytes, transparent: keys };
   const step = 255 / ((1 << depth) - 1);
@@ -139,5 +139,12 @@ function withAlpha(samples, keys, size) {
     data.set([...pixel].map((value) => value >> 8), 4 * i);
     data[4 * i + 3] = keys.every((value, c) => value === pixel[c]) ? 0 : 255;
   }
+  return { mode: "RGBA", ...size, data };
+}
+
+/** Pillow has no mode for grey of 16 bits with alpha. */
+function withColours(pairs, size) {
+  const data = new Uint8Array(2 * pairs.length);
+  for (let i = 0; i < pairs.length; i += 2) data.set([pairs[i], pairs[i], pairs[i], pairs[i + 1]], 2 * i);
   return { mode: "RGBA", ...size, data };
 }
