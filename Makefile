@@ -65,5 +65,5 @@ check:
 $(READY): infer/pyproject.toml train/pyproject.toml export/pyproject.toml requirements-dev.txt | check
 	@echo "installing PyTorch and the rest into $(VENV): some minutes, about 6 GB"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e 'infer[cpu]' -e train -e export -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e 'infer[cpu,report]' -e train -e export -r requirements-dev.txt
 	touch $(READY)

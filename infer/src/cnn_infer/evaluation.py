@@ -17,12 +17,13 @@ import numpy as np
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.drift import Drift, validation_of
 from cnn_infer.errors import InputError
+from cnn_infer.highlights import Highlights
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, skipped_text
 from cnn_infer.pixels.open import KINDS
-from cnn_infer.prediction import Prediction
+from cnn_infer.prediction import Answer, Prediction
 from cnn_infer.stream import Workers
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
@@ -186,9 +187,11 @@ class Evaluation:
         classifier, labels, truth, batch_size, threads, follow_symlinks: As for :func:`evaluate`.
         tuned: The text for :attr:`Report.tuned`.
         counted: The result of :meth:`counted` of the run that this one resumes; None for a new run.
+        page: Whether to keep what a page shows of single pictures, in :attr:`highlights`.
 
     Raises:
-        InputError: ``threads`` is less than 1, ``truth`` has no class of the model, or ``counted`` is damaged.
+        InputError: ``threads`` is less than 1, ``truth`` has no class of the model, or ``counted`` is damaged or has
+            nothing for a page.
     """
 
     def __init__(
@@ -202,6 +205,7 @@ class Evaluation:
         follow_symlinks: bool = False,
         tuned: str | None = None,
         counted: Any = None,
+        page: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be a whole number of at least 1, not {threads!r}")
@@ -215,8 +219,11 @@ class Evaluation:
         self._skipped = Skipped()
         validation = validation_of(classifier.spec.details)
         self._tally = Tally(classifier.spec.classes, validation, truth, classifier.guarantee)
+        self.highlights = Highlights() if page else None
         if counted is not None:
             self._tally.restore(counted)
+            if page:
+                self.highlights = Highlights.restored(counted.get("page"))
         self._seconds = 0.0
         self._answered = 0
 
@@ -239,7 +246,7 @@ class Evaluation:
         with closing(answers):
             for answer in answers:
                 found = waiting.popleft()
-                self._tally.add(found if self._labels else None, answer)
+                self._count(found, answer)
                 self._answered += answer.prediction is not None
                 self._seconds = time.perf_counter() - start
                 yield Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None)
@@ -250,9 +257,20 @@ class Evaluation:
                 + (f"; left out: {text}" if text else "")
             )
 
+    def _count(self, found: Found, answer: Answer) -> None:
+        truth = self._tally.add(found if self._labels else None, answer)
+        if self.highlights is None:
+            return
+        if answer.prediction is None:
+            self.highlights.add_unreadable(found.path, str(answer.error))
+        else:
+            name = None if truth is None else self._classifier.spec.classes[truth]
+            self.highlights.add(found.path, answer.prediction, name)
+
     def counted(self) -> dict[str, Any]:
         """Return the counts up to the last row, without times, as plain JSON."""
-        return self._tally.counted()
+        counts = self._tally.counted()
+        return counts if self.highlights is None else {**counts, "page": self.highlights.counted()}
 
     def report(self) -> Report:
         """Return the report of all rows so far. Times do not include the run that was resumed."""

@@ -66,8 +66,8 @@ class Tally:
         self.model_ms = Histogram()
         self.total_ms = Histogram()
 
-    def add(self, found: Found | None, answer: Answer) -> None:
-        """Count one picture.
+    def add(self, found: Found | None, answer: Answer) -> int | None:
+        """Count one picture; return the index of its true class, or None if that is not known.
 
         Args:
             found: The file, whose folders may give the true class; None without labels.
@@ -78,7 +78,7 @@ class Tally:
         self.with_row += label is not None
         if answer.prediction is None:
             self.errors += 1
-            return
+            return None
         self.answered += answer.prediction.index is not None
         truth = None if found is None else self._true_class(found, label)
         if self.top is not None:
@@ -92,6 +92,7 @@ class Tally:
                 self.confusion[truth, answer.prediction.index] += 1
             if self.calibration is not None and answer.probabilities is not None:
                 self.calibration.add(answer.probabilities, truth)
+        return truth
 
     def counted(self) -> dict[str, Any]:
         """Return the counts, without times, as plain JSON."""

@@ -18,6 +18,7 @@ ROW_OPTIONS = (
     "--threshold",
     "--output",
     "--report",
+    "--html",
     "--resume",
     "--max-pixels",
     "--max-bytes",

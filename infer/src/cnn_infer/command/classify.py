@@ -16,13 +16,13 @@ from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command import tuning
 from cnn_infer.command.growing_file import GrowingFile, digest_of
+from cnn_infer.command.results import Results
 from cnn_infer.command.rows import formatter
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.system import machine
-from cnn_infer.system.atomic import write_text
 from cnn_infer.system.interrupt import deferred_interrupt
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def to_stream(
     paths: Sequence[str | Listed],
     settings: Settings,
     stream: IO[bytes],
-    report_file: Path | None,
+    results: Results,
 ) -> Report:
     """Classify pictures and write the rows to standard output, a pipe or a device.
 
@@ -78,7 +78,7 @@ def to_stream(
         paths: Files, folders, patterns and lists of paths.
         settings: See :class:`Settings`.
         stream: Where the rows go.
-        report_file: Where the report goes as JSON; None for no file.
+        results: Where the report goes.
 
     Returns:
         The report.
@@ -87,7 +87,7 @@ def to_stream(
         InputError: a path does not exist, or there is no picture.
         OSError: the stream or the report cannot be written.
     """
-    evaluation = _evaluation(classifier, paths, settings)
+    evaluation = _evaluation(classifier, paths, settings, results)
     on_terminal = stream.isatty()
     header, text = formatter(settings.form, classifier.spec.classes, on_terminal=on_terminal)
     # rows on the terminal show the progress themselves, and a bar would mix with them
@@ -98,9 +98,7 @@ def to_stream(
             header = ""
             advance(1)
         stream.flush()
-    report = evaluation.report()
-    _write_report(report, report_file)
-    return report
+    return results.write(evaluation, classifier, paths)
 
 
 def to_file(
@@ -108,7 +106,7 @@ def to_file(
     paths: Sequence[str | Listed],
     settings: Settings,
     output: Path,
-    report_file: Path | None,
+    results: Results,
     *,
     resume: bool,
 ) -> Report:
@@ -119,7 +117,7 @@ def to_file(
         paths: Files, folders, patterns and lists of paths.
         settings: See :class:`Settings`.
         output: The file for the rows.
-        report_file: Where the report goes as JSON; None for no file.
+        results: Where the report goes.
         resume: Whether to continue an interrupted run.
 
     Returns:
@@ -140,7 +138,7 @@ def to_file(
     }
     header, text = formatter(settings.form, classifier.spec.classes)
     with deferred_interrupt() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
-        evaluation = _evaluation(classifier, paths, settings, file.start.counted)
+        evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
             for row in rows:
@@ -153,19 +151,18 @@ def to_file(
             written = console.quantity(file.rows, "row")
             console.message(f"{written} written to {printable(output)}: run the same command with --resume to continue")
             raise KeyboardInterrupt
-        report = evaluation.report()
-        _write_report(report, report_file)  # before finish(): after a kill in between, --resume can still write it
+        # before finish(): after a kill in between, --resume can still write them
+        report = results.write(evaluation, classifier, paths)
         file.finish()
     return report
 
 
-def _write_report(report: Report, file: Path | None) -> None:
-    if file is not None:
-        write_text(file, report.to_json() + "\n")
-
-
 def _evaluation(
-    classifier: Classifier, paths: Sequence[str | Listed], settings: Settings, counted: Any = None
+    classifier: Classifier,
+    paths: Sequence[str | Listed],
+    settings: Settings,
+    results: Results,
+    counted: Any = None,
 ) -> Evaluation:
     """Prepare a run; with ``--threads auto``, measure and print the number of threads and the batch size.
 
@@ -173,6 +170,7 @@ def _evaluation(
         classifier: The model.
         paths: Files, folders, patterns and lists of paths.
         settings: See :class:`Settings`.
+        results: Where the report goes.
         counted: The counts of the interrupted run that this one continues; None for a new run.
     """
     threads, batch_size, tuned = settings.threads, settings.batch_size, None
@@ -191,4 +189,5 @@ def _evaluation(
         follow_symlinks=settings.follow_symlinks,
         tuned=tuned,
         counted=counted,
+        page=results.html is not None,
     )

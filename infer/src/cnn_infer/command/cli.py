@@ -19,6 +19,7 @@ from cnn_infer.command.destinations import check_destinations, check_not_read
 from cnn_infer.command.examples import EXAMPLES
 from cnn_infer.command.options import declared
 from cnn_infer.command.printing import print_text
+from cnn_infer.command.results import Results
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import newest_export
@@ -46,6 +47,7 @@ def command(
     form: str,
     output: Path | None,
     report_file: Path | None,
+    html_file: Path | None,
     strict: bool,
     labels: str,
     truth: Path | None,
@@ -85,7 +87,7 @@ def command(
         sum_up(paths, model, form)
         return
     model = model or str(newest_export())
-    targets = check_destinations(output, report_file, certificate)
+    targets = check_destinations(output, report_file, certificate, html_file)
     classifier = Classifier(
         model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
     )
@@ -115,16 +117,18 @@ def command(
         return
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
+    results = Results(report_file, html_file)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known)
     if output is None:
-        report = to_stream(classifier, given, settings, sys.stdout.buffer, report_file)
+        report = to_stream(classifier, given, settings, sys.stdout.buffer, results)
     elif is_pipe_or_device(output):
         with output.open("wb") as stream:
-            report = to_stream(classifier, given, settings, stream, report_file)
+            report = to_stream(classifier, given, settings, stream, results)
     else:
-        report = to_file(classifier, given, settings, output, report_file, resume=resume)
+        report = to_file(classifier, given, settings, output, results, resume=resume)
     only_files = all(path != "-" and os.path.isfile(path) for path in paths)
-    console.message(*summary(report, output, report_file, only_files=only_files))
+    written = [file for file in (output, report_file, html_file) if file is not None]
+    console.message(*summary(report, written, only_files=only_files))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:

@@ -14,19 +14,24 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import EXTENSIONS
 
 
-def check_destinations(output: Path | None, report_file: Path | None, certificate: Path | None = None) -> list[Path]:
+def check_destinations(
+    output: Path | None, report_file: Path | None, certificate: Path | None = None, html_file: Path | None = None
+) -> list[Path]:
     """Return the files for results, after checks that need no other file.
 
     Args:
         output: The file for the rows; None for standard output.
         report_file: The file for the report; None for no report.
         certificate: The file for the certificate; None for no certificate.
+        html_file: The file for the page; None for no page.
 
     Raises:
-        InputError: a folder is missing, a name ends like that of a picture or a model, or two are the same file.
+        InputError: a folder is missing, a name ends like that of a picture or a model, two are the same file, or a page
+            is asked for and Jinja is not installed.
     """
-    targets = [target for target in (output, report_file, certificate) if target is not None]
-    for target in targets:
+    named = {"--output": output, "--report": report_file, "--certificate": certificate, "--html": html_file}
+    targets = {option: target for option, target in named.items() if target is not None}
+    for target in targets.values():
         if not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {printable(target.absolute().parent)}")
         # the target of a symbolic link counts too: it may be a picture in a folder
@@ -35,20 +40,22 @@ def check_destinations(output: Path | None, report_file: Path | None, certificat
             raise InputError(
                 f"{printable(target)} has the name of a picture or a model: choose another file for the results"
             )
-    if certificate is not None and os.path.realpath(certificate) in [
-        os.path.realpath(target) for target in (output, report_file) if target is not None
-    ]:
-        raise InputError(f"{printable(certificate)} is named for two results: choose another file for --certificate")
-    if output is not None and report_file is not None:
-        rows, report = os.path.realpath(output), os.path.realpath(report_file)
-        if report == rows:
-            raise InputError("--output and --report name the same file")
-        if report == rows + SUFFIX:
-            raise InputError(
-                f"{printable(report_file)} is the manifest of --output, which --resume needs: "
-                "choose another file for the report"
-            )
-    return targets
+    seen: dict[str, str] = {}
+    for option, target in targets.items():
+        place = os.path.realpath(target)
+        if place in seen:
+            raise InputError(f"{seen[place]} and {option} name the same file: {printable(target)}")
+        seen[place] = option
+    if output is not None and (kept := seen.get(os.path.realpath(output) + SUFFIX)):
+        raise InputError(
+            f"{printable(targets[kept])} is the manifest of --output, which --resume needs: "
+            f"choose another file for {kept}"
+        )
+    if html_file is not None:
+        from cnn_infer.page.render import check_installed
+
+        check_installed()
+    return [*targets.values()]
 
 
 def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> None:

@@ -25,10 +25,11 @@ def as_json(classifier: Classifier) -> str:
 
 def for_people(classifier: Classifier) -> str:
     """Return lines on the model's input, classes, training and export."""
-    return "\n".join(f"{name:<11} {escaped(text)}" for name, text in _lines(classifier))
+    return "\n".join(f"{name:<11} {escaped(text)}" for name, text in facts(classifier))
 
 
-def _lines(classifier: Classifier) -> Iterator[tuple[str, str]]:
+def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
+    """Yield a word for each fact, empty if it continues the one before, and the fact as text. Names are not escaped."""
     spec = classifier.spec
     details = _Entries(spec.details)
     precision = details.text("precision") or "fp32"

@@ -93,6 +93,13 @@ OPTIONS = (
         type=RESULT_FILE,
         help="Write a report to this file, as JSON: accuracy, F1, confusion matrix, errors, latency.",
     ),
+    click.option(
+        "--html",
+        "html_file",
+        type=RESULT_FILE,
+        help="Write the report to this file as a web page that opens offline, with charts and the worst mistakes. "
+        "Needs the extra cnn-infer[report].",
+    ),
     click.option("--resume", is_flag=True, help="Continue an interrupted run: append the missing rows to --output."),
     click.option(
         "-0", "nul", is_flag=True, help="With -: a NUL byte ends each path on standard input, not a line break."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ MOST_PRINTED_FOLDERS = 10
 """Most folders without the name of a class that are printed. The report file has all."""
 
 
-def summary(report: Report, output: Path | None, report_file: Path | None, *, only_files: bool) -> list[str]:
+def summary(report: Report, files: Sequence[Path], *, only_files: bool) -> list[str]:
     """Return the lines of the summary: counts, speed, accuracy, and the files written. Names are not escaped.
 
     Args:
         report: What was counted and measured.
-        output: The file of the rows, if there is one.
-        report_file: The file of the report, if there is one.
+        files: The files that were written.
         only_files: Whether every path is a picture file, not a folder, pattern or list. Then a missing accuracy is no
             surprise, and is not reported.
     """
@@ -53,6 +53,17 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
             for name, row in report.per_class.items()
         ]
         lines += _confusion_lines(report)
+    lines += remarks(report, only_files=only_files)
+    return lines + [f"wrote {printable(file)}" for file in files]
+
+
+def remarks(report: Report, *, only_files: bool) -> list[str]:
+    """Return what is not counted or missing, and whether the pictures are like those of validation.
+
+    The arguments are those of :func:`summary`.
+    """
+    lines = []
+    if report.accuracy is not None:
         if report.unknown_folders:
             lines.append(f"folders without the name of a class, not counted: {_folders(report)}")
         lines += _truth_lines(report)
@@ -66,7 +77,6 @@ def summary(report: Report, output: Path | None, report_file: Path | None, *, on
         lines.append(_drift_line(report.drift))
     if left_out := skipped_text(report.skipped):
         lines.append(f"left out: {left_out}")
-    lines += [f"wrote {printable(file)}" for file in (output, report_file) if file is not None]
     return lines
 
 

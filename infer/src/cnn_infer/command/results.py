@@ -1,0 +1,52 @@
+"""The files for the results of a run: the report as JSON, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnn_infer.classifier import Classifier
+from cnn_infer.command.summary import guarantee_lines, remarks
+from cnn_infer.evaluation import Evaluation, Report
+from cnn_infer.paths.listed import Listed
+from cnn_infer.paths.naming import printable
+from cnn_infer.system.atomic import write_text
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the report of a run goes.
+
+    Attributes:
+        report: The file for the report as JSON; None for no file.
+        html: The file for the page; None for no page.
+    """
+
+    report: Path | None
+    html: Path | None
+
+    def write(self, evaluation: Evaluation, classifier: Classifier, paths: Sequence[str | Listed]) -> Report:
+        """Write the report of a finished run to its files, and return it.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        report = evaluation.report()
+        if self.report is not None:
+            write_text(self.report, report.to_json() + "\n")
+        if self.html is not None and evaluation.highlights is not None:
+            from cnn_infer.command.info import facts
+            from cnn_infer.page.run_page import page_of
+
+            promise = [] if report.guarantee is None else guarantee_lines(report.guarantee)
+            page = page_of(
+                report,
+                evaluation.highlights,
+                classifier,
+                facts=facts(classifier),
+                notes=[*promise, *remarks(report, only_files=False)],
+                paths=[printable(path) if isinstance(path, str) else "a list of paths" for path in paths],
+            )
+            write_text(self.html, page)
+        return report
