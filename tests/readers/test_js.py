@@ -1,0 +1,272 @@
+"""The reader in JavaScript gives what cnn_infer gives: its own tests on files made here, and its rows byte for byte."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+import pytest
+from cnn_export import write_vectors
+from cnn_export.conformance.draw import drawn_files
+from cnn_infer import Classifier, Spec
+from cnn_infer.model import CONFORMANCE_KEY
+from cnn_infer.pixels.convert import stages_of, to_pixels
+from cnn_infer.pixels.resize import fitted
+from cnn_infer.proof.conformance import ConformanceFile, pack, recorded
+from cnn_infer.spec import Colour, Filter, Resize
+from PIL import Image
+from test_combinations import bmps, gifs, pngs, tiffs
+
+ROOT = Path(__file__).parents[2]
+READER = ROOT / "readers" / "js"
+MODELS = ROOT / "tests" / "infer" / "models"
+HANGS_AFTER = 120
+SHAPES = 12
+"""Random resizes for each filter and mode; benchmarks/javascript.py compares 500."""
+
+MUTATED = 300
+"""Mutated files; benchmarks/javascript.py decodes 10,000."""
+
+KINDS = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "BMP": ("1", "L", "P", "RGB"),
+    "GIF": ("L", "P"),
+    "TIFF": ("L", "P", "RGB"),
+    "WEBP": ("RGB", "RGBA"),
+}
+"""Modes of Pillow that are written, by format."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> None:
+    """The packages of the reader; installed once into its folder, which git ignores."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("node and npm are missing: apt install nodejs npm")
+    lock = READER / "package-lock.json"
+    done = READER / "node_modules" / ".package-lock.json"
+    if done.is_file() and done.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    command = ["npm", "ci", "--prefix", str(READER), "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=HANGS_AFTER)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        pytest.skip(f"the packages of the reader cannot be installed: {' '.join(command[:4])}")
+
+
+def described(data: bytes, spec: Spec) -> dict[str, dict[str, Any]]:
+    """What the reader must give after each stage."""
+    stages = recorded(data, spec)
+    return {
+        name: {"mode": one.mode, "width": one.size[0], "height": one.size[1], "sha256": one.sha256}
+        for name, one in stages.items()
+    }
+
+
+def with_conformance(source: Path, folder: Path) -> None:
+    """Write a model, with conformance files, and its vectors."""
+    classifier = Classifier(source, device="cpu")
+    files = []
+    for file in drawn_files(classifier.spec):
+        row = classifier.probabilities(to_pixels(file.data, classifier.spec)[None])[0]
+        form = str(Image.open(io.BytesIO(file.data)).format)
+        probabilities = {index: float(value) for index, value in enumerate(row)}
+        stages = recorded(file.data, classifier.spec)
+        files.append(ConformanceFile(file.name, form, False, file.data, stages, probabilities))
+    model = onnx.load(str(source))
+    model.metadata_props.add(key=CONFORMANCE_KEY, value=pack(files))
+    folder.mkdir()
+    onnx.save(model, str(folder / "model.onnx"))
+    write_vectors(folder / "vectors", folder)
+
+
+def resizes(folder: Path) -> None:
+    """Write pictures of random sizes, with what they become by each filter and in each mode."""
+    chance = np.random.default_rng(0)
+    cases, raw = [], b""
+    modes = product(get_args(Filter), get_args(Resize), range(SHAPES))
+    for filter_, resize, number in modes:
+        height, width, new_height, new_width = (int(side) for side in chance.integers(1, 80, 4))
+        colour: Colour = "grey" if number % 2 else "rgb"
+        spec = Spec(("a", "b"), new_height, new_width, colour, resize, filter_, 0, 1.0)
+        picture = chance.integers(0, 256, (height, width, spec.channels), np.uint8)
+        pixels = fitted(picture[:, :, 0] if number % 2 else picture, spec)
+        case = {"at": len(raw), "width": width, "height": height, "spec": asdict(spec)}
+        cases.append(case | {"sha256": hashlib.sha256(pixels.tobytes()).hexdigest()})
+        raw += picture.tobytes()
+    (folder / "resizes.json").write_text(json.dumps(cases))
+    (folder / "resizes.raw").write_bytes(raw)
+
+
+def files_of_kinds() -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of files that the reader decodes."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    image = Image.fromarray(noise)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for form, modes in KINDS.items():
+        for mode in modes:
+            yield f"{form} {mode}", saved(image.convert(mode), form)
+    for sampling, progressive in product(("4:4:4", "4:2:2", "4:2:0", "4:1:1"), (False, True)):
+        data = saved(image, "JPEG", subsampling=sampling, progressive=progressive, exif=exif)
+        yield f"JPEG {sampling}, progressive {progressive}", data
+    for mode in ("L", "CMYK"):
+        yield f"JPEG {mode}", saved(image.convert(mode), "JPEG")
+    for size in ((200, 130), (77, 300)):
+        yield f"JPEG, {size[0]} x {size[1]}", saved(image.resize(size), "JPEG")
+    for drawn in (*pngs(), *gifs()):
+        yield drawn.name, drawn.data
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def kinds(folder: Path) -> None:
+    """Write files of every kind with what they become, and files that only cnn_infer decodes."""
+    spec = Spec(("a", "b"), 16, 16, "rgb", "crop", "bicubic", 0, 1.0)
+    (folder / "kinds").mkdir()
+    files, refused = [], []
+    for number, (name, data) in enumerate(files_of_kinds()):
+        (folder / "kinds" / str(number)).write_bytes(data)
+        files.append({"name": name, "file": str(number), "stages": described(data, spec)})
+    others = [one for one in tiffs() if one.name.startswith("TIFF CMYK 8, planar 1, none, II")]
+    for one in [*others, *(one for one in bmps() if "16" in one.name)]:
+        stages_of(one.data, spec)
+        (folder / "kinds" / one.name).write_bytes(one.data)
+        refused.append({"name": one.name, "file": one.name})
+    assert refused
+    document = {"spec": asdict(spec), "files": files, "refused": refused}
+    (folder / "kinds.json").write_text(json.dumps(document))
+
+
+def mutated(folder: Path) -> None:
+    """Write files with one to eight bytes that are wrong, missing or too many."""
+    chance = random.Random(0)
+    seeds = [data for _, data in files_of_kinds()]
+    found = []
+    for _ in range(MUTATED):
+        data = bytearray(chance.choice(seeds))
+        for _ in range(1 << chance.randrange(4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.choice((0, 1, 1, 4))] = chance.randbytes(chance.choice((0, 1, 1, 4))) or b"\xff"
+        found.append(base64.b64encode(data).decode())
+    (folder / "mutated.json").write_text(json.dumps(found))
+
+
+@pytest.fixture(scope="session")
+def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("rgb", "grey"):
+        with_conformance(MODELS / f"{name}.onnx", folder / name)
+    for name in ("foreign", "one_at_a_time"):
+        shutil.copy(MODELS / f"{name}.onnx", folder)
+    resizes(folder)
+    kinds(folder)
+    mutated(folder)
+    return folder
+
+
+def test_reader(fixtures: Path) -> None:
+    """The tests in readers/js/test."""
+    environment = {**os.environ, "EDGECNN_FIXTURES": str(fixtures)}
+    tests = sorted(str(path) for path in READER.glob("test/*.test.js"))
+    command = ["node", "--test", "--test-reporter=tap", *tests]
+    done = subprocess.run(
+        command, cwd=READER, env=environment, capture_output=True, text=True, timeout=HANGS_AFTER, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "# skipped 0" in done.stdout
+
+
+def test_types() -> None:
+    done = subprocess.run(["npm", "run", "types"], cwd=READER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+Edgecnn = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(scope="session")
+def edgecnn() -> Edgecnn:
+    def run(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+        command = ["node", str(READER / "bin" / "edgecnn.js"), *map(str, arguments)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=HANGS_AFTER, check=False)
+        assert done.returncode == code, done.stderr.decode()
+        assert b"    at " not in done.stderr, done.stderr.decode()
+        return done
+
+    return run
+
+
+def test_rows_are_those_of_cnn_infer(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) -> None:
+    """Pictures of every kind, names of every kind, folders in folders, and errors with the same cause."""
+    photos = tmp_path / "photos"
+    (photos / "b" / "c").mkdir(parents=True)
+    (photos / ".hidden").mkdir()
+    names = {"a, b.jpg": "JPEG", 'say "hi".png': "PNG", "b.png": "PNG", "\u00e9.jpg": "JPEG", "line\nbreak.bmp": "BMP"}
+    names |= {"b/1.gif": "GIF", "b/c/2.webp": "WEBP", "b0.tif": "TIFF", "B.JPG": "JPEG", ".hidden/3.jpg": "JPEG"}
+    chance = np.random.default_rng(1)
+    for name, form in names.items():
+        Image.fromarray(chance.integers(0, 256, (20, 24, 3), np.uint8)).save(photos / name, form)
+    (photos / "empty.jpg").touch()
+    (photos / "text.png").write_text("no picture")
+    (photos / "notes.txt").write_text("no picture")
+    (photos / "broken.jpg").symlink_to("missing")
+    (photos / os.fsdecode(b"\xff\xe9.png")).write_bytes((photos / "b.png").read_bytes())
+    model = fixtures / "rgb" / "model.onnx"
+    for options in ((), ("--top", "2", "--threshold", "0.6", "--max-pixels", "479")):
+        given = ["photos", "photos/b.png", *options]
+        command = [str(Path(sys.executable).with_name("cnn-infer")), "--model", str(model), "--format", "csv", *given]
+        expected = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        found = edgecnn(tmp_path, model, *given, code=1 if "--max-pixels" in options else 0)
+        assert found.stdout == expected.stdout
+        assert found.stdout.count(b"\n") == 16  # the header, 14 pictures, and a line break in a name
+
+
+def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) -> None:
+    done = edgecnn(tmp_path, fixtures / "grey" / "model.onnx", "--verify")
+    assert b"verified: every stage gives the same as at export" in done.stderr
+    model = onnx.load(str(fixtures / "grey" / "model.onnx"))
+    [spec] = [entry for entry in model.metadata_props if entry.key == "cnn.spec"]
+    spec.value = replace(Spec.from_json(spec.value), filter="lanczos").to_json()
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    done = edgecnn(tmp_path, "other.onnx", "--verify", code=1)
+    assert b"edgecnn: resize differs for " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "name a model and pictures"),
+        (("missing.onnx", "."), "cannot read the model: missing.onnx"),
+        (("foreign.onnx", "."), "not a model that cnn-export wrote"),
+        (("rgb/model.onnx",), "name pictures or folders, or pass --verify"),
+        (("rgb/model.onnx", "missing.jpg"), "no such file or folder: missing.jpg"),
+        (("rgb/model.onnx", "resizes.json"), "none of the pictures could be read"),
+        (("rgb/model.onnx", "rgb/vectors/raw"), "no pictures found"),
+        (("rgb/model.onnx", ".", "--top", "0"), "--top must be a whole number of at least 1, not 0"),
+        (("rgb/model.onnx", ".", "--threshold", "2"), "--threshold must be a probability from 0 to 1, not 2"),
+        (("rgb/model.onnx", ".", "--nope"), "Unknown option '--nope'"),
+        (("rgb/model.onnx", ".", "--verify"), "--verify takes no pictures"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], text: str, fixtures: Path, edgecnn: Edgecnn) -> None:
+    code = 1 if text.startswith("none of") else 2
+    *_, line = edgecnn(fixtures, *arguments, code=code).stderr.decode().splitlines()
+    assert line.startswith(f"edgecnn: {text}")
