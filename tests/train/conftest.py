@@ -1,15 +1,12 @@
 """Fixtures of the training tests: the digits, a finished run, a folder of pictures, and the command."""
 
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,61 +73,14 @@ def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproce
     return begin
 
 
-FORKS = """
-import json, os, sys
-import cnn_train.training  # takes seconds, so it is done once
-from cnn_train.cli import main
-for line in sys.stdin:
-    folder, *arguments = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        sys.argv = ["cnn-train", *arguments]
-        main()
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@dataclass(frozen=True)
-class Started:
-    """A running cnn-train in a separate process."""
-
-    pid: int
-    folder: Path
-    answers: IO[str]
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-        assert self.wait() == -signal.SIGKILL
-
-    def wait(self) -> int:
-        """Its exit code."""
-        return int(self.answers.readline())
-
-    def said(self) -> str:
-        return (self.folder / "stderr.txt").read_text()
-
-
 @pytest.fixture(scope="session")
-def forked() -> Iterator[Callable[..., Started]]:
-    """Start cnn-train in a folder without delay: a process that has imported PyTorch forks. One at a time."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+def forked(fork: Callable[..., Any]) -> Callable[..., Any]:
+    """Start cnn-train in a folder without delay, as a process of its own. One at a time."""
 
-        def begin(folder: Path, *arguments: str) -> Started:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            print(json.dumps([str(folder), *arguments]), file=process.stdin, flush=True)
-            return Started(int(process.stdout.readline()), folder, process.stdout)
+    def begin(folder: Path, *arguments: str) -> Any:
+        return fork(folder, "train", *arguments)
 
-        yield begin
+    return begin
 
 
 @pytest.fixture
