@@ -15,11 +15,13 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = {
     "cnn_infer": [
         "CheckError",
+        "ClassEvidence",
         "Classifier",
         "Deviation",
         "DeviceError",
         "Drift",
         "EdgeCNNError",
+        "Explanation",
         "Header",
         "InferError",
         "InputError",
@@ -27,6 +29,7 @@ PUBLIC = {
         "ModelError",
         "PictureError",
         "Prediction",
+        "ReceptiveField",
         "Replay",
         "Report",
         "Row",

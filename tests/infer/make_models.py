@@ -32,7 +32,7 @@ RGB = (
 EVIDENCE = {
     "cells": [8, 8],
     "bias": RGB[2].tolist(),
-    "receptive_field": {"start": [0, 0], "size": [1, 1], "step": [1, 1]},
+    "receptive_field": {"start": [0, 0], "size": [1, 1], "step": [1, 1], "whole_picture": False},
 }
 """What an export says about the output ``evidence``: here, each pixel is a cell."""
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
         PictureError as PictureError,
     )
     from cnn_infer.evaluation import Report as Report, Row as Row, evaluate as evaluate
+    from cnn_infer.explanation import (
+        ClassEvidence as ClassEvidence,
+        Explanation as Explanation,
+        ReceptiveField as ReceptiveField,
+    )
     from cnn_infer.model import Model as Model, newest_export as newest_export, open_model as open_model
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.paths.truth import Truth as Truth
@@ -39,11 +44,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "UNKNOWN": "prediction",
     "CheckError": "errors",
+    "ClassEvidence": "explanation",
     "Classifier": "classifier",
     "Deviation": "proof.verification",
     "DeviceError": "errors",
     "Drift": "drift",
     "EdgeCNNError": "errors",
+    "Explanation": "explanation",
     "Header": "pixels.convert",
     "InferError": "errors",
     "InputError": "errors",
@@ -51,6 +58,7 @@ _PUBLIC = {
     "ModelError": "errors",
     "PictureError": "errors",
     "Prediction": "prediction",
+    "ReceptiveField": "explanation",
     "Replay": "proof.golden",
     "Report": "evaluation",
     "Row": "evaluation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
 
@@ -14,17 +14,18 @@ import numpy as np
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.guarantee import Guarantee, Threshold, check_threshold, resolve_threshold
 from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
-from cnn_infer.optional_outputs import STRANGENESS
-from cnn_infer.paths.naming import printable
+from cnn_infer.optional_outputs import EVIDENCE, STRANGENESS
+from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES
-from cnn_infer.prediction import UNKNOWN, Answer, Prediction
+from cnn_infer.prediction import UNKNOWN, Answer, Prediction, predictions
 from cnn_infer.strangers import STRANGER, StrangerRule, required_rule
 from cnn_infer.stream import Workers, in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cnn_infer.explanation import Explanation
     from cnn_infer.pixels.convert import Picture
     from cnn_infer.spec import Spec
 
@@ -155,11 +156,33 @@ class Classifier:
             InputError: the argument has another type, or the array has another shape or type.
             ModelError: ONNX Runtime failed, for example because it ran out of memory.
         """
+        return self._to_predictions(*self._run(self._pixels(picture)[None]))[0]
+
+    def explain(self, picture: Picture) -> Explanation:
+        """Classify one picture, and return which cells of the last feature map speak for and against the answer.
+
+        The model must have been exported with ``cnn-export --evidence``. The arguments and errors are those of
+        :meth:`predict`.
+
+        Raises:
+            InputError: the model does not have the output ``evidence``.
+        """
+        from cnn_infer.explanation import explain  # most runs explain nothing
+
+        model, pixels = self._explaining, self._pixels(picture)
+        return explain(model, pixels, self._to_predictions(*self._run(pixels[None]))[0])
+
+    @cached_property
+    def _explaining(self) -> Model:
+        """The model in a second session, which computes the evidence; others are as fast as without that output."""
+        return self.model.with_outputs([EVIDENCE])
+
+    def _pixels(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return :meth:`pixels`; the text of an error starts with the path, if the picture was passed as a path."""
         try:
-            pixels = self.pixels(picture)
+            return self.pixels(picture)
         except PictureError as error:
-            raise _named(error, _path(picture)) from error.__cause__
-        return self._to_predictions(*self._run(pixels[None]))[0]
+            raise located(error, path_of(picture)) from error.__cause__
 
     @overload
     def predict_many(
@@ -200,7 +223,7 @@ class Classifier:
         """
         if errors not in ("raise", "yield"):
             raise InputError(f"errors must be 'raise' or 'yield', not {errors!r}")
-        return _predictions(self.answers(pictures, batch_size=batch_size, workers=workers), errors)
+        return predictions(self.answers(pictures, batch_size=batch_size, workers=workers), errors)
 
     def answers(
         self,
@@ -262,7 +285,7 @@ class Classifier:
             share = 1e3 * (time.perf_counter() - start) / len(good)
             found = zip(self._to_predictions(probabilities, strangeness), probabilities, strict=True)
         return [
-            Answer(None, item, 0.0, decoding, _path(picture))
+            Answer(None, item, 0.0, decoding, path_of(picture))
             if isinstance(item, PictureError)
             else _answer(*next(found), share, decoding + share, picture)
             for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
@@ -272,23 +295,4 @@ class Classifier:
 def _answer(
     prediction: Prediction, probabilities: NDArray[np.float32], model_ms: float, total_ms: float, picture: Picture
 ) -> Answer:
-    return Answer(prediction, None, model_ms, total_ms, _path(picture), probabilities)
-
-
-def _predictions(answers: Generator[Answer, None, None], errors: str) -> Iterator[Any]:
-    with closing(answers):
-        for answer in answers:
-            if answer.error is None:
-                yield answer.prediction
-            elif errors == "yield":
-                yield _named(answer.error, answer.path)
-            else:
-                raise _named(answer.error, answer.path) from answer.error.__cause__
-
-
-def _path(picture: Picture) -> str | os.PathLike[str] | None:
-    return picture if isinstance(picture, (str, os.PathLike)) else None
-
-
-def _named(error: PictureError, path: str | os.PathLike[str] | None) -> PictureError:
-    return error if path is None else PictureError(f"{printable(path)}: {error}")
+    return Answer(prediction, None, model_ms, total_ms, path_of(picture), probabilities)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnn_infer.errors import PictureError
+from cnn_infer.paths.naming import located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,3 +59,15 @@ class Answer(NamedTuple):
     total_ms: float
     path: str | os.PathLike[str] | None
     probabilities: NDArray[np.float32] | None = None
+
+
+def predictions(answers: Generator[Answer, None, None], errors: str) -> Iterator[Any]:
+    """Yield the predictions; ``errors`` tells whether a :class:`PictureError` is raised or yielded."""
+    with closing(answers):
+        for answer in answers:
+            if answer.error is None:
+                yield answer.prediction
+            elif errors == "yield":
+                yield located(answer.error, answer.path)
+            else:
+                raise located(answer.error, answer.path) from answer.error.__cause__

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from pathlib import Path
 
+from cnn_infer.errors import PictureError
 from cnn_infer.system.names import as_text
 
 _FORBIDDEN = set('<>:"/\\|?*')
@@ -41,3 +42,13 @@ def folder_name(text: str) -> str:
     if not safe or safe.startswith(".") or safe.split(".")[0].strip().lower() in _RESERVED:
         return f"_{safe}"
     return safe
+
+
+def path_of(picture: object) -> str | os.PathLike[str] | None:
+    """Return a picture that was passed as a path; None for pixels and bytes."""
+    return picture if isinstance(picture, (str, os.PathLike)) else None
+
+
+def located(error: PictureError, path: str | os.PathLike[str] | None) -> PictureError:
+    """Return the error with the picture's path before its text; the error itself without a path."""
+    return error if path is None else PictureError(f"{printable(path)}: {error}")

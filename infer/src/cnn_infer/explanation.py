@@ -1,0 +1,134 @@
+"""Why a model answers as it does: the part of each cell of its last feature map in a logit.
+
+``cnn-export --evidence`` adds the output to a model file. For each class, the evidence of all cells plus the bias is
+the logit, so an explanation is the computation itself and not an approximation of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn_infer.errors import ModelError
+from cnn_infer.model import INPUT, LOGITS, Model
+from cnn_infer.optional_outputs import EVIDENCE
+from cnn_infer.prediction import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnn_infer.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """The pixels of the model's input that a cell of its last feature map depends on.
+
+    All values are (down, right), in pixels of the model's input.
+
+    Attributes:
+        start: Where the field of the first cell starts; negative where it starts in the padding.
+        size: Height and width of the field.
+        step: Distance between the fields of neighbouring cells.
+        whole_picture: Whether the network has a part that sees the whole picture, such as a global mean that scales
+            channels. Then a cell depends on all pixels, and the field says where it looks most directly.
+    """
+
+    start: tuple[float, float]
+    size: tuple[float, float]
+    step: tuple[float, float]
+    whole_picture: bool
+
+    def centre(self, row: int, column: int) -> tuple[float, float]:
+        """Return the centre of a cell's field, (down, right); 0 is the border of the first pixel."""
+        down, right = (
+            start + size / 2 + place * step
+            for start, size, step, place in zip(self.start, self.size, self.step, (row, column), strict=True)
+        )
+        return down, right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassEvidence:
+    """The evidence for one class.
+
+    Attributes:
+        name: The class.
+        index: Its index in ``spec.classes``.
+        logit: Its logit, divided by the temperature: the sum of ``evidence``, plus ``bias``.
+        bias: The part of the logit that does not depend on the picture.
+        evidence: float32 (rows, columns), the part of each cell; negative where it speaks against the class.
+    """
+
+    name: str
+    index: int
+    logit: float
+    bias: float
+    evidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a model answered as it did, for one picture.
+
+    Attributes:
+        prediction: The answer.
+        winner: The evidence for the most probable class, also if the label is ``unknown``.
+        runner_up: The evidence for the second most probable class.
+        receptive_field: What a cell sees.
+    """
+
+    prediction: Prediction
+    winner: ClassEvidence
+    runner_up: ClassEvidence
+    receptive_field: ReceptiveField
+
+
+def explain(model: Model, pixels: NDArray[np.uint8], prediction: Prediction) -> Explanation:
+    """Return the evidence for the two most probable classes.
+
+    Args:
+        model: A model that was opened with the output ``evidence``.
+        pixels: The picture as the model's input, uint8 (height, width, channels).
+        prediction: The model's answer for it.
+
+    Raises:
+        ModelError: the specification does not describe the evidence, or ONNX Runtime failed.
+    """
+    field, bias = described(model.spec, model.name)
+    try:
+        logits, evidence = (found[0] for found in model.session.run([LOGITS, EVIDENCE], {INPUT: pixels[None]}))
+    except Exception as error:
+        raise ModelError(f"the model failed on 1 picture: {' '.join(str(error).split())}") from error
+    first, second = np.argsort(-logits, kind="stable")[:2].tolist()
+    winner, runner_up = (
+        ClassEvidence(model.spec.classes[index], index, float(logits[index]), bias[index], evidence[index])
+        for index in (first, second)
+    )
+    return Explanation(prediction, winner, runner_up, field)
+
+
+def described(spec: Spec, name: str) -> tuple[ReceptiveField, list[float]]:
+    """Return what a specification says about the evidence: the receptive field, and the bias of each class.
+
+    Args:
+        spec: The specification of a model with the output ``evidence``.
+        name: The model's name, for the message.
+
+    Raises:
+        ModelError: it says nothing, or nothing valid.
+    """
+    entry: Any = spec.details.get(EVIDENCE)
+    try:
+        found = entry["receptive_field"]
+        start, size, step = (tuple(map(float, found[key])) for key in ("start", "size", "step"))
+        bias = [float(value) for value in entry["bias"]]
+        if not (len(start) == len(size) == len(step) == 2) or len(bias) != len(spec.classes) or min(*size, *step) <= 0:
+            raise ValueError("wrong lengths")
+        whole = found["whole_picture"] if isinstance(found, Mapping) else False
+        return ReceptiveField((start[0], start[1]), (size[0], size[1]), (step[0], step[1]), bool(whole)), bias
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the model's cnn.spec does not describe its evidence: {name}") from error
