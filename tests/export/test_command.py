@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from cnn_export import ExportError, export
 from cnn_export.cli import command as click_command
 from cnn_export.int8.targets import TARGETS
-from cnn_export.options import OPTIONS, check_values
+from cnn_export.options import OPTIONS, RunOptions, Settings, check_values
 from cnn_export.summary import export_lines, int8_lines
 from cnn_train import Run
 
@@ -27,6 +27,7 @@ WITH_EXPLAIN = [
     ("--quantize",),
     ("--tolerance", "0.0001"),
     ("--golden", "8"),
+    ("--max-error", "1%"),
     ("--opset", "20"),
 ]
 
@@ -78,6 +79,7 @@ def test_a_call_refuses_arguments_without_effect(arguments: dict[str, object], t
     [
         ("tolerance", (-0.1, 1.1, float("nan"), "0.1")),
         ("max_drop", (-1, 101, float("nan"))),
+        ("max_error", (0, 1, -0.01, float("nan"), "1%")),
         ("golden_pictures", (-1, 9, 2.5)),
         ("calibration_pictures", (0, 1.5)),
         ("search_seconds", (-1, float("nan"))),
@@ -102,7 +104,8 @@ def test_the_command_has_the_defaults_and_ranges_of_the_call() -> None:
     parameters = {parameter.name: parameter for parameter in click_command.params}
     for name, option in OPTIONS.items():
         assert parameters[name].opts == [option.flag]
-        assert context.params[name] == export.__kwdefaults__[name] == option.default, name
+        assert context.params[name] == getattr(Settings(), name) == option.default, name
+    assert {field.name for field in fields(Settings)} == set(OPTIONS) == set(RunOptions.__annotations__)
     assert OPTIONS["target"].choices == tuple(TARGETS)
 
 

@@ -58,6 +58,7 @@ def test_only_the_documented_files_are_written(exported: Path, trained: Path) ->
         "model.int8.onnx",
         "export.json",
         "candidates.png",
+        "reliability.export.png",
     }
 
 

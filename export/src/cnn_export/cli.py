@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from cnn_infer import console
 from cnn_infer.system.interrupt import while_loading
 
-from cnn_export.errors import ExportError
+from cnn_export.errors import ExportError, GuaranteeError
 from cnn_export.options import OPTIONS, Option, without_effect
 
 EXAMPLES = """\b
@@ -26,6 +26,25 @@ Next step: cnn-infer FOLDER
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Share(click.ParamType[float]):
+    """A share between 0 and 1, as ``1%`` or ``0.01``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it as a number."""
+        text = str(value).strip()
+        try:
+            found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            found = 0.0
+        if not 0 < found < 1:
+            self.fail(
+                f"{text!r} is neither a percentage, such as 1%, nor a share between 0 and 1, such as 0.01", param, ctx
+            )
+        return found
+
+
 def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
     """The option of the command line for an entry of :data:`cnn_export.options.OPTIONS`."""
     if option.type is bool:
@@ -34,11 +53,13 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
     kind: click.ParamType[Any]
     if option.choices:
         kind = click.Choice(option.choices)
+    elif option.share:
+        kind = Share()
     elif option.type is int:
         kind = click.IntRange(option.least, option.most)
     else:
         kind = click.FloatRange(option.least, option.most)
-    metavar = {int: "N", float: "X"}.get(option.type)
+    metavar = "SHARE" if option.share else {int: "N", float: "X"}.get(option.type)
     shown = option.default is not None
     return click.option(
         option.flag, name, type=kind, metavar=metavar, default=option.default, show_default=shown, help=text
@@ -101,7 +122,11 @@ def command(run: str | None, data: str | None, explain: bool, vectors: str | Non
         from cnn_export.exporting import export
         from cnn_export.summary import export_lines
 
-    click.echo("\n".join(export_lines(export(run, data=data, **options))))
+    result = export(run, data=data, **options)
+    click.echo("\n".join(export_lines(result)))
+    refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
+    for name, reason in refused.items():
+        raise GuaranteeError(f"{name} has no certified threshold: {reason}", None)
 
 
 def _refuse(reason: str, names: Iterable[str]) -> None:

@@ -15,3 +15,17 @@ class ParityError(ExportError):
     """The exported model does not compute what was trained. ``export.failed.json`` has the evidence."""
 
     exit_code = 1
+
+
+class GuaranteeError(ExportError):
+    """A promise about wrong answers was asked for and cannot be given with this test split.
+
+    Attributes:
+        needed: At least about how many test pictures would be needed; None if more pictures would not help.
+    """
+
+    exit_code = 1
+
+    def __init__(self, text: str, needed: int | None) -> None:
+        super().__init__(text)
+        self.needed = needed

@@ -11,15 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FAILED_REPORT, FP32_MODEL, INT8_MODEL, REJECTED_MODEL
+from cnn_infer import Spec, console
+from cnn_infer.guarantee import KEY, Guarantee
+from cnn_infer.run_files import (
+    CANDIDATES,
+    EXPORT_RELIABILITY,
+    EXPORT_REPORT,
+    FAILED_REPORT,
+    FP32_MODEL,
+    INT8_MODEL,
+    REJECTED_MODEL,
+)
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_bytes, write_text
-from cnn_train import Run, Split
+from cnn_train import Run, Split, plots
 from onnx import ModelProto, defs
 
+from cnn_export.confidence import Confidence, confidence_of
 from cnn_export.errors import ExportError
 from cnn_export.graph.float_graph import float_graph, keep_contract
 from cnn_export.int8 import search_plot
@@ -30,18 +41,9 @@ from cnn_export.int8.report import Int8, on_test
 from cnn_export.int8.search import Search
 from cnn_export.int8.targets import target_of
 from cnn_export.model_file import finished_spec, golden_pictures as choose_golden_pictures, model_file
-from cnn_export.options import (
-    CALIBRATION_PICTURES,
-    GOLDEN_PICTURES,
-    OPSET,
-    OPTIONS,
-    SEARCH_SECONDS,
-    TOLERANCE,
-    check_values,
-    without_effect,
-)
+from cnn_export.options import RunOptions, Settings
 from cnn_export.parity import Parity
-from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs, with_validation
+from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
 from cnn_export.subject import Subject
@@ -61,6 +63,7 @@ class Export:
         accuracy: Accuracy of the fp32 file on the test split in ONNX Runtime, 0 to 1.
         parity: Comparison of the fp32 file with PyTorch.
         int8: The int8 model; None if it was not requested.
+        confidence: What the probabilities of the files are worth, ``fp32`` and, if it was requested, ``int8``.
         machine: The machine on which this was measured.
         notes: What the user should know about the data and the network, for a network from elsewhere.
     """
@@ -72,6 +75,7 @@ class Export:
     accuracy: float
     parity: Parity
     int8: Int8 | None
+    confidence: Mapping[str, Confidence]
     machine: str
     notes: tuple[str, ...] = ()
 
@@ -82,6 +86,8 @@ class Export:
             "fp32": {"file": FP32_MODEL, "bytes": self.bytes, "accuracy": self.accuracy},
             "parity": asdict(self.parity),
             "int8": asdict(self.int8) if self.int8 else None,
+            "calibration": {name: found.calibration for name, found in self.confidence.items()},
+            "guarantee": {name: _promise_entry(found) for name, found in self.confidence.items()},
             "machine": self.machine,
             **({"notes": self.notes} if self.notes else {}),
         }
@@ -91,33 +97,15 @@ class Export:
 def export(
     run: Run | str | os.PathLike[str] | None = None,
     *,
-    quantize: bool = False,
     data: str | os.PathLike[str] | None = None,
-    tolerance: float = TOLERANCE,
-    max_drop: float | None = None,
-    golden_pictures: int = GOLDEN_PICTURES,
-    calibration_pictures: int = CALIBRATION_PICTURES,
-    search_seconds: float = SEARCH_SECONDS,
-    target: str | None = None,
-    opset: int = OPSET,
-    qat: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Export:
     """Export a run to ``model.onnx``, optionally also to int8, and check both on the whole test split.
 
     Args:
         run: A run or its folder; None for the newest under ``runs/``.
-        quantize: Also make an int8 model. It ships only if it is accurate enough and faster on this machine. A model
-            for other processors is evaluated in their arithmetic, and its speed is not measured.
         data: New place of the run's data set, if it has moved.
-        tolerance: Largest accepted difference of a probability between PyTorch and the file, 0 to 1.
-        max_drop: Largest accepted loss of validation accuracy of int8, in percentage points, 0 to 100. None for 0.1,
-            or for one picture where that is more.
-        golden_pictures: Number of test pictures stored inside the model for ``cnn-infer --verify``, 0 to 8.
-        calibration_pictures: Number of training pictures that the calibration ranges of int8 are computed from.
-        search_seconds: Time limit of the search for the best int8 model. At least one candidate is evaluated.
-        target: Processors that the int8 model is for, one of :data:`cnn_export.options.TARGETS`; None for ``any``.
-        opset: ONNX opset version of the files, at least 18.
-        qat: Also fine-tune the best int8 model (quantization-aware training).
+        **options: The fields of :class:`cnn_export.ExportOptions` and :class:`cnn_export.RunOptions`.
 
     Raises:
         RunError: there is no such run, or its training is not finished.
@@ -126,19 +114,8 @@ def export(
         ParityError: the file does not compute what was trained. The files of an earlier export are kept.
         DeviceError: ONNX Runtime is not installed.
     """
-    check_options(
-        {
-            "quantize": quantize,
-            "tolerance": tolerance,
-            "max_drop": max_drop,
-            "golden_pictures": golden_pictures,
-            "calibration_pictures": calibration_pictures,
-            "search_seconds": search_seconds,
-            "target": target,
-            "opset": opset,
-            "qat": qat,
-        }
-    )
+    settings = Settings.of(options, RunOptions)
+    check_opset(settings.opset)
     load_runtime()  # if it is missing, say so before the work starts
     if not isinstance(run, Run):
         run = Run.newest() if run is None else Run.open(run)
@@ -149,7 +126,7 @@ def export(
     subject = Subject(
         folder=run.path,
         spec=run.spec,
-        graph=float_graph(network, run.spec, opset),
+        graph=float_graph(network, run.spec, settings.opset),
         source=source,
         test=test,
         reference=reference,
@@ -158,35 +135,19 @@ def export(
         seed=run.config.seed,
         run=run,
     )
-    return export_subject(
-        subject,
-        quantize=quantize,
-        tolerance=tolerance,
-        max_drop=max_drop,
-        golden_pictures=golden_pictures,
-        calibration_pictures=calibration_pictures,
-        search_seconds=search_seconds,
-        target=target,
-        tune=partial(_fine_tune, run) if qat else None,
-    )
+    return export_subject(subject, settings, tune=partial(_fine_tune, run) if settings.qat else None)
 
 
 def export_subject(
     subject: Subject,
-    *,
-    quantize: bool,
-    tolerance: float,
-    max_drop: float | None,
-    golden_pictures: int,
-    calibration_pictures: int,
-    search_seconds: float,
-    target: str | None,
+    settings: Settings,
     tune: Callable[[ModelProto, Split, ModelProto], ModelProto] | None = None,
 ) -> Export:
     """Check a network's graph on the whole test split, make the int8 model if requested, and write the files.
 
     Args:
-        subject: The network. The other arguments are those of :func:`export`.
+        subject: The network.
+        settings: The options of the export.
         tune: Fine-tunes an int8 graph: takes the float graph, the training split and the int8 graph. None for no
             fine-tuning.
 
@@ -195,28 +156,32 @@ def export_subject(
     """
     folder, spec, graph, test, reference = subject.folder, subject.spec, subject.graph, subject.test, subject.reference
     candidate = keep_contract(graph, spec)
-    parity, outputs = prove(folder, spec, candidate, test, reference, tolerance)
+    parity, outputs = prove(folder, spec, candidate, test, reference, settings.tolerance)
     certificate = certificate_of(spec, test, parity)
-    pictures = choose_golden_pictures(spec, subject.source, test, reference, golden_pictures)
-    dataset = subject.dataset() if quantize else None
+    pictures = choose_golden_pictures(spec, subject.source, test, reference, settings.golden_pictures)
+    dataset = subject.dataset() if settings.quantize else None
     validation = dataset.val if dataset else subject.validation()
-    finished = finished_spec(spec, "fp32", with_validation(certificate, validation, fp32_evaluator(spec, candidate)))
+    fp32_evaluate, limit = fp32_evaluator(spec, candidate), settings.max_error
+    confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
+    finished = finished_spec(spec, "fp32", {**certificate, **confidence["fp32"].certificate})
+    finished = promised(finished, confidence["fp32"].guarantee)
     fp32 = model_file(folder, candidate, finished, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None
     if dataset:
-        picked = calibration_set(dataset.train.labels, subject.seed, calibration_pictures)
-        kind, calibration = target_of(target), dataset.train.images[picked]
+        picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
+        kind, calibration = target_of(settings.target), dataset.train.images[picked]
         tuned = partial(tune, graph, dataset.train) if tune else None
-        search = Search(graph, fp32, calibration, dataset.val, spec, kind, max_drop, tuned)
-        found = search.run(search_seconds)
+        search = Search(graph, fp32, calibration, dataset.val, spec, kind, settings.max_drop, tuned)
+        found = search.run(settings.search_seconds)
         int8, after, evaluate = on_test(found, fp32, test, spec, kind, len(picked))
         # a model that loses too much is not run anywhere, so it needs no golden pictures; one that is only slow on this
         # machine may be faster on another
         carried = pictures if int8.verdict.good_enough else replace(pictures, most=0)
         replays = is_here(kind) and int8.verdict.good_enough  # a model that gives NaN cannot replay its own outputs
         compute = None if replays else lambda batch: evaluate(batch, None).probabilities
-        proven = {**with_validation(certificate, dataset.val, evaluate), "fp32_against_int8": int8.certificate}
-        finished = finished_spec(spec, "int8", proven)
+        confidence["int8"] = confidence_of(test, after.probabilities, dataset.val, evaluate, limit)
+        proven = {**certificate, **confidence["int8"].certificate, "fp32_against_int8": int8.certificate}
+        finished = promised(finished_spec(spec, "int8", proven), confidence["int8"].guarantee)
         files[int8.file] = model_file(folder, found.model, finished, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
     result = Export(
@@ -227,29 +192,37 @@ def export_subject(
         accuracy=float((outputs.probabilities.argmax(axis=1) == test.labels).mean()),
         parity=parity,
         int8=int8,
+        confidence=confidence,
         machine=machine.description(),
         notes=subject.notes,
     )
     _write(folder, files, result)
+    calibrations = {name: found.calibration for name, found in confidence.items() if found.calibration}
+    if calibrations:
+        title = f"reliability on {console.quantity(len(test.labels), 'test picture')}, in ONNX Runtime"
+        plots.save(plots.reliability(calibrations, title), folder / EXPORT_RELIABILITY)
     if found is not None:
         search_plot.draw(found.candidates, found.winner, folder / CANDIDATES)
     return result
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise :class:`ExportError` for a value that is not accepted, or an option without effect.
+def promised(spec: Spec, guarantee: Guarantee | None) -> Spec:
+    """Return a specification with the guarantee, if there is one."""
+    return spec if guarantee is None else replace(spec, details={**spec.details, KEY: guarantee.to_json()})
 
-    Args:
-        options: ``quantize`` and ``opset``, and any other of :data:`cnn_export.options.OPTIONS`.
-    """
-    check_values(options)
+
+def _promise_entry(confidence: Confidence) -> dict[str, Any] | None:
+    """The guarantee for ``export.json``: the promise, or why it was refused; None if it was not asked for."""
+    if confidence.guarantee is not None:
+        return confidence.guarantee.to_json()
+    return {"refused": confidence.refused} if confidence.refused else None
+
+
+def check_opset(opset: int) -> None:
+    """Raise :class:`ExportError` for an opset that the installed onnx does not know."""
     most = defs.onnx_opset_version()
-    if options["opset"] > most:
-        raise ExportError(f"opset must be at most {most} with the installed onnx, not {options['opset']}")
-    changed = [name for name, value in options.items() if value != OPTIONS[name].default]
-    unused = without_effect(changed, quantize=options["quantize"])
-    if unused:
-        raise ExportError(f"no effect without quantize=True: {', '.join(unused)}")
+    if opset > most:
+        raise ExportError(f"opset must be at most {most} with the installed onnx, not {opset}")
 
 
 def _fine_tune(run: Run, graph: ModelProto, train: Split, quantized: ModelProto) -> ModelProto:

@@ -7,8 +7,8 @@ fast.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypedDict
 
 from cnn_export.errors import ExportError
 
@@ -26,6 +26,45 @@ LEAST_OPSET = 18
 OPSET = 20
 
 
+class ExportOptions(TypedDict, total=False):
+    """The keyword options that :func:`cnn_export.export` and :func:`cnn_export.export_network` have in common.
+
+    Attributes:
+        quantize: Also make an int8 model. It ships only if it is accurate enough and faster on this machine. A model
+            for other processors is evaluated in their arithmetic, and its speed is not measured.
+        tolerance: Largest accepted difference of a probability between PyTorch and the file, 0 to 1.
+        max_error: Also certify a threshold for ``cnn-infer --threshold certified``: the largest accepted share of wrong
+            answers among the answered pictures, more than 0 and less than 1. None for no threshold.
+        max_drop: Largest accepted loss of validation accuracy of int8, in percentage points, 0 to 100. None for 0.1,
+            or for one picture where that is more.
+        golden_pictures: Number of test pictures stored inside the model for ``cnn-infer --verify``, 0 to 8.
+        calibration_pictures: Number of training pictures that the calibration ranges of int8 are computed from.
+        search_seconds: Time limit of the search for the best int8 model. At least one candidate is evaluated.
+        target: Processors that the int8 model is for, one of :data:`TARGETS`; None for ``any``.
+        opset: ONNX opset version of the files, at least 18.
+    """
+
+    quantize: bool
+    tolerance: float
+    max_error: float | None
+    max_drop: float | None
+    golden_pictures: int
+    calibration_pictures: int
+    search_seconds: float
+    target: str | None
+    opset: int
+
+
+class RunOptions(ExportOptions, total=False):
+    """The keyword options of :func:`cnn_export.export`.
+
+    Attributes:
+        qat: Also fine-tune the best int8 model (quantization-aware training).
+    """
+
+    qat: bool
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of an export.
@@ -40,6 +79,7 @@ class Option:
         most: Largest accepted number; None for no limit.
         choices: All accepted texts; empty for numbers and switches.
         only_int8: Whether it has no effect without ``--quantize``.
+        share: Whether it is a share, more than 0 and less than 1, which the command line also takes as a percentage.
     """
 
     flag: str
@@ -51,6 +91,7 @@ class Option:
     most: int | None = None
     choices: tuple[str, ...] = ()
     only_int8: bool = False
+    share: bool = False
 
     @property
     def expected(self) -> str:
@@ -59,6 +100,8 @@ class Option:
             return f"one of {', '.join(self.choices)}"
         if self.type is bool:
             return "True or False"
+        if self.share:
+            return "more than 0 and less than 1"
         kind = "a whole number" if self.type is int else "a number"
         return f"{kind} of at least {self.least}" if self.most is None else f"{kind} from {self.least} to {self.most}"
 
@@ -70,6 +113,8 @@ class Option:
             return isinstance(value, bool)
         if isinstance(value, bool) or not isinstance(value, int if self.type is int else (int, float)):
             return False
+        if self.share:
+            return bool(0 < value < 1)
         return bool(self.least <= value and (self.most is None or value <= self.most))
 
 
@@ -86,6 +131,14 @@ OPTIONS: dict[str, Option] = {
         "Largest accepted difference of a probability between PyTorch and the exported file.",
         TOLERANCE,
         most=1,
+    ),
+    "max_error": Option(
+        "--max-error",
+        float,
+        "Certify a threshold for cnn-infer --threshold certified: at most this share of the answered pictures, such as "
+        "1% or 0.01, is answered wrongly, with 95% confidence. Exit with code 1 if the test split cannot confirm it.",
+        default_text="no certified threshold",
+        share=True,
     ),
     "max_drop": Option(
         "--max-drop",
@@ -137,6 +190,46 @@ OPTIONS: dict[str, Option] = {
     "opset": Option("--opset", int, "ONNX opset version of the exported file.", OPSET, least=LEAST_OPSET),
 }
 """All options by the name of their argument in :func:`cnn_export.export`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of an export, with their defaults and checked; :class:`RunOptions` explains each.
+
+    Raises:
+        ExportError: a value is not accepted, or an option has no effect.
+    """
+
+    quantize: bool = False
+    tolerance: float = TOLERANCE
+    max_error: float | None = None
+    max_drop: float | None = None
+    golden_pictures: int = GOLDEN_PICTURES
+    calibration_pictures: int = CALIBRATION_PICTURES
+    search_seconds: float = SEARCH_SECONDS
+    target: str | None = None
+    opset: int = OPSET
+    qat: bool = False
+
+    def __post_init__(self) -> None:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        check_values(values)
+        changed = [name for name, value in values.items() if value != OPTIONS[name].default]
+        unused = without_effect(changed, quantize=self.quantize)
+        if unused:
+            raise ExportError(f"no effect without quantize=True: {', '.join(unused)}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], accepted: type[ExportOptions]) -> Self:
+        """Return the settings for the keyword options of a call.
+
+        Raises:
+            TypeError: the call does not take one of them.
+        """
+        unknown = [name for name in options if name not in accepted.__annotations__]
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+        return cls(**options)
 
 
 def check_values(values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import torch
@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnn_export.errors import ExportError
-from cnn_export.exporting import Export, check_options, export_subject
+from cnn_export.exporting import Export, check_opset, export_subject
 from cnn_export.graph.first_layer import OWN_LAYER, normalise_input
 from cnn_export.graph.float_graph import float_graph
 from cnn_export.network_check import check_classifier, evaluation_copy
 from cnn_export.normalisation import ContractNormalisation, Normalised, per_channel
-from cnn_export.options import CALIBRATION_PICTURES, GOLDEN_PICTURES, OPSET, SEARCH_SECONDS, TOLERANCE
+from cnn_export.options import ExportOptions, Settings
 from cnn_export.parity import Outputs
 from cnn_export.subject import Subject
 
@@ -64,19 +64,12 @@ def export_network(
     filter: Filter = "bilinear",  # noqa: A002
     colour: Colour = "rgb",
     calibrate: bool = False,
-    quantize: bool = False,
-    tolerance: float = TOLERANCE,
-    max_drop: float | None = None,
-    golden_pictures: int = GOLDEN_PICTURES,
-    calibration_pictures: int = CALIBRATION_PICTURES,
-    search_seconds: float = SEARCH_SECONDS,
-    target: str | None = None,
-    opset: int = OPSET,
     seed: int = 0,
     columns: Sequence[str] | None = None,
     group: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
+    **options: Unpack[ExportOptions],
 ) -> Export:
     """Export a network that was trained elsewhere, and check the files on the whole test split.
 
@@ -98,19 +91,12 @@ def export_network(
         colour: ``rgb`` or ``grey``.
         calibrate: Divide the logits by the temperature that fits the validation split, as ``cnn-train`` does. Otherwise
             the file gives the network's own probabilities.
-        quantize: As for :func:`cnn_export.export`, with all arguments up to ``opset``.
-        tolerance: As there.
-        max_drop: As there.
-        golden_pictures: As there.
-        calibration_pictures: As there.
-        search_seconds: As there.
-        target: As there.
-        opset: As there.
         seed: Random seed of the splits that are made, and of the calibration pictures.
         columns: The columns of a labels file that name the picture and its class.
         group: Regular expression that finds the group of a picture in its path.
         data_dir: The folder to search for named data sets first.
         cache: Folder for decoded pictures.
+        **options: The fields of :class:`cnn_export.ExportOptions`, as for :func:`cnn_export.export`.
 
     Returns:
         The export; its ``run`` is None.
@@ -122,18 +108,8 @@ def export_network(
         DataError: the data set is missing or has an unknown layout.
         DeviceError: ONNX Runtime is not installed.
     """
-    check_options(
-        {
-            "quantize": quantize,
-            "tolerance": tolerance,
-            "max_drop": max_drop,
-            "golden_pictures": golden_pictures,
-            "calibration_pictures": calibration_pictures,
-            "search_seconds": search_seconds,
-            "target": target,
-            "opset": opset,
-        }
-    )
+    settings = Settings.of(options, ExportOptions)
+    check_opset(settings.opset)
     if not isinstance(calibrate, bool):
         raise ExportError(f"calibrate must be True or False, not {calibrate!r}")
     height, width = _check_input(size, resize, filter, colour)
@@ -149,15 +125,15 @@ def export_network(
     zero_point, scale = normalisation.zero_point, normalisation.scale
     spec = Spec(source.classes, height, width, colour, resize, filter, zero_point, scale)
     dataset = partial(prepare, source, size=(height, width), resize=resize, filter=filter, colour=colour, cache=cache)
-    decoded = _decode(source, spec, dataset if quantize else None)
+    decoded = _decode(source, spec, dataset if settings.quantize else None)
     logits = _logits(reference, decoded.test, spec)
     temperature = fit_temperature(_logits(reference, decoded.val, spec), decoded.val.labels) if calibrate else 1.0
     metrics = metrics_of(logits, decoded.test.labels, source.classes)
-    settings = {"mean": means.tolist(), "std": deviations.tolist(), "calibrate": calibrate}
-    details = _details(source, spec, decoded, metrics, settings)
+    made_with = {"mean": means.tolist(), "std": deviations.tolist(), "calibrate": calibrate}
+    details = _details(source, spec, decoded, metrics, made_with)
     spec = replace(spec, temperature=temperature, details=details)
     notes = [*source.notes, *decoded.left_out, *_guessing(metrics)]
-    graph = float_graph(copied, spec, opset)
+    graph = float_graph(copied, spec, settings.opset)
     if not normalise_input(graph, normalisation.gain, normalisation.shift, spec):
         notes.append(f"mean and std are a layer of their own ({OWN_LAYER}): no convolution alone reads the input")
     probabilities = probabilities_of(logits, temperature)
@@ -173,16 +149,7 @@ def export_network(
         seed=seed,
         notes=tuple(notes),
     )
-    return export_subject(
-        subject,
-        quantize=quantize,
-        tolerance=tolerance,
-        max_drop=max_drop,
-        golden_pictures=golden_pictures,
-        calibration_pictures=calibration_pictures,
-        search_seconds=search_seconds,
-        target=target,
-    )
+    return export_subject(subject, settings)
 
 
 def _check_input(size: object, resize: str, resampling: str, colour: str) -> tuple[int, int]:

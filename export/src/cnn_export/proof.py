@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cnn_infer import Spec, drift, open_model
+from cnn_infer import Spec, open_model
 from cnn_infer.model import SPEC_KEY
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
@@ -79,22 +79,6 @@ def fp32_evaluator(spec: Spec, model: ModelProto) -> Evaluate:
     """Return a function that evaluates the fp32 graph of a model file in ONNX Runtime."""
     opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
     return lambda pictures, what: run_model(opened, pictures, what=what)
-
-
-def with_validation(certificate: Mapping[str, Any], validation: Split | None, evaluate: Evaluate) -> dict[str, Any]:
-    """Add the histogram of top probabilities that ``cnn-infer`` compares the pictures of a folder with.
-
-    Args:
-        certificate: From :func:`certificate_of`.
-        validation: The validation split; None for no histogram. There is none either if a probability is not a number.
-        evaluate: Evaluates the model of the file that the certificate is for.
-    """
-    if validation is None:
-        return dict(certificate)
-    top = evaluate(validation.images, "validation").probabilities.max(axis=1)
-    if not np.isfinite(top).all():  # such a model is rejected
-        return dict(certificate)
-    return {**certificate, drift.KEY: drift.histogram_of(top).to_json()}
 
 
 def certificate_of(spec: Spec, test: Split, parity: Parity) -> dict[str, Any]:

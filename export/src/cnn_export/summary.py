@@ -9,6 +9,7 @@ from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
 
 if TYPE_CHECKING:
+    from cnn_export.confidence import Confidence
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
     from cnn_export.int8.report import Int8
@@ -31,14 +32,30 @@ def export_lines(result: Export) -> list[str]:
         f"  top-1        same class for {parity.top1_agreement:.4%} of the pictures, {_count(len(flipped), 'flip')}",
         f"fp32           {result.accuracy:.2%} accuracy on the test split, {result.bytes / 1024:,.0f} KiB",
     ]
+    lines += confidence_lines(result.confidence["fp32"])
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
+        lines += confidence_lines(result.confidence["int8"])
     return [
         *lines,
         f"ships          {printable(result.ship)}",
         f"report         {folder}/{EXPORT_REPORT}",
         f"next step      {_next_step(result)}",
     ]
+
+
+def confidence_lines(confidence: Confidence) -> list[str]:
+    """Return the lines about the calibration of a file and its guarantee."""
+    lines = []
+    if confidence.calibration is not None:
+        ece, brier = confidence.calibration["ece"], confidence.calibration["brier"]
+        lines.append(f"  calibration  ECE {ece:.4f}, Brier score {brier:.4f} on the test split")
+    if confidence.guarantee is not None:
+        lines.append(f"  certified    {confidence.guarantee.text}")
+        lines.append(f"               threshold {confidence.guarantee.threshold:g}: cnn-infer --threshold certified")
+    elif confidence.refused:
+        lines.append(f"  refused      {confidence.refused}")
+    return lines
 
 
 def _next_step(result: Export) -> str:

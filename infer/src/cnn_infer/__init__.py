@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Explanation as Explanation,
         ReceptiveField as ReceptiveField,
     )
+    from cnn_infer.guarantee import Guarantee as Guarantee
     from cnn_infer.model import Model as Model, newest_export as newest_export, open_model as open_model
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.paths.truth import Truth as Truth
@@ -51,6 +52,7 @@ _PUBLIC = {
     "Drift": "drift",
     "EdgeCNNError": "errors",
     "Explanation": "explanation",
+    "Guarantee": "guarantee",
     "Header": "pixels.convert",
     "InferError": "errors",
     "InputError": "errors",

@@ -14,9 +14,10 @@ LOCK = ".lock"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
+RELIABILITY = "reliability.png"
 SAMPLES = "samples.png"
 
-TRAINING_FILES = (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, CURVES, CONFUSION, MISTAKES, SAMPLES)
+TRAINING_FILES = (WEIGHTS, SPEC, CONFIG, METRICS, REPORT, CHECKPOINT, CURVES, CONFUSION, MISTAKES, RELIABILITY, SAMPLES)
 """Every file that cnn-train writes, except the lock."""
 
 # cnn-export
@@ -26,6 +27,7 @@ REJECTED_MODEL = "model.int8.rejected.onnx"
 EXPORT_REPORT = "export.json"
 FAILED_REPORT = "export.failed.json"
 CANDIDATES = "candidates.png"
+EXPORT_RELIABILITY = "reliability.export.png"
 
-EXPORT_FILES = (FP32_MODEL, INT8_MODEL, REJECTED_MODEL, EXPORT_REPORT, FAILED_REPORT, CANDIDATES)
+EXPORT_FILES = (FP32_MODEL, INT8_MODEL, REJECTED_MODEL, EXPORT_REPORT, FAILED_REPORT, CANDIDATES, EXPORT_RELIABILITY)
 """Every file that cnn-export adds to a run folder."""

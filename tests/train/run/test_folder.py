@@ -24,6 +24,7 @@ FILES = {
     "curves.png",
     "confusion.png",
     "mistakes.png",
+    "reliability.png",
     "samples.png",
 }
 AVERAGES = ("macro", "weighted")

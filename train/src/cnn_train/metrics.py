@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,33 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """
     interval = binomtest(correct, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p of McNemar's test (1947, Psychometrika 12:153), 0 to 1.
+
+    Args:
+        only_first: Number of pictures that only the first of two networks classifies correctly.
+        only_second: Number of pictures that only the second classifies correctly.
+    """
+    total = only_first + only_second
+    return float(binomtest(only_first, total).pvalue) if total else 1.0
+
+
+def difference_interval(only_first: int, only_second: int, total: int) -> tuple[float, float]:
+    """Return the 95% confidence interval of the accuracy of the first network minus that of the second, -1 to 1.
+
+    It is paired, and adds half a picture to each count (Agresti and Min, 2005, Statistics in Medicine 24:729).
+
+    Args:
+        only_first: Number of pictures that only the first of two networks classifies correctly.
+        only_second: Number of pictures that only the second classifies correctly.
+        total: Number of pictures, at least 1.
+    """
+    more, less, count = only_first + 0.5, only_second + 0.5, total + 2
+    centre = (more - less) / count
+    half = 1.96 * math.sqrt(more + less - (more - less) ** 2 / count) / count
+    return centre - half, centre + half
 
 
 def uncertainty_warning(test: dict[str, Any]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ import numpy as np
 from cnn_infer import Model
 from cnn_infer.metrics import confusion_of, scores_of
 from cnn_infer.model import INPUT, PROBABILITIES
+from cnn_train.replay import difference_interval, mcnemar_p
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from cnn_export.options import MAX_DROP
 
@@ -127,6 +126,7 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
     lost = int((right_first & ~right_second).sum())
     won = int((~right_first & right_second).sum())
     count, classes = len(labels), len(np.unique(labels))
+    low, high = difference_interval(lost, won, count)
     return Difference(
         images=count,
         accuracy_fp32=float(right_first.mean()),
@@ -136,8 +136,8 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
         lost=lost,
         won=won,
         drop_points=100 * (lost - won) / count,
-        drop_interval=_paired_interval(lost, won, count),
-        mcnemar_p=float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
+        drop_interval=(100 * low, 100 * high),
+        mcnemar_p=mcnemar_p(lost, won),
         flips=int((first != second).sum()),
         constant=len(np.unique(first)) == 1 < classes,
         classes=classes,
@@ -147,13 +147,6 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArra
 def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
     scores = scores_of(confusion_of(labels, predicted, classes))
     return scores.macro(scores.f1)
-
-
-def _paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
-    more, less, total = lost + 0.5, won + 0.5, count + 2
-    centre = (more - less) / total
-    half = 1.96 * math.sqrt(more + less - (more - less) ** 2 / total) / total
-    return 100 * (centre - half), 100 * (centre + half)
 
 
 def measure(fp32: Model, int8: Model, pictures: NDArray[np.uint8]) -> list[Timing]:

@@ -1,11 +1,12 @@
-"""The plots of a run: curves, confusion matrix, mistakes and samples. They need no display."""
+"""The plots of a run: curves, confusion matrix, mistakes, reliability and samples. They need no display."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cnn_infer.system.atomic import replacing
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cnn_train.metrics import wilson_interval
 from cnn_train.recipe.fit import Epoch
 
 TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
@@ -113,6 +115,36 @@ def mistakes(
         for index in chosen
     ]
     return grid(pictures[chosen], captions, heading, colour=WRONG if len(wrong) else "black")
+
+
+def reliability(calibrations: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
+    """Plot accuracy over confidence, and below it how many pictures have that confidence.
+
+    On the diagonal, a model is right as often as its top probability says (DeGroot and Fienberg, 1983, The Statistician
+    32:12). Bins with few pictures are far from it by chance: their 95% intervals are drawn.
+
+    Args:
+        calibrations: For each name of a model, the figures of :func:`cnn_infer.calibration.calibration_of`.
+        title: Text at the top of the figure.
+    """
+    figure = Figure(figsize=(6, 7), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1, label="right as often as it says")
+    for (name, found), colour in zip(calibrations.items(), (TRAIN, VALIDATION), strict=False):
+        bins = [part for part in found["bins"] if part["count"]]
+        confidence, accuracy = ([part[key] for part in bins] for key in ("confidence", "accuracy"))
+        ends = [wilson_interval(round(part["accuracy"] * part["count"]), part["count"]) for part in bins]
+        errors = np.abs(np.array(ends).T - accuracy)
+        label = f"{name}: ECE {found['ece']:.4f}, Brier score {found['brier']:.4f}"
+        upper.errorbar(confidence, accuracy, errors, color=colour, label=label, marker="o", markersize=4, capsize=2)
+        edges = np.linspace(0, 1, len(found["bins"]) + 1)
+        lower.stairs([part["count"] for part in found["bins"]], edges, color=colour, label=name)
+    upper.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    lower.set(xlabel="confidence (top probability)", ylabel="pictures", yscale="symlog")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    upper.legend(loc="lower right")
+    return figure
 
 
 def samples(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]) -> Figure:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer.run_files import CONFUSION, MISTAKES, SPEC
+from cnn_infer import console
+from cnn_infer.calibration import calibration_of
+from cnn_infer.run_files import CONFUSION, MISTAKES, RELIABILITY, SPEC
 from cnn_infer.spec import Spec
 from cnn_infer.system.atomic import write_text
 from numpy.typing import NDArray
@@ -34,12 +36,15 @@ def write_results(
         spec: The specification that the network was trained with; its temperature is 1.
 
     Returns:
-        ``test`` and ``validation``, each from :func:`cnn_train.metrics.metrics_of`, and ``temperature``.
+        ``test`` and ``validation``, each from :func:`cnn_train.metrics.metrics_of`, and ``temperature``. ``test`` also
+        has ``calibration``, from :func:`cnn_infer.calibration.calibration_of`, after the temperature.
     """
     temperature = fit_temperature(logits["val"], dataset.val.labels)
     validation = metrics_of(logits["val"], dataset.val.labels, spec.classes)
     test = metrics_of(logits["test"], dataset.test.labels, spec.classes)
-    summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion")}
+    probabilities = probabilities_of(logits["test"], temperature)
+    test["calibration"] = calibration_of(probabilities, dataset.test.labels)
+    summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion", "calibration")}
     names = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
     versions = {name: metadata.version(name) for name in names}
     details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
@@ -47,9 +52,10 @@ def write_results(
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures correct"
     plots.save(plots.confusion(np.array(test["confusion"]), spec.classes, title), path / CONFUSION)
-    probabilities = probabilities_of(logits["test"], temperature)
     mistakes = plots.mistakes(dataset.test.images, dataset.test.labels, probabilities, spec.classes)
     plots.save(mistakes, path / MISTAKES)
+    title = f"reliability on {console.quantity(len(dataset.test.labels), 'test picture')}"
+    plots.save(plots.reliability({"PyTorch": test["calibration"]}, title), path / RELIABILITY)
     return {"test": test, "validation": validation, "temperature": temperature}
 
 
@@ -58,5 +64,6 @@ def summary(test: dict[str, Any]) -> str:
     low, high = test["accuracy_interval"]
     return (
         f"test: accuracy {test['accuracy']:.2%} (95% interval {low:.1%} to {high:.1%}), "
-        f"macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f} on {test['images']:,} pictures"
+        f"macro F1 {test['macro_f1']:.4f}, loss {test['loss']:.4f}, calibration error (ECE) "
+        f"{test['calibration']['ece']:.4f} on {test['images']:,} pictures"
     )
