@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import random
 import statistics
@@ -27,6 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +38,7 @@ from cnn_infer import EdgeCNNError, Spec, find_pictures
 from cnn_infer.pixels.resize import fitted
 from cnn_infer.proof.conformance import recorded
 from cnn_infer.spec import Filter, Resize
+from PIL import Image
 from report import conditions, parser, short, write
 
 ROOT = Path(__file__).parent.parent
@@ -103,10 +106,20 @@ def drawn_files() -> Iterator[tuple[str, bytes]]:
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
         for one in getattr(combinations, f"{kind.lower()}s")():
             yield kind, one.data
+    yield from _webps()
     for number, (colour, sampling, coding) in enumerate(jpegs.KINDS):
         for size in jpegs.SIZES:
             data, _ = jpegs.drawn(colour, sampling, coding, size)
             yield f"JPEG, {colour}", data[:2] + jpeg_writer.exif(number % 8 + 1) + data[2:]
+
+
+def _webps() -> Iterator[tuple[str, bytes]]:
+    chance = np.random.default_rng(0)
+    for mode, lossless, quality, side in product(("RGB", "RGBA"), (False, True), (10, 60, 95), (1, 2, 17, 40, 131)):
+        samples = chance.integers(0, 256, (side, 2 * side + 1, len(mode)), np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(samples).resize((3 * side, 2 * side)).save(stream, "WEBP", quality=quality, lossless=lossless)
+        yield "WebP", stream.getvalue()
 
 
 def compare(files: Iterable[tuple[str, bytes]]) -> tuple[list[dict[str, Any]], float]:
@@ -213,7 +226,7 @@ def speed(args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def _kind(data: bytes) -> str:
+def _format(data: bytes) -> str:
     return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "the first bytes are damaged")
 
 
@@ -229,6 +242,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     packages = ("cnn-infer", "pillow", "simplejpeg", "onnxruntime")
     given = {"model": args.model and short(args.model), "pictures": args.pictures and "PICTURES"}
+    given["inputs"] = args.inputs if args.what == "fuzz" else None
     document = conditions(f"javascript.py {args.what}", packages, **given)
     document["node"] = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     document["packages"] = json.loads((READER / "package.json").read_text())["dependencies"]
@@ -238,7 +252,7 @@ def main() -> None:
     elif args.what == "fuzz":
         seeds = fuzz.picture_seeds()
         inputs = (fuzz.mutated(random.Random(number), seeds) for number in range(args.inputs))
-        document["files"], slowest = compare((_kind(data), data) for data in inputs)
+        document["files"], slowest = compare((_format(data), data) for data in inputs)
         document["slowest_ms"] = round(slowest)
     else:
         document["readers"] = (rows if args.what == "rows" else speed)(args)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,18 @@ def test_reader(fixtures: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "# skipped 0" in done.stdout
+
+
+def test_the_program_of_the_page_runs(fixtures: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "javascript.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"^```text\n(import .*?)^```$", text, re.M | re.S)
+    (tmp_path / "program.mjs").write_text(program)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "edgecnn").symlink_to(READER)
+    shutil.copy(fixtures / "rgb" / "model.onnx", tmp_path)
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "photo.jpg")
+    done = subprocess.run(["node", "program.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.split()[:2]) == ("", ["true", "red"])
 
 
 def test_types() -> None:
