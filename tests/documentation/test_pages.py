@@ -29,6 +29,7 @@ NOT_RUN = {
         "downloads the weights",
     ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
+    "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
     "docs/tutorial.md": ["make demo runs them"],
 }
 """The blocks that cannot run here, by their reasons: there must not be more of them."""
