@@ -52,6 +52,7 @@ PUBLIC = {
     ],
     "cnn_train": [
         "AUGMENTATIONS",
+        "Comparison",
         "Config",
         "ConfigError",
         "CrossValidation",
@@ -66,6 +67,7 @@ PUBLIC = {
         "Split",
         "TrainError",
         "TrainingInterruptedError",
+        "compare",
         "cross_validate",
         "make_spec",
         "open_source",

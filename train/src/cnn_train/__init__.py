@@ -7,6 +7,7 @@ from cnn_infer.lazy import lazily
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_train import replay as replay
+    from cnn_train.comparison import Comparison as Comparison, compare as compare
     from cnn_train.config import Config as Config
     from cnn_train.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
     from cnn_train.data.dataset import Dataset as Dataset, Split as Split, prepare as prepare
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AUGMENTATIONS": "options",
+    "Comparison": "comparison",
     "Config": "config",
     "ConfigError": "errors",
     "CrossValidation": "cross_validation",
@@ -46,6 +48,7 @@ _PUBLIC = {
     "Split": "data.dataset",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
+    "compare": "comparison",
     "cross_validate": "cross_validation",
     "make_spec": "preparation",
     "open_source": "data.source",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from cnn_infer import console
+from cnn_infer.paths.naming import printable
+from cnn_infer.system.atomic import write_text
 from cnn_infer.system.interrupt import while_loading
 
 from cnn_train.config import OPTIONS, checked
@@ -19,8 +22,12 @@ Examples:
   cnn-train fashion-mnist --model nano         train a small network on Fashion-MNIST
   cnn-train photos/ --size 96 --epochs 30      train on photos/CLASS/*.jpg, scaled to 96 x 96 pixels
   cnn-train --resume                           continue the newest unfinished training
+  cnn-train --compare runs/a runs/b            which of two trainings is better, by more than chance
 Next step: cnn-export --quantize
 """
+
+COMPARE_OPTIONS = {"moved": "--data", "form": "--format", "report": "--report"}
+"""Names and flags of the options that only --compare has."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,7 +72,7 @@ def _table_options(command: Command) -> Command:
 
 
 @click.command("cnn-train", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("data", required=False)
+@click.argument("data", nargs=-1)
 @_table_options
 @click.option(
     "--config",
@@ -94,10 +101,30 @@ def _table_options(command: Command) -> Command:
     metavar="N",
     help="Search with N trainings for a better learning rate, weight decay, augmentation and network.",
 )
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Train nothing. Each DATA is a run folder or an exported .onnx file: classify the same test split with all of "
+    "them, with paired statistics.",
+)
+@click.option("--data", "moved", metavar="PATH", help="With --compare: new place of the data set, if it has moved.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl", "csv"]),
+    help="With --compare: format of the result. Default: table.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --compare: also write everything to this file, as JSON, with the pictures that are classified "
+    "differently.",
+)
 @click.option("--resume", is_flag=True, help="Continue the training in --out, or the newest unfinished one in runs/.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out, and the files in --test-pictures.")
 @click.version_option(package_name="cnn-train")
-def command(**options: Any) -> None:
+def command(data: tuple[str, ...], **options: Any) -> None:
     """Train a network on pictures. Write its weights, metrics and plots to a run folder.
 
     DATA is digits (default), mnist, fashion-mnist, cifar10, a folder, or a labels file. A folder has one subfolder per
@@ -106,6 +133,14 @@ def command(**options: Any) -> None:
     (zip, tar, tar.gz).
     """
     given = {key: value for key, value in options.items() if value is not None}
+    if given.pop("compare"):
+        _compare(data, given)
+        return
+    if unused := [flag for name, flag in COMPARE_OPTIONS.items() if name in given]:
+        raise click.UsageError(f"no effect without --compare: {', '.join(unused)}")
+    if len(data) > 1:
+        raise click.UsageError(f"one data set is trained on, not {len(data)}: {' '.join(data)}")
+    given.update({} if not data else {"data": data[0]})
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before
     checked({key: value for key, value in given.items() if key in OPTIONS})
     alone = {"folds": ("test_pictures", "tune"), "tune": ("test_pictures", "resume")}
@@ -122,6 +157,23 @@ def command(**options: Any) -> None:
         tune(trials=given.pop("tune"), **{key: value for key, value in given.items() if key != "resume"})
     else:
         train(**given)
+
+
+def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
+    others = {name: value for name, value in given.items() if name not in COMPARE_OPTIONS}
+    flags = ("resume", "overwrite")
+    useless = [f"--{name.replace('_', '-')}" for name, value in others.items() if value or name not in flags]
+    if useless:
+        raise click.UsageError(f"no effect with --compare: {', '.join(useless)}")
+    console.check_standard_output()
+    with while_loading("cnn-train"):
+        from cnn_train.comparison import compare
+        from cnn_train.comparison_table import text
+    found = compare(runs, data=given.get("moved"))
+    click.echo(text(found, given.get("form", "table")))
+    if "report" in given:
+        write_text(given["report"], found.to_json() + "\n")
+        console.message(f"wrote {printable(given['report'])}")
 
 
 def main() -> None:
