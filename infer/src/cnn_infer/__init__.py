@@ -39,10 +39,12 @@ if TYPE_CHECKING:
         verify_all as verify_all,
     )
     from cnn_infer.spec import Spec as Spec
+    from cnn_infer.strangers import STRANGER as STRANGER, StrangerRule as StrangerRule
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "STRANGER": "strangers",
     "UNKNOWN": "prediction",
     "CheckError": "errors",
     "ClassEvidence": "explanation",
@@ -67,6 +69,7 @@ _PUBLIC = {
     "Spec": "spec",
     "Truth": "paths.truth",
     "StageResult": "proof.verification",
+    "StrangerRule": "strangers",
     "Verification": "proof.verification",
     "evaluate": "evaluation",
     "find_pictures": "paths.find",

@@ -81,6 +81,9 @@ class Report:
             label), ``wrong``, ``error``, its exact 95% ``interval``, and the ``verdict``: ``held`` if the interval is
             below the promised error, ``broken`` if it is above, else ``too few pictures to tell``. The last four are
             None without labels. None with any other threshold.
+        strangers: ``images``, the number of pictures that are nothing like those of training, and ``share``, that of
+            the readable pictures; the ``threshold`` of the model file, and the false alarm ``rate`` that it was chosen
+            for. None if the classifier was not asked for strangers.
         drift: Comparison of the top probabilities with those of the validation pictures: are these pictures like those
             of training? None if the model file does not have them (older exports), or if no picture can be read.
         latency_ms: Milliseconds for each readable picture: ``model`` (its share of the run of its batch) and
@@ -110,6 +113,7 @@ class Report:
     skipped: dict[str, int]
     calibration: dict[str, Any] | None
     guarantee: dict[str, Any] | None
+    strangers: dict[str, Any] | None
     drift: Drift | None
     latency_ms: dict[str, dict[str, float]]
     images_per_second: float
@@ -218,7 +222,7 @@ class Evaluation:
         self._tuned = tuned
         self._skipped = Skipped()
         validation = validation_of(classifier.spec.details)
-        self._tally = Tally(classifier.spec.classes, validation, truth, classifier.guarantee)
+        self._tally = Tally(classifier.spec.classes, validation, truth, classifier.guarantee, classifier.stranger_rule)
         self.highlights = Highlights() if page else None
         if counted is not None:
             self._tally.restore(counted)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_infer.errors import InputError
+from cnn_infer.guarantee import percent
 
 if TYPE_CHECKING:
     from cnn_infer.spec import Spec
@@ -45,13 +46,18 @@ class StrangerRule:
         """Whether a picture is a stranger. One whose ``strangeness`` is not a number is; one without any is not."""
         return strangeness is not None and not strangeness <= self.threshold
 
+    def observed(self, strangers: int, images: int) -> dict[str, Any]:
+        """Return the entry of a report on ``images`` readable pictures, of which so many are strangers."""
+        share = strangers / images if images else None
+        return {"images": strangers, "share": share, "threshold": self.threshold, "rate": self.rate}
+
     @property
     def text(self) -> str:
         """The rule in words."""
         low, high = self.interval
         return (
-            f"false alarm rate {self.rate:.3g} asked for, {self.false_alarms:,} of {self.images:,} test pictures "
-            f"measured ({low:.2%} to {high:.2%} with 95% confidence)"
+            f"at most {percent(self.rate)} of the pictures like those of training expected; {self.false_alarms:,} of "
+            f"{self.images:,} test pictures ({low:.2%} to {high:.2%} with 95% confidence)"
         )
 
 

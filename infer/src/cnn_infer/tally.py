@@ -17,6 +17,7 @@ from cnn_infer.metrics import summarise
 from cnn_infer.paths.find import Found, folders_of
 from cnn_infer.paths.naming import composed, folder_name, parent_name, printable
 from cnn_infer.prediction import Answer
+from cnn_infer.strangers import StrangerRule
 
 if TYPE_CHECKING:
     from cnn_infer.paths.truth import Truth
@@ -31,6 +32,7 @@ class Tally:
         validation: The top probabilities on the validation pictures; None if they are unknown.
         truth: The labels file that gives the true classes in place of folders; None without one.
         guarantee: What was promised of the answers; None without a promise.
+        rule: When a picture is a stranger; None if that is not asked for.
 
     Raises:
         InputError: no label of ``truth`` is a class.
@@ -42,6 +44,7 @@ class Tally:
         validation: TopProbabilities | None = None,
         truth: Truth | None = None,
         guarantee: Guarantee | None = None,
+        rule: StrangerRule | None = None,
     ) -> None:
         self.classes = classes
         self.index = {composed(name): index for index, name in enumerate(classes)}
@@ -56,7 +59,8 @@ class Tally:
                 f"no label in {printable(truth.path)} is a class of the model, such as {truth.labels()[0]!r}: "
                 f"the classes are {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
             )
-        self.images = self.errors = self.answered = 0
+        self.images = self.errors = self.answered = self.strangers = 0
+        self.rule = rule
         self.guarantee = guarantee
         self.calibration: Calibration | None = Calibration()
         self._folder: tuple[str, str | bool] | None = None
@@ -80,6 +84,7 @@ class Tally:
             self.errors += 1
             return None
         self.answered += answer.prediction.index is not None
+        self.strangers += self.rule is not None and self.rule.applies(answer.prediction.strangeness)
         truth = None if found is None else self._true_class(found, label)
         if self.top is not None:
             self.top.add(answer.prediction.probability)
@@ -101,6 +106,7 @@ class Tally:
             "images": self.images,
             "errors": self.errors,
             "answered": self.answered,
+            **({"strangers": self.strangers} if self.rule else {}),
             "calibration": None if self.calibration is None else self.calibration.counted(),
             "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
@@ -118,6 +124,7 @@ class Tally:
         try:
             self.images, self.errors = int(counted["images"]), int(counted["errors"])
             self.answered = int(counted.get("answered", 0))
+            self.strangers = int(counted.get("strangers", 0))
             sums = counted.get("calibration")  # an older version did not count it
             self.calibration = None if sums is None else Calibration.restored(sums)
             for true, found, count in counted["confusion"]:
@@ -192,6 +199,7 @@ class Tally:
             "missing_classes": missing,
             "calibration": None if self.calibration is None else self.calibration.results(),
             "guarantee": self._promise(),
+            "strangers": None if self.rule is None else self.rule.observed(self.strangers, self.images - self.errors),
             "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
             "latency_ms": {"model": self.model_ms.summary(), "total": self.total_ms.summary()},
             **metrics,

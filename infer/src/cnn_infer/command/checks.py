@@ -16,6 +16,7 @@ ROW_OPTIONS = (
     "--threads",
     "--top",
     "--threshold",
+    "--strangers",
     "--output",
     "--report",
     "--html",

@@ -48,6 +48,7 @@ class Settings:
         max_pixels: Largest picture, in pixels; a larger one gives a row with an error.
         max_bytes: Largest picture file, in bytes; a larger one gives a row with an error.
         truth: The labels file that gives the true classes in place of folders; None without one.
+        strangers: Whether rows say which pictures are nothing like those of training.
     """
 
     form: str
@@ -60,6 +61,7 @@ class Settings:
     max_pixels: int
     max_bytes: int
     truth: Truth | None = None
+    strangers: bool = False
 
 
 def to_stream(
@@ -89,7 +91,9 @@ def to_stream(
     """
     evaluation = _evaluation(classifier, paths, settings, results)
     on_terminal = stream.isatty()
-    header, text = formatter(settings.form, classifier.spec.classes, on_terminal=on_terminal)
+    header, text = formatter(
+        settings.form, classifier.spec.classes, on_terminal=on_terminal, strangers=settings.strangers
+    )
     # rows on the terminal show the progress themselves, and a bar would mix with them
     bar = nullcontext(lambda _: None) if on_terminal else console.progress("classifying")
     with bar as advance, closing(evaluation.rows(paths)) as rows:
@@ -132,11 +136,13 @@ def to_file(
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
         "the model": classifier.model.digest,
-        "an option": json.dumps([getattr(settings, name) for name in ROW_SETTINGS]),
+        "an option": json.dumps(
+            [getattr(settings, name) for name in ROW_SETTINGS] + ["strangers"] * settings.strangers
+        ),
         **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
         "the set of files": digest_of(found),
     }
-    header, text = formatter(settings.form, classifier.spec.classes)
+    header, text = formatter(settings.form, classifier.spec.classes, strangers=settings.strangers)
     with deferred_interrupt() as interrupted, GrowingFile(output, made_with, resume=resume) as file:
         evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:

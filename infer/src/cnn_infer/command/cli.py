@@ -44,6 +44,7 @@ def command(
     threads: int | Literal["auto"] | None,
     top: int,
     threshold: Threshold,
+    strangers: bool,
     form: str,
     output: Path | None,
     report_file: Path | None,
@@ -89,7 +90,13 @@ def command(
     model = model or str(newest_export())
     targets = check_destinations(output, report_file, certificate, html_file)
     classifier = Classifier(
-        model, device=device, top=top, threshold=threshold, max_pixels=max_pixels, max_bytes=max_bytes
+        model,
+        device=device,
+        top=top,
+        threshold=threshold,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        strangers=strangers,
     )
     gc.freeze()  # imported modules stay for good: collections need not visit their objects
     gc.enable()
@@ -118,7 +125,7 @@ def command(
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
     results = Results(report_file, html_file)
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known)
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer, results)
     elif is_pipe_or_device(output):

@@ -12,6 +12,7 @@ from typing import Any
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import escaped
 from cnn_infer.guarantee import guarantee_of
+from cnn_infer.strangers import rule_of
 
 NAMED = 5
 """Largest number of nodes that are printed by name."""
@@ -64,6 +65,8 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
         )
     if (promise := guarantee_of(spec.details)) is not None:
         yield "certified", f"{promise.text} (--threshold certified: {promise.threshold:g})"
+    if (rule := rule_of(spec.details)) is not None:
+        yield "strangers", f"strangeness above {rule.threshold:g}: {rule.text}; cnn-infer --strangers"
     if certificate.text("machine"):
         yield "exported", f"{certificate.text('exported')} on {certificate.text('machine')}"
         versions = certificate.under("versions").values

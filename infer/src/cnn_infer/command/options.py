@@ -79,6 +79,12 @@ OPTIONS = (
         "--max-error proved for this model.",
     ),
     click.option(
+        "--strangers",
+        is_flag=True,
+        help="Give pictures that are nothing like those of training the label 'stranger', and write their strangeness "
+        "into the rows. For a model that was exported with cnn-export --strangers.",
+    ),
+    click.option(
         "--format",
         "form",
         type=click.Choice(["table", "jsonl", "csv"]),

@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from math import isfinite
 
 from cnn_infer.console import escaped
 from cnn_infer.evaluation import Row
+from cnn_infer.optional_outputs import STRANGENESS
+from cnn_infer.prediction import Prediction
 
 FIELDS = ("path", "label", "index", "probability", "top", "error")
-"""The fields of a row in JSON lines and CSV, in this order."""
+"""The fields of a row in JSON lines and CSV, in this order; the field ``strangeness`` follows if it is asked for."""
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create an encoder per row
 _as_cached_json = cache(_as_json)
 _DIGITS = 6  # of a probability; later digits differ between machines
+_STRANGENESS_DIGITS = 4
 
 
-def formatter(form: str, classes: Sequence[str], *, on_terminal: bool = False) -> tuple[str, Callable[[Row], str]]:
+def formatter(
+    form: str, classes: Sequence[str], *, on_terminal: bool = False, strangers: bool = False
+) -> tuple[str, Callable[[Row], str]]:
     """Return the header and the function that turns a row into text, both with their line ends.
 
     Args:
@@ -26,35 +32,49 @@ def formatter(form: str, classes: Sequence[str], *, on_terminal: bool = False) -
         classes: The model's classes; they set the width of the table's first column.
         on_terminal: Write each row as one line without control characters, also in ``jsonl`` and ``csv``. A table
             is always written so.
+        strangers: Whether rows of ``jsonl`` and ``csv`` have the field ``strangeness``.
     """
     if form == "table":
-        width = min(32, max(len("unknown"), *(len(label) for label in classes)))
+        width = min(32, max(len("stranger" if strangers else "unknown"), *(len(label) for label in classes)))
         return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
-    header, text = ("", _json_line) if form == "jsonl" else (_csv_line(FIELDS), _csv_row)
+    if form == "jsonl":
+        header, text = "", partial(_json_line, strangers=strangers)
+    else:
+        header = _csv_line((*FIELDS, STRANGENESS) if strangers else FIELDS)
+        text = partial(_csv_row, strangers=strangers)
     return header, (lambda row: escaped(text(row)[:-1]) + "\n") if on_terminal else text
 
 
-def _json_line(row: Row) -> str:
+def _json_line(row: Row, *, strangers: bool) -> str:
     found = row.prediction
     if found is None:
         values: tuple[object, ...] = (row.path, None, None, None, None, row.error)
     else:
         top = [{"label": label, "probability": round(value, _DIGITS)} for label, value in found.top]
         values = (row.path, found.label, found.index, round(found.probability, _DIGITS), top, None)
-    return _as_json(dict(zip(FIELDS, values, strict=True))) + "\n"
+    fields = dict(zip(FIELDS, values, strict=True))
+    if strangers:
+        fields[STRANGENESS] = _strangeness(found)
+    return _as_json(fields) + "\n"
 
 
-def _csv_row(row: Row) -> str:
+def _csv_row(row: Row, *, strangers: bool) -> str:
     found = row.prediction
+    last = (_strangeness(found),) if strangers else ()
     if found is None:
-        return _csv_line((row.path, None, None, None, None, row.error))
+        return _csv_line((row.path, None, None, None, None, row.error, *last))
     # CSV has no lists, so top is JSON. It is most of the row, and the json module would take twice as long
     top = [
         f'{{"label": {_as_cached_json(label)}, "probability": {round(value, _DIGITS)}}}' for label, value in found.top
     ]
     return _csv_line(
-        (row.path, found.label, found.index, round(found.probability, _DIGITS), f"[{', '.join(top)}]", None)
+        (row.path, found.label, found.index, round(found.probability, _DIGITS), f"[{', '.join(top)}]", None, *last)
     )
+
+
+def _strangeness(found: Prediction | None) -> float | None:
+    value = None if found is None else found.strangeness
+    return round(value, _STRANGENESS_DIGITS) if value is not None and isfinite(value) else None
 
 
 class _ReturnLine:

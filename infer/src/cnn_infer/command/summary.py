@@ -39,6 +39,12 @@ def summary(report: Report, files: Sequence[Path], *, only_files: bool) -> list[
         )
     if report.guarantee is not None:
         lines += guarantee_lines(report.guarantee)
+    if report.strangers is not None and good:
+        lines.append(
+            f"{quantity(report.strangers['images'], 'stranger')}, nothing like the training pictures: "
+            f"{report.strangers['share']:.2%} of the pictures; of pictures like those of training, "
+            f"{report.strangers['rate']:.2%} are expected by chance"
+        )
     if report.accuracy is not None and report.per_class is not None:
         width = max(len("class"), *(len(name) for name in report.per_class))
         lines += [
