@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import { deflateSync } from "node:zlib";
 
 import { Classifier, ModelError, PictureError, readMetadata, readSpec, toPixels, verify } from "../edgecnn.js";
+import { inflated } from "../lib/inflate.js";
 import { probabilityText } from "../lib/rows.js";
 import { loadNodeDecoders, loadRuntime } from "../node.js";
 import { NEEDED, read, readJson } from "./fixtures.js";
@@ -38,6 +40,21 @@ test("mutated files", NEEDED, () => {
   const files = readJson("mutated.json");
   const decoded = files.filter((base64, i) => isDecoded(new Uint8Array(Buffer.from(base64, "base64")), spec, `mutated ${i}`));
   assert(decoded.length > 20 && decoded.length < files.length);
+});
+
+test("a JPEG without its end is refused, one without its end marker is not", NEEDED, () => {
+  const { spec, files } = readJson("kinds.json");
+  for (const { name, file } of files.filter((one) => one.name.startsWith("JPEG"))) {
+    const data = read("kinds", file);
+    assert.throws(() => toPixels(data.subarray(0, data.length * 0.7), spec), PictureError, name);
+    assert.deepEqual(toPixels(data.subarray(0, data.length - 2), spec), toPixels(data, spec), name);
+  }
+});
+
+test("data that decompress to much more than the pixels are left out", NEEDED, () => {
+  const { data, ended } = inflated([deflateSync(new Uint8Array(1 << 26))], 1000);
+  assert.equal(data.buffer.byteLength, 1000);
+  assert.equal(ended, false);
 });
 
 test("what is no picture, empty, or too large", NEEDED, () => {
@@ -83,6 +100,16 @@ test("damaged pictures inside a model are named", NEEDED, async () => {
     damaged.probabilities = classifier.probabilities.bind(classifier);
     await assert.rejects(verify(damaged), /^ModelError: the model's (golden pictures|conformance files) are damaged/);
   }
+});
+
+test("another probability of a golden picture is a difference of the graph", NEEDED, async () => {
+  const classifier = await Classifier.open(read("rgb", "model.onnx"), await loadRuntime());
+  const golden = JSON.parse(classifier.metadata.get("cnn.golden"));
+  golden[1].probabilities[0] += 0.001;
+  classifier.metadata.set("cnn.golden", JSON.stringify(golden));
+  const { passed, deviations } = await verify(classifier);
+  assert.equal(passed, false);
+  assert.deepEqual(deviations.map(({ stage, picture }) => [stage, picture]), [["graph", "golden picture 1"]]);
 });
 
 test("numbers are written as Python writes them", () => {
