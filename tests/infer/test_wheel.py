@@ -52,7 +52,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the build tools are not installed, and the registry cannot be reached")
     assert made.returncode == 0, made.stderr
     (wheel,) = folder.glob("cnn_infer-*.whl")
-    assert all(name.startswith("cnn_infer") for name in zipfile.ZipFile(wheel).namelist())
+    names = zipfile.ZipFile(wheel).namelist()
+    assert all(name.startswith("cnn_infer") for name in names)
+    assert "cnn_infer/schema/spec.schema.json" in names
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     installed = subprocess.run(

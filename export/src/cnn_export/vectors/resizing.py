@@ -21,8 +21,10 @@ _SIZES: tuple[tuple[Colour, tuple[int, int], tuple[int, int]], ...] = (
     ("grey", (3, 2), (28, 28)),
     ("grey", (101, 77), (5, 3)),
     ("grey", (28, 13), (28, 9)),
+    ("grey", (31, 97), (24, 9)),
 )
-"""Colour, (width, height) of the picture, (width, height) of the result: smaller, larger, equal, and one pixel."""
+"""Colour, (width, height) of the picture, (width, height) of the result: smaller, larger, equal, one pixel, and one
+whose columns Pillow 13 would resize first."""
 
 _DIVIDED = (
     ((640, 480), (32, 32)),
