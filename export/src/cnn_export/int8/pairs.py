@@ -12,6 +12,7 @@ bits. Weights of 7 bits, the usual remedy, fulfil the rule too, but each of them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+from cnn_export.graph.width import PIXELS, wide_weight
 
 MOST = 127
 """Largest weight. Its negative is the smallest one: -128 would overflow on 64-bit Arm without dot product."""
@@ -64,12 +66,14 @@ def is_depthwise(node: NodeProto, weight: NDArray[np.generic]) -> bool:
     return bool(1 < groups == len(weight) and weight.shape[1] == 1)
 
 
-def limit_pairs(quantized: ModelProto, model: ModelProto) -> int:
+def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> int:
     """Replace the weights of ``quantized`` by weights whose pairs cannot overflow. Scales and biases follow.
 
     Args:
         quantized: Result of ONNX Runtime's quantizer for ``model``; nodes have the same names.
         model: Float graph.
+        copies: Name of the tensor that has four shifted copies of the picture, if there is one. The 1x1 convolution of
+            them may run on wide pixels (:mod:`cnn_export.graph.width`), where other weights are neighbours.
 
     Returns:
         The number of changed layers.
@@ -95,9 +99,11 @@ def limit_pairs(quantized: ModelProto, model: ModelProto) -> int:
         step = integers[makers[node.input[0]].input[1]].astype(np.float32)
         wanted = floats[layer.input[2]].astype(np.float64) if bias is not None else np.zeros(len(groups))
         least = np.abs(wanted) / (float(step) * BIAS_LIMIT)
+        is_copied = layer.input[0] == copies and exact.shape[1] % 4 == 0 and exact.shape[2:] == (1, 1)
+        accepted = _limited_when_wide(layer, exact) if is_copied else _all
         if not integers[source.input[1]].ndim:  # one scale for all filters
             groups, least = groups.reshape(1, -1, 2), least.max(keepdims=True)
-        levels, scales = fitted(groups, least)
+        levels, scales = fitted(groups, least, accepted)
         store(source.input[0], _in_place(layer, levels, exact))
         store(source.input[1], scales)
         if bias is not None:
@@ -107,7 +113,31 @@ def limit_pairs(quantized: ModelProto, model: ModelProto) -> int:
     return changed
 
 
-def fitted(groups: NDArray[np.float32], least: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _all(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.ones(len(levels), np.bool_)
+
+
+def _limited_when_wide(layer: NodeProto, weight: NDArray[Any]) -> Callable[[NDArray[np.float32]], NDArray[np.bool_]]:
+    """Return a function that tells whether the pairs of each filter are limited on wide pixels too.
+
+    Args:
+        layer: A 1x1 convolution of four shifted copies.
+        weight: Its weight, (filters, 4 * channels, 1, 1).
+    """
+
+    def limited(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        narrow = _in_place(layer, levels, weight).reshape(len(weight), 2, 2, -1)
+        pairs = products_added(layer, wide_weight(narrow)).reshape(PIXELS, len(levels), -1, 2)
+        return np.asarray((np.abs(pairs.sum(axis=3)) <= MOST_OF_PAIR).all(axis=(0, 2)))
+
+    return limited
+
+
+def fitted(
+    groups: NDArray[np.float32],
+    least: NDArray[np.float64],
+    accepted: Callable[[NDArray[np.float32]], NDArray[np.bool_]] = _all,
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round the weights of each filter to integers whose pairs cannot overflow, with the scale of the least error.
 
     Scales are tried from the smallest one, with which the largest weight is :data:`MOST` and many pairs must be made
@@ -117,6 +147,8 @@ def fitted(groups: NDArray[np.float32], least: NDArray[np.float64]) -> tuple[NDA
     Args:
         groups: Float weights, float32 (filters, pairs, 2).
         least: Smallest accepted scale of each filter, float64 (filters,).
+        accepted: Takes integers like the result, and tells for each filter whether they can be used: bool (filters,).
+            Weights of 7 bits are always used.
 
     Returns:
         Integers, int8 (filters, pairs, 2), and scales, float32 (filters,).
@@ -131,7 +163,7 @@ def fitted(groups: NDArray[np.float32], least: NDArray[np.float64]) -> tuple[NDA
         scale = tried.astype(np.float32)
         rounded = _rounded(groups / scale[:, None, None])
         found = np.square(rounded * scale[:, None, None] - groups).sum(axis=(1, 2))
-        better = found < error
+        better = (found < error) & accepted(rounded)
         levels[better], scales[better], error[better] = rounded[better].astype(np.int8), scale[better], found[better]
     return levels, scales
 

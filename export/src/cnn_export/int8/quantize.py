@@ -151,7 +151,7 @@ def quantize(
     drop_bias_zero_points(result)
     if target.limit_pairs:
         let_additions_agree(result, model)
-        limit_pairs(result, model)
+        limit_pairs(result, model, stem if moves else "")
     strip_unused(result)
     return result
 

@@ -30,9 +30,11 @@ from onnx import ModelProto
 from cnn_export.graph.float_graph import keep_contract, with_metadata
 from cnn_export.graph.passes import consumers_of, keep_float_layers
 from cnn_export.graph.runtime_graph import optimised, strays
+from cnn_export.graph.width import widen_pixels
 from cnn_export.int8.arithmetic import Evaluate, evaluator, is_here
 from cnn_export.int8.bias import correct_biases
 from cnn_export.int8.candidates import Candidate, choose, closest, divergence, fully_int8
+from cnn_export.int8.overflow import prove
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
@@ -189,6 +191,11 @@ class Search:
         if recipe.fine_tuned and self.tune is not None:
             quantized = self.tune(quantized)
         result = keep_contract(quantized, self.spec)
+        wide = ModelProto()
+        wide.CopyFrom(result)
+        # on wide pixels other weights are neighbours, and fine-tuned ones may overflow there
+        if widen_pixels(wide) and not (self.target.limit_pairs and prove(wide).outside):
+            result = wide
         keep_float_layers(result)
         return result
 
