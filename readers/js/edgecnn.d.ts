@@ -98,12 +98,16 @@ export class Classifier {
   release(): Promise<void>;
 }
 
-/** Compile the decoders of JPEG and WebP: the bytes of jpeg-turbo.wasm (@cwasm/jpeg-turbo) and webp.wasm (@cwasm/webp). */
+/** Compile the decoders: the bytes of jpeg-turbo.wasm (@cwasm/jpeg-turbo) and of webp.wasm (@cwasm/webp). */
 export function loadDecoders(sources: { jpeg?: BufferSource; webp?: BufferSource }): Promise<void>;
 /** Convert a picture file to the model's input: samples of shape (height, width, channels). */
 export function toPixels(data: Uint8Array, spec: Spec, limits?: Limits): Uint8Array;
 /** Return the picture after each of the four stages of the contract. */
-export function stagesOf(data: Uint8Array, spec: Spec, limits?: Limits): Record<"decode" | "orientation" | "colour" | "resize", Picture>;
+export function stagesOf(
+  data: Uint8Array,
+  spec: Spec,
+  limits?: Limits,
+): Record<"decode" | "orientation" | "colour" | "resize", Picture>;
 /** Resize a box of a picture as Pillow does: first each row, then each column. */
 export function resample(
   source: Uint8Array,

@@ -42,6 +42,9 @@ SHAPES = 12
 MUTATED = 300
 """Mutated files; benchmarks/javascript.py decodes 10,000."""
 
+PREDICTOR = 317
+"""The tag of TIFF files that names what is stored in place of the samples; 2: differences."""
+
 KINDS = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
     "BMP": ("1", "L", "P", "RGB"),
@@ -128,8 +131,11 @@ def files_of_kinds() -> Iterator[tuple[str, bytes]]:
         yield f"JPEG {mode}", saved(image.convert(mode), "JPEG")
     for size in ((200, 130), (77, 300)):
         yield f"JPEG, {size[0]} x {size[1]}", saved(image.resize(size), "JPEG")
-    for drawn in (*pngs(), *gifs()):
+    some_tiffs = [one for one in tiffs() if one.name.startswith(("TIFF grey", "TIFF palette", "TIFF CMYK 8"))]
+    for drawn in (*pngs(), *gifs(), *(one for one in some_tiffs if "extra 1" not in one.name)):
         yield drawn.name, drawn.data
+    for form in ("tiff_lzw", "packbits", "tiff_deflate"):
+        yield f"TIFF, {form}", saved(image.resize((200, 130)), "TIFF", compression=form, tiffinfo={PREDICTOR: 2})
 
 
 def saved(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -146,7 +152,7 @@ def kinds(folder: Path) -> None:
     for number, (name, data) in enumerate(files_of_kinds()):
         (folder / "kinds" / str(number)).write_bytes(data)
         files.append({"name": name, "file": str(number), "stages": described(data, spec)})
-    others = [one for one in tiffs() if one.name.startswith("TIFF CMYK 8, planar 1, none, II")]
+    others = [one for one in tiffs() if one.name.startswith("TIFF RGB 8, extra 1, planar 1, none")]
     for one in [*others, *(one for one in bmps() if "16" in one.name)]:
         stages_of(one.data, spec)
         (folder / "kinds" / one.name).write_bytes(one.data)

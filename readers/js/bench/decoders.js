@@ -36,9 +36,12 @@ async function decoders() {
   const sharp = require("sharp");
   const cornerstone = await require("@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs")();
   return {
-    "@jsquash/jpeg 1.6 (mozjpeg)": async (data) => rgbOf((await jsquash(data.buffer.slice(data.byteOffset, data.byteOffset + data.length))).data, 4),
-    "jpeg-js 0.4": async (data) => rgbOf(jpegJs.decode(data, { useTArray: true, formatAsRGBA: false, maxMemoryUsageInMB: 4096 }).data, 3),
-    "sharp 0.35 (libvips)": async (data) => rgbOf(await sharp(data).toColourspace("srgb").removeAlpha().raw().toBuffer(), 3),
+    "@jsquash/jpeg 1.6 (mozjpeg)": async (data) =>
+      rgbOf((await jsquash(data.buffer.slice(data.byteOffset, data.byteOffset + data.length))).data, 4),
+    "jpeg-js 0.4": async (data) =>
+      rgbOf(jpegJs.decode(data, { useTArray: true, formatAsRGBA: false, maxMemoryUsageInMB: 4096 }).data, 3),
+    "sharp 0.35 (libvips)": async (data) =>
+      rgbOf(await sharp(data).toColourspace("srgb").removeAlpha().raw().toBuffer(), 3),
     "codec-libjpeg-turbo-8bit 1.2": async (data) => {
       const decoder = new cornerstone.JPEGDecoder();
       decoder.getEncodedBuffer(data.length).set(data);
@@ -54,7 +57,8 @@ async function decoders() {
 function rgbOf(pixels, channels) {
   if (channels === 3) return pixels;
   const rgb = new Uint8Array((3 * pixels.length) / channels);
-  for (let i = 0; i < rgb.length; i++) rgb[i] = pixels[channels === 1 ? Math.floor(i / 3) : Math.floor(i / 3) * 4 + (i % 3)];
+  for (let i = 0; i < rgb.length; i++)
+    rgb[i] = pixels[channels === 1 ? Math.floor(i / 3) : Math.floor(i / 3) * 4 + (i % 3)];
   return rgb;
 }
 
@@ -65,7 +69,16 @@ const classifier = await Classifier.open(new Uint8Array(readFileSync(modelFile))
 const { spec } = classifier;
 const best = async (pixels) => classifier.toPrediction((await classifier.probabilities([pixels]))[0]).index;
 const candidates = Object.entries(await decoders());
-const counts = candidates.map(([decoder]) => ({ decoder, pictures: 0, refused: 0, equal: 0, samples: 0, equal_samples: 0, largest: 0, other_class: 0 }));
+const counts = candidates.map(([decoder]) => ({
+  decoder,
+  pictures: 0,
+  refused: 0,
+  equal: 0,
+  samples: 0,
+  equal_samples: 0,
+  largest: 0,
+  other_class: 0,
+}));
 for (const path of findPictures(paths)) {
   const data = readFileSync(path);
   const { picture, orientation } = decodeJpeg(data, () => {}, WHOLE);

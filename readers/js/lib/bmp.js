@@ -36,7 +36,10 @@ export function decodeBmp(data, checkSize) {
   }
   const row = (y) => data.subarray(start + (signed < 0 ? y : height - 1 - y) * stride);
   const hasAlpha = hasMasks && header >= 56 && view.getUint32(66, true) === 0xff000000;
-  const picture = bits <= 8 ? indexed(view, data, header, { width, height, bits }, row) : coloured({ width, height, bits }, row, hasAlpha);
+  const picture =
+    bits <= 8
+      ? indexed(view, data, header, { width, height, bits }, row)
+      : coloured({ width, height, bits }, row, hasAlpha);
   return { picture, orientation: 1 };
 }
 

@@ -1,4 +1,4 @@
-/** Decoders that are compiled to WebAssembly: JPEG and WebP. A damaged file can harm only the memory of its instance. */
+/** Decoders in WebAssembly: JPEG and WebP. A damaged file can harm only the memory of its instance. */
 
 import { PictureError } from "./errors.js";
 

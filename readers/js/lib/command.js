@@ -46,7 +46,11 @@ class CheckError extends Error {}
 function escaped(text) {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => {
     const code = letter.codePointAt(0).toString(16);
-    return code.length <= 2 ? `\\x${code.padStart(2, "0")}` : code.length <= 4 ? `\\u${code.padStart(4, "0")}` : `\\U${code.padStart(8, "0")}`;
+    return code.length <= 2
+      ? `\\x${code.padStart(2, "0")}`
+      : code.length <= 4
+        ? `\\u${code.padStart(4, "0")}`
+        : `\\U${code.padStart(8, "0")}`;
   });
 }
 
@@ -55,7 +59,8 @@ const message = (text) => process.stderr.write(`${escaped(text)}\n`);
 function wholeNumber(values, name) {
   const text = values[name];
   if (text === undefined) return undefined;
-  if (!/^[1-9][0-9]{0,14}$/.test(text)) throw new InputError(`--${name} must be a whole number of at least 1, not ${text}`);
+  if (!/^[1-9][0-9]{0,14}$/.test(text))
+    throw new InputError(`--${name} must be a whole number of at least 1, not ${text}`);
   return Number(text);
 }
 
@@ -71,7 +76,8 @@ function parsed(args) {
   if (!(threshold >= 0 && threshold <= 1) || values.threshold.trim() === "") {
     throw new InputError(`--threshold must be a probability from 0 to 1, not ${values.threshold}`);
   }
-  if (!["node", "web"].includes(values.runtime)) throw new InputError(`--runtime must be node or web, not ${values.runtime}`);
+  if (!["node", "web"].includes(values.runtime))
+    throw new InputError(`--runtime must be node or web, not ${values.runtime}`);
   const [top, maxPixels, maxBytes] = ["top", "max-pixels", "max-bytes"].map((name) => wholeNumber(values, name));
   const [model, ...paths] = positionals;
   if (values.help) return { help: true };
@@ -94,7 +100,9 @@ async function opened({ model, runtime, top, threshold, maxPixels, maxBytes }) {
   try {
     ort = await loadRuntime(runtime);
   } catch (error) {
-    throw new InputError(`onnxruntime-${runtime} cannot be loaded: npm install onnxruntime-${runtime} (${lineOf(error)})`);
+    throw new InputError(
+      `onnxruntime-${runtime} cannot be loaded: npm install onnxruntime-${runtime} (${lineOf(error)})`,
+    );
   }
   try {
     return await Classifier.open(data, ort, { top, threshold, maxPixels, maxBytes });
@@ -106,7 +114,7 @@ async function opened({ model, runtime, top, threshold, maxPixels, maxBytes }) {
 /** Write to standard output, also to a slow pipe. */
 function print(text) {
   const data = Buffer.from(text);
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     try {
       at += writeSync(1, data, at);
     } catch (error) {

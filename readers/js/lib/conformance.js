@@ -36,8 +36,8 @@ export function goldenPictures(metadata) {
  * Return the conformance files of a model, with what is recorded of each after each stage.
  *
  * @param {Map<string, string>} metadata
- * @returns {{name: string, data: Uint8Array, stages: Record<string, any>, probabilities: [number, number][]}[]} Empty if
- *   the model has none.
+ * @returns {{name: string, data: Uint8Array, stages: Record<string, any>, probabilities: [number, number][]}[]}
+ *   Empty if the model has none.
  * @throws {ModelError} They are damaged, or of another version.
  */
 export function conformanceFiles(metadata) {
@@ -69,7 +69,13 @@ function unpacked(packed) {
   for (const stage of PIXEL_STAGES) {
     if (stage in packed || before === undefined) {
       const { mode, size, sha256, sample } = packed[stage];
-      before = { mode: String(mode), width: Number(size[0]), height: Number(size[1]), sha256: String(sha256), sample: bytesOf(sample) };
+      before = {
+        mode: String(mode),
+        width: Number(size[0]),
+        height: Number(size[1]),
+        sha256: String(sha256),
+        sample: bytesOf(sample),
+      };
     }
     found[stage] = before;
   }

@@ -30,6 +30,8 @@ const DECODERS = [
   ["GIF8", decodeGif],
   ["II*\0", decodeTiff],
   ["MM\0*", decodeTiff],
+  ["II+\0", decodeTiff],
+  ["MM\0+", decodeTiff],
 ];
 
 const NOT_SUPPORTED = [
@@ -40,12 +42,6 @@ const NOT_SUPPORTED = [
   ["8BPS", "PSD"],
 ];
 
-/** Kinds that cnn-infer decodes and this reader does not. */
-const NOT_HERE = [
-  ["II+\0", "BigTIFF"],
-  ["MM\0+", "BigTIFF"],
-];
-
 function decoderOf(data) {
   if (!data.length) throw new PictureError("the file is empty");
   const start = String.fromCharCode(...data.subarray(0, 16));
@@ -53,9 +49,8 @@ function decoderOf(data) {
   if (found !== undefined) return found[1];
   const unsupported = NOT_SUPPORTED.find(([magic]) => start.startsWith(magic))?.[1];
   if (unsupported !== undefined) throw new PictureError(`${unsupported} files are not supported: ${INSTEAD}`);
-  const isBox = start.slice(4, 8) === "ftyp"; // the container of both
-  const known = isBox ? "AVIF and HEIC" : NOT_HERE.find(([magic]) => start.startsWith(magic))?.[1];
-  if (known !== undefined) throw new PictureError(`this reader does not decode ${known} files: ${INSTEAD}`);
+  if (start.slice(4, 8) === "ftyp")
+    throw new PictureError(`this reader does not decode AVIF and HEIC files: ${INSTEAD}`);
   throw new PictureError(`not a picture (expected ${KINDS})`);
 }
 

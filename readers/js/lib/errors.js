@@ -22,5 +22,11 @@ export class InputError extends Error {
  * @returns {string}
  */
 export function lineOf(error) {
-  return String(error?.message ?? error).split(/\s+/).filter(Boolean).join(" ").slice(0, 200) || "unknown error";
+  return (
+    String(error?.message ?? error)
+      .split(/\s+/)
+      .filter(Boolean)
+      .join(" ")
+      .slice(0, 200) || "unknown error"
+  );
 }

@@ -110,8 +110,10 @@ function* walk(folder) {
  */
 export function* findPictures(paths) {
   for (const path of paths) {
-    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) throw new InputError(`no such file or folder: ${path}`);
-    if (ARCHIVES.test(path) && !isFolder(path)) throw new InputError(`this reader does not open archives: unpack ${path}`);
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined)
+      throw new InputError(`no such file or folder: ${path}`);
+    if (ARCHIVES.test(path) && !isFolder(path))
+      throw new InputError(`this reader does not open archives: unpack ${path}`);
     try {
       if (isFolder(path)) readdirSync(path);
     } catch (error) {

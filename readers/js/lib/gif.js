@@ -91,7 +91,8 @@ function inOrder(indices, width, height) {
   const sorted = new Uint8Array(indices.length);
   let row = 0;
   for (const [first, step] of PASSES) {
-    for (let y = first; y < height; y += step, row++) sorted.set(indices.subarray(row * width, (row + 1) * width), y * width);
+    for (let y = first; y < height; y += step, row++)
+      sorted.set(indices.subarray(row * width, (row + 1) * width), y * width);
   }
   return sorted;
 }

@@ -9,7 +9,7 @@ const STEP = 1 << 16; // bytes of output at a time
  *
  * @param {Iterable<Uint8Array>} parts The data, in pieces.
  * @param {number} limit In bytes.
- * @returns {{data: Uint8Array, ended: boolean}} `ended`: whether the data end within the limit, with the right checksum.
+ * @returns {{data: Uint8Array, ended: boolean}} `ended`: whether they end within the limit, with the right checksum.
  * @throws {Error} The data are damaged; data that are only cut off are not.
  */
 export function inflated(parts, limit) {

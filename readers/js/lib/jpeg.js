@@ -23,7 +23,7 @@ const isFrame = (marker) => marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0x
  * Return the segments of a JPEG file up to its end marker.
  *
  * @param {Uint8Array} data
- * @returns {{segments: {marker: number, content: Uint8Array}[], ended: boolean}} `ended`: whether the end marker exists.
+ * @returns {{segments: {marker: number, content: Uint8Array}[], ended: boolean}} `ended`: whether it has one.
  */
 function segmentsOf(data) {
   const segments = [];
@@ -63,7 +63,8 @@ function checkFrame(frame, marker) {
   else if (fractional) kind = "JPEG with fractional sampling factors";
   if (kind !== undefined) throw new PictureError(`${kind} is not supported: ${ADVICE}`);
   const here = marker >= 0xc9 ? "with arithmetic coding" : marker === 0xc3 ? "without loss" : undefined;
-  if (here !== undefined) throw new PictureError(`this reader does not decode JPEG files ${here}: save it as JPEG or PNG`);
+  if (here !== undefined)
+    throw new PictureError(`this reader does not decode JPEG files ${here}: save it as JPEG or PNG`);
 }
 
 const startsWith = (content, text) => [...text].every((letter, i) => content[i] === letter.charCodeAt(0));
@@ -84,7 +85,7 @@ function orientationIn(segments) {
  *
  * @param {Uint8Array} data The bytes of the file.
  * @param {(width: number, height: number) => void} checkSize Called before the pixels are decoded.
- * @param {import("../edgecnn.js").Spec} spec A picture much larger than the model's input is decoded at 1/2, 1/4 or 1/8.
+ * @param {import("../edgecnn.js").Spec} spec Pictures much larger than the input are decoded at 1/2, 1/4 or 1/8.
  * @returns {{picture: import("./picture.js").Picture, orientation: number}}
  * @throws {PictureError} The file is damaged, or of a kind that is not supported.
  */

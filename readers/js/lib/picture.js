@@ -18,7 +18,7 @@ export const eightBits = (value) => Math.floor((value * 255 + 32767) / 65535);
 const grey = (r, g, b) => (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
 
 /** Divide by 255, rounded, for values up to 65,025, as Pillow does. */
-const by255 = (value) => ((value + 128) + ((value + 128) >> 8)) >> 8;
+const by255 = (value) => (value + 128 + ((value + 128) >> 8)) >> 8;
 
 const ON_WHITE_BITS = 7; // Pillow blends with 7 bits behind the point
 
@@ -27,43 +27,59 @@ function onWhite(value, alpha) {
   if (alpha === 0) return 255;
   const mixed = (value * alpha + 255 * (255 - alpha)) << ON_WHITE_BITS;
   const rounded = mixed + (0x80 << ON_WHITE_BITS);
-  return ((rounded >> 8) + rounded) >> 8 >> ON_WHITE_BITS;
+  return (((rounded >> 8) + rounded) >> 8) >> ON_WHITE_BITS;
 }
 
 /** Functions that write red, green, blue and alpha of the pixel at an index, by mode. */
 const READERS = {
-  1: ({ data, transparent }) => (i, out) => {
-    out[0] = out[1] = out[2] = data[i] * 255;
-    out[3] = transparent !== undefined && out[0] === transparent[0] ? 0 : 255;
-  },
-  L: ({ data, transparent }) => (i, out) => {
-    out[0] = out[1] = out[2] = data[i];
-    out[3] = transparent !== undefined && data[i] === transparent[0] ? 0 : 255;
-  },
-  LA: ({ data }) => (i, out) => {
-    out[0] = out[1] = out[2] = data[2 * i];
-    out[3] = data[2 * i + 1];
-  },
-  RGB: ({ data, transparent }) => (i, out) => {
-    for (let c = 0; c < 3; c++) out[c] = data[3 * i + c];
-    out[3] = transparent !== undefined && transparent.every((value, c) => value === out[c]) ? 0 : 255;
-  },
-  RGBA: ({ data }) => (i, out) => {
-    for (let c = 0; c < 4; c++) out[c] = data[4 * i + c];
-  },
-  P: ({ data, palette, alpha = new Uint8Array() }) => (i, out) => {
-    for (let c = 0; c < 3; c++) out[c] = palette[3 * data[i] + c] ?? 0;
-    out[3] = alpha[data[i]] ?? 255;
-  },
-  CMYK: ({ data }) => (i, out) => {
-    const white = 255 - data[4 * i + 3];
-    for (let c = 0; c < 3; c++) out[c] = Math.max(0, white - by255(data[4 * i + c] * white));
-    out[3] = 255;
-  },
-  "I;16": ({ data }) => (i, out) => {
-    out[0] = out[1] = out[2] = eightBits(data[i]);
-    out[3] = 255;
-  },
+  1:
+    ({ data, transparent }) =>
+    (i, out) => {
+      out[0] = out[1] = out[2] = data[i] * 255;
+      out[3] = transparent !== undefined && out[0] === transparent[0] ? 0 : 255;
+    },
+  L:
+    ({ data, transparent }) =>
+    (i, out) => {
+      out[0] = out[1] = out[2] = data[i];
+      out[3] = transparent !== undefined && data[i] === transparent[0] ? 0 : 255;
+    },
+  LA:
+    ({ data }) =>
+    (i, out) => {
+      out[0] = out[1] = out[2] = data[2 * i];
+      out[3] = data[2 * i + 1];
+    },
+  RGB:
+    ({ data, transparent }) =>
+    (i, out) => {
+      for (let c = 0; c < 3; c++) out[c] = data[3 * i + c];
+      out[3] = transparent !== undefined && transparent.every((value, c) => value === out[c]) ? 0 : 255;
+    },
+  RGBA:
+    ({ data }) =>
+    (i, out) => {
+      for (let c = 0; c < 4; c++) out[c] = data[4 * i + c];
+    },
+  P:
+    ({ data, palette, alpha = new Uint8Array() }) =>
+    (i, out) => {
+      for (let c = 0; c < 3; c++) out[c] = palette[3 * data[i] + c] ?? 0;
+      out[3] = alpha[data[i]] ?? 255;
+    },
+  CMYK:
+    ({ data }) =>
+    (i, out) => {
+      const white = 255 - data[4 * i + 3];
+      for (let c = 0; c < 3; c++) out[c] = Math.max(0, white - by255(data[4 * i + c] * white));
+      out[3] = 255;
+    },
+  "I;16":
+    ({ data }) =>
+    (i, out) => {
+      out[0] = out[1] = out[2] = eightBits(data[i]);
+      out[3] = 255;
+    },
 };
 
 /**

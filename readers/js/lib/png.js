@@ -136,7 +136,10 @@ function withAlpha(samples, keys, size) {
   const data = new Uint8Array(4 * size.width * size.height);
   for (let i = 0; i < size.width * size.height; i++) {
     const pixel = samples.subarray(3 * i, 3 * i + 3);
-    data.set([...pixel].map((value) => value >> 8), 4 * i);
+    data.set(
+      [...pixel].map((value) => value >> 8),
+      4 * i,
+    );
     data[4 * i + 3] = keys.every((value, c) => value === pixel[c]) ? 0 : 255;
   }
   return { mode: "RGBA", ...size, data };

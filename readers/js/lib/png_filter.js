@@ -49,7 +49,14 @@ function undoFilter(data, at, length, step, previous) {
  */
 export function defiltered(parts, { width, height, depth, channels, interlaced }) {
   const passes = (interlaced ? ADAM7 : WHOLE)
-    .map(([x, y, dx, dy]) => ({ x, y, dx, dy, columns: Math.ceil((width - x) / dx), rows: Math.ceil((height - y) / dy) }))
+    .map(([x, y, dx, dy]) => ({
+      x,
+      y,
+      dx,
+      dy,
+      columns: Math.ceil((width - x) / dx),
+      rows: Math.ceil((height - y) / dy),
+    }))
     .filter(({ columns, rows }) => columns > 0 && rows > 0)
     .map((pass) => ({ ...pass, length: Math.ceil((pass.columns * channels * depth) / 8) }));
   const needed = passes.reduce((sum, { rows, length }) => sum + rows * (length + 1), 0);

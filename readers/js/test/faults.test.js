@@ -39,7 +39,9 @@ for (const [name, file, from, to, stage, model] of FAULTS) {
       const { Classifier, verify } = await import(pathToFileURL(join(folder, "edgecnn.js")));
       const { loadNodeDecoders, loadRuntime } = await import(pathToFileURL(join(folder, "node.js")));
       await loadNodeDecoders();
-      const { passed, deviations } = await verify(await Classifier.open(read(model, "model.onnx"), await loadRuntime()));
+      const { passed, deviations } = await verify(
+        await Classifier.open(read(model, "model.onnx"), await loadRuntime()),
+      );
       assert.equal(passed, false);
       assert.equal(deviations[0].stage, stage);
     } finally {

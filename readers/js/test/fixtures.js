@@ -7,7 +7,10 @@ import { join } from "node:path";
 export const FOLDER = process.env.EDGECNN_FIXTURES;
 
 /** Options of a test that needs the fixtures. */
-export const NEEDED = { skip: FOLDER === undefined && "EDGECNN_FIXTURES is not set: pytest tests/readers sets it", timeout: 60_000 };
+export const NEEDED = {
+  skip: FOLDER === undefined && "EDGECNN_FIXTURES is not set: pytest tests/readers sets it",
+  timeout: 60_000,
+};
 
 export const read = (...names) => new Uint8Array(readFileSync(join(FOLDER, ...names)));
 export const readJson = (...names) => JSON.parse(new TextDecoder().decode(read(...names)));

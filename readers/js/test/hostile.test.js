@@ -38,7 +38,9 @@ test("files that are cut off at any length", NEEDED, () => {
 test("mutated files", NEEDED, () => {
   const { spec } = readJson("kinds.json");
   const files = readJson("mutated.json");
-  const decoded = files.filter((base64, i) => isDecoded(new Uint8Array(Buffer.from(base64, "base64")), spec, `mutated ${i}`));
+  const decoded = files.filter((base64, i) =>
+    isDecoded(new Uint8Array(Buffer.from(base64, "base64")), spec, `mutated ${i}`),
+  );
   assert(decoded.length > 20 && decoded.length < files.length);
 });
 
@@ -60,7 +62,10 @@ test("data that decompress to much more than the pixels are left out", NEEDED, (
 test("what is no picture, empty, or too large", NEEDED, () => {
   const { spec } = readJson("kinds.json");
   const fails = (bytes, text) =>
-    assert.throws(() => toPixels(Uint8Array.from(bytes), spec), (error) => error instanceof PictureError && text.test(error.message));
+    assert.throws(
+      () => toPixels(Uint8Array.from(bytes), spec),
+      (error) => error instanceof PictureError && text.test(error.message),
+    );
   fails([], /^the file is empty$/);
   fails(Buffer.from("hello, this is text"), /^not a picture \(expected JPEG/);
   fails(Buffer.from("8BPS..."), /^PSD files are not supported/);
@@ -109,7 +114,10 @@ test("another probability of a golden picture is a difference of the graph", NEE
   classifier.metadata.set("cnn.golden", JSON.stringify(golden));
   const { passed, deviations } = await verify(classifier);
   assert.equal(passed, false);
-  assert.deepEqual(deviations.map(({ stage, picture }) => [stage, picture]), [["graph", "golden picture 1"]]);
+  assert.deepEqual(
+    deviations.map(({ stage, picture }) => [stage, picture]),
+    [["graph", "golden picture 1"]],
+  );
 });
 
 test("numbers are written as Python writes them", () => {

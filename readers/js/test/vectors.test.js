@@ -58,7 +58,10 @@ for (const model of ["rgb", "grey"]) {
     const found = await verify(await Classifier.open(read(model, "model.onnx"), await loadRuntime()));
     assert.deepEqual(found.deviations, []);
     assert(found.passed);
-    assert.deepEqual(found.stages.map(({ stage }) => stage), [...STAGES, "graph", "probabilities"]);
+    assert.deepEqual(
+      found.stages.map(({ stage }) => stage),
+      [...STAGES, "graph", "probabilities"],
+    );
     assert(found.stages.every(({ compared, agreed }) => compared > 0 && compared === agreed));
   });
 }
@@ -70,7 +73,11 @@ test("random resizes: five filters, three modes", NEEDED, () => {
     const channels = spec.colour === "grey" ? 1 : 3;
     const data = fitted({ width, height, data: samples.subarray(at, at + width * height * channels) }, spec);
     const found = createHash("sha256").update(data).digest("hex");
-    assert.equal(found, sha256, `${width} x ${height} -> ${spec.width} x ${spec.height}, ${spec.resize} ${spec.filter}`);
+    assert.equal(
+      found,
+      sha256,
+      `${width} x ${height} -> ${spec.width} x ${spec.height}, ${spec.resize} ${spec.filter}`,
+    );
   }
   assert.equal(new Set(cases.map(({ spec }) => `${spec.filter} ${spec.resize}`)).size, 15);
 });
