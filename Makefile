@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: docs
 	$(BIN)/ruff check .
