@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parent
-WIDTHS = (360, 1280)
-SCHEMES = ("light", "dark")
+EVERYWHERE = tuple((width, scheme) for width in (360, 1280) for scheme in ("light", "dark"))
 HANGS_AFTER = 120
 
 
@@ -23,6 +22,7 @@ class View:
     """What Chromium found on a page at one width, in CSS pixels, in one colour scheme.
 
     Attributes:
+        target: The URL of the page.
         width: 360 or 1280.
         scheme: ``light`` or ``dark``.
         violations: The rules of axe-core that the page breaks: ``id``, ``help`` and the HTML of the ``nodes``.
@@ -32,6 +32,7 @@ class View:
         result: What the script of the test returned.
     """
 
+    target: str
     width: int
     scheme: str
     violations: list[dict[str, Any]]
@@ -57,35 +58,32 @@ def missing() -> str | None:
 
 @pytest.fixture(scope="session")
 def visit() -> Visit:
-    """Open a page in Chromium: ``visit(file_or_url, screenshots=folder, script=module, offline=True)``.
+    """Open pages in Chromium: ``visit(file_or_url, ..., screenshots=folder, script=module, offline=True)``.
 
-    The page is opened at each width in each colour scheme; all in one browser, which has an empty profile. ``script``
-    is a JavaScript module whose default export gets the page of Playwright before axe-core runs.
+    Each page is opened at each width and in each colour scheme of ``at``; all in one browser with an empty profile.
+    ``script`` is a JavaScript module whose default export gets the page of Playwright before axe-core runs.
     """
     if lack := missing():
         pytest.skip(lack)
 
     def run(
-        target: Path | str,
-        *,
+        *targets: Path | str,
         screenshots: Path | None = None,
         script: Path | None = None,
         offline: bool = False,
-        widths: tuple[int, ...] = WIDTHS,
-        schemes: tuple[str, ...] = SCHEMES,
+        at: Sequence[tuple[int, str]] = EVERYWHERE,
     ) -> list[View]:
-        url = target.resolve().as_uri() if isinstance(target, Path) else target
         views = [
             {
-                "target": url,
+                "target": target.resolve().as_uri() if isinstance(target, Path) else target,
                 "width": width,
                 "scheme": scheme,
                 "offline": offline,
                 "script": None if script is None else str(script),
-                "screenshot": None if screenshots is None else str(screenshots / f"{width}-{scheme}.png"),
+                "screenshot": None if screenshots is None else str(screenshots / f"{number}-{width}-{scheme}.png"),
             }
-            for width in widths
-            for scheme in schemes
+            for number, target in enumerate(targets)
+            for width, scheme in at
         ]
         job = json.dumps({"chromium": shutil.which("chromium"), "views": views})
         command = ["node", str(FOLDER / "visit.mjs")]
@@ -93,7 +91,7 @@ def visit() -> Visit:
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         return [
-            View(view["width"], view["scheme"], **seen)  # type: ignore[arg-type]
+            View(view["target"], view["width"], view["scheme"], **seen)  # type: ignore[arg-type]
             for view, seen in zip(views, found, strict=True)
         ]
 

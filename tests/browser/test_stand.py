@@ -19,19 +19,19 @@ SCRIPT = """export default async (page, view) => [await page.title(), view.width
 
 def test_faults_are_reported(visit: Callable[..., list[Any]], tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(PAGE % FAULTS)
-    (view,) = visit(tmp_path / "page.html", widths=(360,), schemes=("light",), screenshots=tmp_path)
+    (view,) = visit(tmp_path / "page.html", at=[(360, "light")], screenshots=tmp_path)
     assert {found["id"] for found in view.violations} == {"image-alt", "color-contrast"}
     assert {"from the page", "dialog: 1"} <= {*view.errors}
     assert [Path(url).name for url in view.requests] == ["page.html", "missing.png"]
     assert view.overflow > 0
-    assert (tmp_path / "360-light.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "0-360-light.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_page_without_faults_in_both_widths_and_schemes(visit: Callable[..., list[Any]], tmp_path: Path) -> None:
+def test_a_page_without_faults_at_two_widths(visit: Callable[..., list[Any]], tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(PAGE % "<p>text</p>")
     (tmp_path / "script.mjs").write_text(SCRIPT)
-    views = visit(tmp_path / "page.html", script=tmp_path / "script.mjs", offline=True)
-    assert [(view.violations, view.errors, len(view.requests), view.overflow) for view in views] == 4 * [([], [], 1, 0)]
-    assert [tuple(view.result) for view in views] == [
-        ("A page", width, dark) for width in (360, 1280) for dark in (False, True)
-    ]
+    views = visit(
+        tmp_path / "page.html", script=tmp_path / "script.mjs", offline=True, at=[(360, "light"), (1280, "dark")]
+    )
+    assert [(view.violations, view.errors, len(view.requests), view.overflow) for view in views] == 2 * [([], [], 1, 0)]
+    assert [tuple(view.result) for view in views] == [("A page", 360, False), ("A page", 1280, True)]

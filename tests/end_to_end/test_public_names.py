@@ -55,6 +55,7 @@ PUBLIC = {
     "cnn_train": [
         "AUGMENTATIONS",
         "Comparison",
+        "Check",
         "Config",
         "ConfigError",
         "CrossValidation",
@@ -69,6 +70,7 @@ PUBLIC = {
         "Split",
         "TrainError",
         "TrainingInterruptedError",
+        "check",
         "compare",
         "cross_validate",
         "make_spec",
@@ -79,6 +81,7 @@ PUBLIC = {
         "resolve",
         "train",
         "tune",
+        "write_page",
     ],
     "cnn_export": [
         "Candidate",

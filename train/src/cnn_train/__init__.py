@@ -7,6 +7,7 @@ from cnn_infer.lazy import lazily
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from cnn_train import replay as replay
+    from cnn_train.checking.doctor import Check as Check, check as check
     from cnn_train.comparison import Comparison as Comparison, compare as compare
     from cnn_train.config import Config as Config
     from cnn_train.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         TrainingInterruptedError as TrainingInterruptedError,
     )
     from cnn_train.options import AUGMENTATIONS as AUGMENTATIONS, Options as Options
+    from cnn_train.page.training_page import write_page as write_page
     from cnn_train.preparation import make_spec as make_spec
     from cnn_train.recipe.fit import Epoch as Epoch
     from cnn_train.run import plots as plots
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AUGMENTATIONS": "options",
     "Comparison": "comparison",
+    "Check": "checking.doctor",
     "Config": "config",
     "ConfigError": "errors",
     "CrossValidation": "cross_validation",
@@ -48,6 +51,7 @@ _PUBLIC = {
     "Split": "data.dataset",
     "TrainError": "errors",
     "TrainingInterruptedError": "errors",
+    "check": "checking.doctor",
     "compare": "comparison",
     "cross_validate": "cross_validation",
     "make_spec": "preparation",
@@ -58,6 +62,7 @@ _PUBLIC = {
     "resolve": "defaults",
     "train": "training",
     "tune": "tuning",
+    "write_page": "page.training_page",
 }
 """For each public name, the module of this package that defines it."""
 

@@ -107,12 +107,18 @@ def _table_options(command: Command) -> Command:
     help="Train nothing. Each DATA is a run folder or an exported .onnx file: classify the same test split with all of "
     "them, with paired statistics.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Train nothing. Check DATA for unreadable files, copies, near duplicates and unusual pictures, and write the "
+    "findings to --out. With --strict, problems end in exit code 1. With --run, also labels that its network doubts.",
+)
 @click.option("--data", "moved", metavar="PATH", help="With --compare: new place of the data set, if it has moved.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "jsonl", "csv"]),
-    help="With --compare: format of the result. Default: table.",
+    help="With --compare and --check: format of the result. Default: table.",
 )
 @click.option(
     "--report",
@@ -120,6 +126,20 @@ def _table_options(command: Command) -> Command:
     metavar="FILE",
     help="With --compare: also write everything to this file, as JSON, with the pictures that are classified "
     "differently.",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write the result to this file, as a web page that opens offline: curves, classes, confidence, the worst "
+    "mistakes. With --compare: the comparison.",
+)
+@click.option(
+    "--run",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="With --html: train nothing, write the page of this finished run. With --check: the run, or cross-validation, "
+    "whose networks judge the labels. DATA is the new place of its data set, if it has moved.",
 )
 @click.option("--resume", is_flag=True, help="Continue the training in --out, or the newest unfinished one in runs/.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out, and the files in --test-pictures.")
@@ -136,18 +156,25 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     if given.pop("compare"):
         _compare(data, given)
         return
+    if given.pop("check"):
+        _check(data, given)
+        return
     if unused := [flag for name, flag in COMPARE_OPTIONS.items() if name in given]:
         raise click.UsageError(f"no effect without --compare: {', '.join(unused)}")
+    if "run" in given:
+        _page_of_run(data, given)
+        return
     if len(data) > 1:
         raise click.UsageError(f"one data set is trained on, not {len(data)}: {' '.join(data)}")
     given.update({} if not data else {"data": data[0]})
     # importing PyTorch takes seconds: --help and values that are not accepted are answered before
     checked({key: value for key, value in given.items() if key in OPTIONS})
-    alone = {"folds": ("test_pictures", "tune"), "tune": ("test_pictures", "resume")}
+    alone = {"folds": ("test_pictures", "tune", "html"), "tune": ("test_pictures", "resume", "html")}
     for mode, without in alone.items():
         if mode in given and (useless := [name for name in without if given.get(name)]):
             raise click.UsageError(f"no effect with --{mode}: --{useless[0].replace('_', '-')}")
     with while_loading("cnn-train"):
+        from cnn_train import distributed
         from cnn_train.cross_validation import cross_validate
         from cnn_train.training import train
         from cnn_train.tuning import tune
@@ -155,12 +182,21 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         cross_validate(**given)
     elif "tune" in given:
         tune(trials=given.pop("tune"), **{key: value for key, value in given.items() if key != "resume"})
+    elif "html" in given:
+        from cnn_train.page.training_page import check_page, write_page
+
+        file = given.pop("html")
+        check_page(file)
+        run = train(**given)
+        if distributed.is_main_process():
+            write_page(run, file)
+            console.message(f"wrote {printable(file)}")
     else:
         train(**given)
 
 
 def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
-    others = {name: value for name, value in given.items() if name not in COMPARE_OPTIONS}
+    others = {name: value for name, value in given.items() if name not in (*COMPARE_OPTIONS, "html")}
     flags = ("resume", "overwrite")
     useless = [f"--{name.replace('_', '-')}" for name, value in others.items() if value or name not in flags]
     if useless:
@@ -169,11 +205,53 @@ def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
     with while_loading("cnn-train"):
         from cnn_train.comparison import compare
         from cnn_train.comparison_table import text
+    if "html" in given:
+        from cnn_train.page.comparison_page import write_comparison
+        from cnn_train.page.training_page import check_page
+
+        check_page(given["html"])
     found = compare(runs, data=given.get("moved"))
     click.echo(text(found, given.get("form", "table")))
     if "report" in given:
         write_text(given["report"], found.to_json() + "\n")
         console.message(f"wrote {printable(given['report'])}")
+    if "html" in given:
+        write_comparison(found, given["html"], runs, data=given.get("moved"))
+        console.message(f"wrote {printable(given['html'])}")
+
+
+def _check(data: tuple[str, ...], given: dict[str, Any]) -> None:
+    own = ("run", "out", "overwrite", "form", "strict")
+    foreign = {name: value for name, value in given.items() if name not in own and name not in OPTIONS}
+    if useless := [name for name, value in foreign.items() if value]:
+        name = useless[0]
+        raise click.UsageError(f"no effect with --check: {COMPARE_OPTIONS.get(name, '--' + name.replace('_', '-'))}")
+    if len(data) > 1:
+        raise click.UsageError(f"one data set is checked, not {len(data)}: {' '.join(data)}")
+    options = {name: value for name, value in given.items() if name not in foreign}
+    form, strict = options.pop("form", "table"), options.pop("strict", False)
+    checked({name: value for name, value in options.items() if name in OPTIONS})
+    console.check_standard_output()
+    with while_loading("cnn-train"):
+        from cnn_train.checking.doctor import check
+    found = check(data[0] if data else None, **options)
+    print_text(found.text(form))
+    if strict and found.problems:
+        raise CheckError(f"{console.quantity(found.problems, 'problem')}, and --strict is set: {found.path}")
+
+
+def _page_of_run(data: tuple[str, ...], given: dict[str, Any]) -> None:
+    useless = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name not in ("run", "html")]
+    if useless:
+        raise click.UsageError(f"no effect with --run: {', '.join(useless)}")
+    if "html" not in given:
+        raise click.UsageError("no effect without --html: --run")
+    if len(data) > 1:
+        raise click.UsageError(f"a run has one data set, not {len(data)}: {' '.join(data)}")
+    with while_loading("cnn-train"):
+        from cnn_train.page.training_page import write_page
+    write_page(given["run"], given["html"], data=data[0] if data else None)
+    console.message(f"wrote {printable(given['html'])}")
 
 
 def main() -> None:

@@ -34,11 +34,21 @@ class Thumbnail(NamedTuple):
     tiny: bool
 
 
-def thumbnail(image: Image) -> Thumbnail:
-    """Return the thumbnail of a PIL image of mode L or RGB."""
+def thumbnail(image: Image, side: int = SIDE) -> Thumbnail:
+    """Return the thumbnail of a PIL image of mode L or RGB, with sides of at most ``side`` pixels."""
     small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=QUALITY if max(small.size) > TINY else 95)
     text = base64.b64encode(file.getvalue()).decode()
     return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size, max(small.size) <= TINY)
+
+
+def at_side(image: Image, side: int) -> Image:
+    """Return a PIL image of mode L or RGB with a longest side of about ``side`` pixels; a small one is not blurred."""
+    if max(image.size) < side:
+        factor = side // max(image.size)
+        return image.resize((image.width * factor, image.height * factor), resample=0)
+    small = image.copy()
+    small.thumbnail((side, side))
+    return small

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.page.classes import class_rows, confused_pairs, matrix, wilson
 from cnn_infer.page.confidence import coverage, reliability
-from cnn_infer.page.pictures import Thumbnail, thumbnail
+from cnn_infer.page.pictures import SIDE, Thumbnail, at_side, thumbnail
 from cnn_infer.page.render import render
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import MAX_PIXELS, decode
@@ -18,12 +18,21 @@ from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.pixels.resize import image_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from cnn_infer.classifier import Classifier
     from cnn_infer.evaluation import Report
     from cnn_infer.highlights import Highlights, Shown
 
 MOST_LISTED = 20
 """Most folders and labels without a class that are listed."""
+
+
+DRAWN_SIDE = 150
+"""Longest side of a picture over which evidence is drawn, in pixels."""
+
+Draw = Callable[[str, "Image"], tuple["Image", str]]
+"""Takes the path of a picture and the picture; returns the drawing and the second most probable class."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Card:
         label: The most probable class.
         probability: Its probability, 0 to 1.
         picture: The thumbnail; None if the file can no longer be read.
+        evidence: What speaks for and against the class and the second most probable one; None if that is not known.
+        second: The second most probable class, where there is evidence.
     """
 
     path: str
@@ -43,6 +54,8 @@ class Card:
     label: str
     probability: float
     picture: Thumbnail | None
+    evidence: Thumbnail | None = None
+    second: str | None = None
 
 
 def page_of(
@@ -53,6 +66,7 @@ def page_of(
     facts: Iterable[tuple[str, str]],
     notes: Sequence[str],
     paths: Sequence[str],
+    draw: Draw | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> str:
@@ -65,6 +79,7 @@ def page_of(
         facts: Names and texts about the model and its certificate.
         notes: What the reader should know first, one sentence each.
         paths: The paths that were classified.
+        draw: Draws the evidence over a picture; None for a model without it.
         max_pixels, max_bytes: Limits on the pictures that are read.
 
     Raises:
@@ -75,16 +90,7 @@ def page_of(
     spec = classifier.spec
 
     def cards(shown: Iterable[Shown]) -> list[Card]:
-        return [
-            Card(
-                printable(one.path),
-                one.truth,
-                one.label,
-                one.probability,
-                _thumbnail_of(one.path, classifier, max_pixels, max_bytes),
-            )
-            for one in shown
-        ]
+        return [_card(one, classifier, draw, max_pixels, max_bytes) for one in shown]
 
     values: dict[str, Any] = {
         "report": report,
@@ -121,12 +127,17 @@ def page_of(
     return render("run.html.jinja", values)
 
 
-def _thumbnail_of(path: str, classifier: Classifier, max_pixels: int, max_bytes: int) -> Thumbnail | None:
+def _card(one: Shown, classifier: Classifier, draw: Draw | None, max_pixels: int, max_bytes: int) -> Card:
+    """Read a picture once more, and draw its evidence."""
+    named = (printable(one.path), one.truth, one.label, one.probability)
     try:
-        picture = decode(path, classifier.spec, max_pixels=max_pixels, max_bytes=max_bytes)
+        image = image_of(decode(one.path, classifier.spec, max_pixels=max_pixels, max_bytes=max_bytes))
+        if draw is None:
+            return Card(*named, thumbnail(image))
+        drawn, second = draw(one.path, at_side(image, DRAWN_SIDE))
     except (PictureError, InputError):  # it was moved or replaced since it was classified
-        return None
-    return thumbnail(image_of(picture))
+        return Card(*named, None)
+    return Card(*named, thumbnail(image), thumbnail(drawn, 2 * SIDE), second)
 
 
 def _latency(latency_ms: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

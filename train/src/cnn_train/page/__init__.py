@@ -1,0 +1,1 @@
+"""Pages of finished trainings, made of the parts of :mod:`cnn_infer.page`. Only ``--html`` loads this package."""
