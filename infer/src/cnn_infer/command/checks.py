@@ -17,6 +17,7 @@ ROW_OPTIONS = (
     "--top",
     "--threshold",
     "--strangers",
+    "--evidence",
     "--output",
     "--report",
     "--html",

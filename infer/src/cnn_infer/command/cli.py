@@ -49,6 +49,7 @@ def command(
     output: Path | None,
     report_file: Path | None,
     html_file: Path | None,
+    evidence: Path | None,
     strict: bool,
     labels: str,
     truth: Path | None,
@@ -122,6 +123,11 @@ def command(
     if latency:
         _latency(model, given, device, form)
         return
+    if evidence is not None:
+        from cnn_infer.command.evidence import check_folder, check_model
+
+        check_model(classifier)
+        check_folder(evidence, paths)
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
     results = Results(report_file, html_file)
@@ -136,6 +142,11 @@ def command(
     only_files = all(path != "-" and os.path.isfile(path) for path in paths)
     written = [file for file in (output, report_file, html_file) if file is not None]
     console.message(*summary(report, written, only_files=only_files))
+    if evidence is not None:
+        from cnn_infer.command.evidence import draw_all
+
+        pictures = find_pictures(given, follow_symlinks=follow_symlinks)
+        console.message(draw_all(classifier, pictures, evidence, max_pixels=max_pixels, max_bytes=max_bytes))
     if strict and report.errors:
         raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
     if report.errors == report.images:

@@ -106,6 +106,13 @@ OPTIONS = (
         help="Write the report to this file as a web page that opens offline, with charts and the worst mistakes. "
         "Needs the extra cnn-infer[report].",
     ),
+    click.option(
+        "--evidence",
+        type=click.Path(path_type=Path, readable=False),
+        metavar="FOLDER",
+        help="Draw for each picture which parts of it speak for and against the answer, into files in this folder. "
+        "For a model that was exported with cnn-export --evidence.",
+    ),
     click.option("--resume", is_flag=True, help="Continue an interrupted run: append the missing rows to --output."),
     click.option(
         "-0", "nul", is_flag=True, help="With -: a NUL byte ends each path on standard input, not a line break."

@@ -43,14 +43,14 @@ def jpeg_divisor(width: int, height: int, spec: Spec) -> int:
         height: Upright height in pixels.
         spec: The model's specification.
     """
-    across, down = _ratio(width, height, spec)
+    across, down = source_ratio(width, height, spec)
     # without 1e-6 a rounding error above a whole number would be rounded up to one pixel more
     least = (math.ceil(2 * width / across - 1e-6), math.ceil(2 * height / down - 1e-6))
     fitting = (by for by in jpeg.divisors(width, height) if width >= by * least[0] and height >= by * least[1])
     return next(fitting, 1)
 
 
-def _ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
+def source_ratio(width: int, height: int, spec: Spec) -> tuple[float, float]:
     """Return how many source pixels one target pixel covers, horizontally and vertically."""
     across, down = width / spec.width, height / spec.height
     if spec.resize == "crop":
@@ -71,7 +71,7 @@ def fitted(decoded: DecodedPicture, spec: Spec) -> NDArray[np.uint8]:
     image = image_of(decoded)
     width, height = image.size
     if (width, height) != (spec.width, spec.height):
-        across, down = _ratio(width, height, spec)
+        across, down = source_ratio(width, height, spec)
         resampling = _FILTERS[spec.filter]
         if spec.resize == "pad":
             inner = (max(1, round(width / across)), max(1, round(height / down)))

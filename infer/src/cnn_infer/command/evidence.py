@@ -1,0 +1,239 @@
+"""``cnn-infer --evidence FOLDER``: for each picture, a drawing of what speaks for and against the answer.
+
+A drawing shows the picture twice, in grey: on the left the evidence for the most probable class, on the right that for
+the second most probable one. Orange speaks for the class, blue against it: colours that people with every common kind
+of colour blindness tell apart. Both halves have the same scale; the strongest cell of the two has the full colour.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from cnn_infer import console
+from cnn_infer.classifier import Classifier
+from cnn_infer.errors import InputError, PictureError
+from cnn_infer.explanation import Explanation, described
+from cnn_infer.optional_outputs import EVIDENCE, OPTIONAL_OUTPUTS
+from cnn_infer.paths.naming import printable
+from cnn_infer.pixels.convert import decode, read_header
+from cnn_infer.pixels.resize import image_of, source_ratio
+from cnn_infer.spec import MAX_SIDE
+from cnn_infer.system.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnn_infer.spec import Spec
+
+FOR, AGAINST = (230, 97, 1), (5, 113, 176)
+"""Orange and blue, RGB (https://colorbrewer2.org, for colour-blind readers)."""
+
+STRENGTH = 0.75
+"""The share of the colour in the strongest cell."""
+
+MODEL = "Model"
+"""Key of the text in a drawing with the SHA-256 of the model file."""
+
+LIGHTEST_BLACK, PALER = 56, np.float32(0.75)
+"""Black and contrast of the grey picture: paler than the original, so that colours are seen in its shadows too."""
+
+LEAST_CAPTION = 160
+"""Width in pixels from which a half has a caption."""
+
+
+def check_folder(folder: Path, paths: Iterable[object]) -> None:
+    """Check the folder for the drawings, before any work.
+
+    Raises:
+        InputError: it cannot be a folder, or is in a folder that is searched for pictures.
+    """
+    place = os.path.realpath(folder)
+    for path in paths:
+        if isinstance(path, str) and os.path.isdir(path) and _is_below(place, os.path.realpath(path)):
+            raise InputError(
+                f"{printable(folder)} is in {printable(path)}, which is searched for pictures: choose another folder "
+                "for --evidence"
+            )
+    if os.path.lexists(place) and not os.path.isdir(place):
+        raise InputError(f"not a folder: {printable(folder)}")
+
+
+def check_model(classifier: Classifier) -> None:
+    """Check before any work that the model has the output ``evidence``, and that its specification describes it.
+
+    Raises:
+        InputError: the model was exported without ``--evidence``.
+        ModelError: its specification is damaged.
+    """
+    if EVIDENCE not in classifier.model.available:
+        option = OPTIONAL_OUTPUTS[EVIDENCE]
+        raise InputError(f"the model has no evidence: export it with cnn-export {option}: {classifier.model.name}")
+    described(classifier.spec, classifier.model.name)
+
+
+def draw_all(classifier: Classifier, pictures: Iterable[str], folder: Path, *, max_pixels: int, max_bytes: int) -> str:
+    """Draw the evidence for each picture into a file of its own.
+
+    The files are called like the pictures, with ``.png`` added, in folders like those of the pictures. A picture that
+    cannot be read has no drawing. Drawings that the same model made are kept, so an interrupted run can be repeated.
+
+    Returns:
+        How many drawings there are, for people.
+
+    Raises:
+        InputError: a file exists that is no drawing by this model.
+        OSError: a file cannot be written.
+    """
+    drawn = kept = failed = 0
+    with console.progress("drawing the evidence") as advance:
+        for path in pictures:
+            target = folder / _relative(path)
+            try:
+                if os.path.lexists(target):
+                    _check_drawn_by(classifier, target)
+                    kept += 1
+                else:
+                    image = picture_at_own_size(path, classifier.spec, max_pixels=max_pixels, max_bytes=max_bytes)
+                    found = classifier.explain(path)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    content = _png(drawing(image, found, classifier.spec), found, classifier.model.digest)
+                    write_bytes(target, content)
+                drawn += 1
+            except PictureError:  # its row has the error
+                failed += 1
+            advance(1)
+    earlier = f", {kept:,} of them by an earlier run" if kept else ""
+    missing = f"; {console.quantity(failed, 'picture')} could not be read" if failed else ""
+    return f"evidence: {console.quantity(drawn, 'drawing')} in {printable(folder)}{earlier}{missing}"
+
+
+def drawing(image: Image.Image, found: Explanation, spec: Spec) -> Image.Image:
+    """Draw the evidence for the two classes over a picture.
+
+    Args:
+        image: The picture, upright, of any size.
+        found: Its explanation.
+        spec: The model's specification, with the way in which the picture was fitted to its input.
+
+    Returns:
+        RGB, the picture twice side by side.
+    """
+    classes = (found.winner, found.runner_up)
+    strongest = max(float(np.abs(part.evidence).max()) for part in classes) or 1.0
+    grey = np.repeat(np.float32(LIGHTEST_BLACK) + PALER * np.asarray(image.convert("L"))[:, :, None], 3, axis=2)
+    gap, caption = max(2, image.width // 50), _caption_height(image.width)
+    result = Image.new("RGB", (2 * image.width + gap, image.height + caption), "white")
+    for number, part in enumerate(classes):
+        left = number * (image.width + gap)
+        strength = _over_picture(part.evidence / np.float32(strongest), found, spec, image.size)
+        result.paste(Image.fromarray(_coloured(grey, strength)), (left, caption))
+        if caption:
+            text = f"{part.name}: logit {part.logit:.2f}"
+            font = ImageFont.load_default(caption * 0.7)
+            ImageDraw.Draw(result).text((left + 2, 1), _shortened(text, font, image.width - 4), "black", font)
+    return result
+
+
+def picture_at_own_size(path: str, spec: Spec, *, max_pixels: int, max_bytes: int) -> Image.Image:
+    """Decode a picture upright in RGB, at its own size.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    header = read_header(path, max_pixels=max_pixels, max_bytes=max_bytes)
+    # decoders leave out detail that a model's small input does not need: this one takes it all
+    whole = replace(
+        spec, height=min(header.height, MAX_SIDE), width=min(header.width, MAX_SIDE), colour="rgb", resize="squash"
+    )
+    image = image_of(decode(path, whole, max_pixels=max_pixels, max_bytes=max_bytes))
+    size = (header.width, header.height)
+    return image if image.size == size else image.resize(size)
+
+
+def _over_picture(
+    evidence: NDArray[np.float32], found: Explanation, spec: Spec, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Spread cells over a picture: each colours the middle of what it sees, as wide as cells are apart.
+
+    Args:
+        evidence: float32 (rows, columns).
+        found: The explanation, with what a cell sees.
+        spec: The model's specification.
+        size: Width and height of the picture.
+
+    Returns:
+        float32 (height, width); 0 where no cell looks.
+    """
+    field, (width, height) = found.receptive_field, size
+    across, down = source_ratio(width, height, spec)
+    moves = []
+    # column = ((x - width / 2) / across + spec.width / 2 - first border) / step
+    for axis, side, inside, ratio in ((1, width, spec.width, across), (0, height, spec.height, down)):
+        border = field.centre(0, 0)[axis] - field.step[axis] / 2
+        moves.append((1 / (ratio * field.step[axis]), (inside / 2 - side / 2 / ratio - border) / field.step[axis]))
+    (per_x, left), (per_y, top) = moves
+    cells = Image.fromarray(np.ascontiguousarray(evidence))
+    spread = cells.transform(size, Image.Transform.AFFINE, (per_x, 0, left, 0, per_y, top), Image.Resampling.NEAREST)
+    return np.asarray(spread)
+
+
+def _coloured(grey: NDArray[np.float32], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend a grey picture, float32 (h, w, 3), with the colours of the evidence, -1 to 1, float32 (h, w), to uint8."""
+    share = STRENGTH * np.abs(strength)[:, :, None]
+    colour = np.where(strength[:, :, None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    return np.round(grey * (1 - share) + colour * share).astype(np.uint8)
+
+
+def _check_drawn_by(classifier: Classifier, file: Path) -> None:
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            same = image.info.get(MODEL) == classifier.model.digest
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for files that are no PNG
+        same = False
+    if not same:
+        raise InputError(
+            f"{printable(file)} exists and is no drawing by this model: choose another folder for --evidence"
+        )
+
+
+def _png(image: Image.Image, found: Explanation, digest: str) -> bytes:
+    """The content of a PNG file, with the classes and the digest of the model in its text."""
+    text = PngInfo()
+    text.add_text(MODEL, digest)
+    for key, part in (("Winner", found.winner), ("Runner-up", found.runner_up)):
+        text.add_itxt(key, f"{part.name}: logit {part.logit:.4f} = bias {part.bias:.4f} + evidence of the cells")
+    stream = io.BytesIO()
+    image.save(stream, "PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+def _caption_height(width: int) -> int:
+    return max(16, width // 20) if width >= LEAST_CAPTION else 0
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, shortened so that it fits into ``width`` pixels."""
+    while len(text) > 1 and font.getlength(text) > width:
+        text = f"{text.rstrip('…')[:-1]}…"
+    return text
+
+
+def _relative(path: str) -> str:
+    """The name of the drawing below the folder: as below the working folder, or else as below the root."""
+    absolute = os.path.abspath(path)
+    here = os.getcwd()
+    inside = os.path.relpath(absolute, here) if _is_below(absolute, here) else os.path.splitdrive(absolute)[1]
+    return inside.lstrip(os.sep) + ".png"
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

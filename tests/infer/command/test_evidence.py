@@ -1,0 +1,135 @@
+"""cnn-infer --evidence: a drawing for each picture, with colours where the evidence is."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cnn_infer import Classifier
+from PIL import Image
+
+Cli = Callable[..., Any]
+Refused = Callable[..., str]
+WARM, COLD = 1, -1
+
+
+def tint(drawing: Path) -> np.ndarray:
+    """For each pixel, 1 if it is orange, -1 if it is blue, 0 if it is grey, or nearly so, as where resizing mixes."""
+    pixels = np.asarray(Image.open(drawing).convert("RGB")).astype(int)
+    difference = pixels[:, :, 0] - pixels[:, :, 2]
+    return np.sign(difference) * (np.abs(difference) > 40)
+
+
+def halves(drawing: Path, width: int) -> tuple[np.ndarray, np.ndarray]:
+    found = tint(drawing)
+    return found[:, :width], found[:, -width:]
+
+
+def red_above_blue(width: int, height: int) -> Image.Image:
+    """Red in the upper half, blue in the lower left quarter, mid-grey elsewhere."""
+    pixels = np.full((height, width, 3), 128, np.uint8)
+    pixels[: height // 2] = (255, 0, 0)
+    pixels[height // 2 :, : width // 2] = (0, 0, 255)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def model(models: Path, tmp_path: Path, with_metadata: Callable[[str, str, str], bytes]) -> Callable[..., Path]:
+    """Writes the model with another specification."""
+
+    def write(**changes: object) -> Path:
+        document = json.loads(Classifier(models / "optional.onnx").spec.to_json())
+        path = tmp_path / "model.onnx"
+        path.write_bytes(with_metadata("optional.onnx", "cnn.spec", json.dumps({**document, **changes})))
+        return path
+
+    return write
+
+
+def test_each_picture_has_a_drawing_at_its_own_size(cli: Cli, models: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "deep").mkdir(parents=True)
+    red_above_blue(40, 24).save(pictures / "deep" / "a.png")
+    red_above_blue(200, 120).save(pictures / "b.jpg", quality=95)
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(pictures / "deep" / "a.png", "inside/a.png")
+    options = ("--model", models / "optional.onnx", "--format", "csv")
+    plain = cli("pictures", "more.zip", *options)
+    done = cli("pictures", "more.zip", *options, "--evidence", "why")
+    assert done.stdout == plain.stdout
+    assert b"evidence: 3 drawings in why; 1 picture could not be read" in done.stderr
+    found = {path.relative_to(tmp_path / "why").as_posix() for path in (tmp_path / "why").rglob("*") if path.is_file()}
+    assert found == {"pictures/deep/a.png.png", "pictures/b.jpg.png", "more.zip/inside/a.png.png"}
+
+    with Image.open(tmp_path / "why" / "pictures" / "deep" / "a.png.png") as small:
+        assert small.size == (40 + 2 + 40, 24)
+        assert small.text["Winner"].startswith("red: logit ")
+        assert small.text["Runner-up"].startswith("grey: logit 2.0000 = bias 2.0000")
+    winner, runner_up = halves(tmp_path / "why" / "pictures" / "deep" / "a.png.png", 40)
+    assert (winner[:12] == WARM).all()
+    assert (winner[15:, :15] == COLD).all()  # away from borders, where resizing mixes
+    assert not winner[12:, 20:].any()
+    assert not runner_up.any()
+
+    with Image.open(tmp_path / "why" / "pictures" / "b.jpg.png") as large:
+        assert large.width == 200 + 4 + 200
+        caption = large.height - 120
+        assert caption > 0
+        assert np.asarray(large)[:caption].min() < 50  # it has text
+    assert (tint(tmp_path / "why" / "pictures" / "b.jpg.png")[caption : caption + 55, :200] == WARM).all()
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "coloured"),
+    [("crop", (48, 16), np.s_[:8, 16:32]), ("crop", (16, 48), np.s_[16:24, :]), ("pad", (48, 24), np.s_[:12, :])],
+)
+def test_the_colours_are_where_the_model_looks(
+    cli: Cli, model: Callable[..., Path], tmp_path: Path, resize: str, size: tuple[int, int], coloured: Any
+) -> None:
+    red_above_blue(*size).save(tmp_path / "a.png")
+    cli("a.png", "--model", model(resize=resize), "--evidence", "why")
+    winner, _ = halves(tmp_path / "why" / "a.png.png", size[0])
+    wanted = np.zeros(size[::-1], bool)
+    wanted[coloured] = True
+    np.testing.assert_array_equal(winner == WARM, wanted)
+
+
+def test_a_picture_from_elsewhere_keeps_its_whole_path(
+    cli: Cli, models: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.png"
+    red_above_blue(8, 8).save(elsewhere)
+    options = ("--model", models / "optional.onnx", "--evidence", "why")
+    cli(elsewhere, *options)
+    drawing = tmp_path / "why" / f"{elsewhere.relative_to('/')}.png"
+    written = drawing.stat()
+    done = cli(elsewhere, *options)
+    assert b"evidence: 1 drawing in why, 1 of them by an earlier run" in done.stderr
+    assert drawing.stat().st_mtime_ns == written.st_mtime_ns
+
+
+def test_nothing_is_overwritten_or_searched_by_mistake(
+    cli: Cli, refused: Refused, models: Path, tmp_path: Path
+) -> None:
+    for path in ("pictures/a.png", "full/pictures/a.png.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        red_above_blue(8, 8).save(tmp_path / path)
+    (tmp_path / "file").write_bytes(b"")
+    run = ("pictures", "--model", models / "optional.onnx", "--evidence")
+    before = (tmp_path / "full/pictures/a.png.png").read_bytes()
+    done = cli(*run, "full", code=2)
+    assert b"full/pictures/a.png.png exists and is no drawing by this model" in done.stderr
+    assert (tmp_path / "full/pictures/a.png.png").read_bytes() == before
+    assert "pictures/why is in pictures, which is searched for pictures" in refused(*run, "pictures/why")
+    assert "not a folder: file" in refused(*run, "file")
+    assert "cnn-export --evidence" in refused("pictures", "--model", models / "rgb.onnx", "--evidence", "why")
+    assert "no effect with --verify: --evidence" in refused(
+        "--verify", "--model", models / "optional.onnx", "--evidence", "why"
+    )
+    assert not (tmp_path / "why").exists()
