@@ -28,18 +28,26 @@ class EvidenceProof:
     """The proof that evidence and bias sum to the logits, in ONNX Runtime on this machine.
 
     Attributes:
+        cells: Rows and columns of the last feature map.
+        sees: Height and width of what a cell sees, in pixels of the input.
         images: Number of test pictures, all of them.
         largest_error: Largest difference from a logit.
         tolerance: Largest accepted difference.
     """
 
+    cells: tuple[int, int]
+    sees: tuple[float, float]
     images: int
     largest_error: float
     tolerance: float
 
 
-def with_evidence(folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8]) -> tuple[ModelProto, Spec]:
-    """Return a finished graph with the output ``evidence``, and its specification with the description and the proof.
+def with_evidence(
+    folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8]
+) -> tuple[ModelProto, Spec, EvidenceProof]:
+    """Return a finished graph with the output ``evidence``, its specification, and the proof.
+
+    The specification gets the description of the evidence, and its certificate gets the proof.
 
     Args:
         folder: The folder of the export.
@@ -73,7 +81,7 @@ def with_evidence(folder: Path, model: ModelProto, spec: Spec, pictures: NDArray
     extended = add_evidence(model)
     proof = _prove(folder, extended, described, head.bias, pictures)
     certificate = {**spec.details["parity"], EVIDENCE: asdict(proof)}
-    return extended, replace(described, details={**described.details, "parity": certificate})
+    return extended, replace(described, details={**described.details, "parity": certificate}), proof
 
 
 def _prove(
@@ -90,7 +98,9 @@ def _prove(
             error = float(np.maximum(error, np.abs(sums - logits).max()))  # keeps NaN
             largest = max(largest, float(np.abs(logits).max()))
             advance(len(batch))
-    proof = EvidenceProof(len(pictures), error, TOLERANCE * max(1.0, largest))
+    entry = spec.details[EVIDENCE]
+    (rows, columns), (height, width) = entry["cells"], entry["receptive_field"]["size"]
+    proof = EvidenceProof((rows, columns), (height, width), len(pictures), error, TOLERANCE * max(1.0, largest))
     if not proof.largest_error <= proof.tolerance:
         reason = f"evidence and bias differ from the logits by up to {error:.3g}, more than {proof.tolerance:.3g}"
         raise parity_failure(folder, reason, asdict(proof))

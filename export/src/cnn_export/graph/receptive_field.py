@@ -20,8 +20,9 @@ from cnn_export.graph.passes import attribute_of, constants_of
 
 POINTWISE = frozenset({
     "Add", "BatchNormalization", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp",
-    "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow",
-    "QuantizeLinear", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "Where",
+    "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less", "LessOrEqual",
+    "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "QuantizeLinear", "Relu", "Selu", "Sigmoid",
+    "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "Where",
 })  # fmt: skip
 """Operators that compute each cell from the same cell of their inputs."""
 
