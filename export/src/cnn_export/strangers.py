@@ -24,7 +24,7 @@ from onnx import ModelProto
 from sklearn.covariance import ledoit_wolf
 
 from cnn_export.errors import ExportError
-from cnn_export.graph.features import features_of, last_features
+from cnn_export.graph.features import features_of, maps_of
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.strangeness import Statistics, add_strangeness
 from cnn_export.int8.arithmetic import is_here
@@ -85,10 +85,10 @@ def check_network(model: ModelProto, target: Target | None) -> None:
         target: The processors of the int8 model; None without one.
 
     Raises:
-        GraphError: the network does not end in a linear layer.
+        GraphError: the network has no second convolution.
         ExportError: this machine does not compute what the int8 model computes on its processors.
     """
-    last_features(model)
+    maps_of(model)
     if target is not None and not is_here(target):
         raise ExportError(
             "strangers needs an int8 model that this machine computes: for any processor, or for "
@@ -171,7 +171,7 @@ def with_strangeness(
         The graph with the output; its specification, which has the rule; and the rule.
 
     Raises:
-        GraphError: the network does not end in a linear layer.
+        GraphError: the network has no second convolution.
         ExportError: there are too few validation pictures, or the training pictures have no usable features.
         ParityError: the graph does not compute what it must.
     """
