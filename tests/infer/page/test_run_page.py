@@ -76,6 +76,21 @@ def test_without_labels_the_least_sure_pictures_are_shown(folder: Path, models: 
     assert not {"classes", "confusion", "mistakes"} & {*page.attributes("id")}
 
 
+def test_mistakes_have_their_evidence_where_the_model_has_it(
+    folder: Path, models: Path, tmp_path: Path, cli: Run
+) -> None:
+    classes = Classifier(models / "optional.onnx").spec.classes
+    rows = [{"file_name": f"in/red/{number}.png", "label": name} for number, name in enumerate(classes)]
+    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cli("in/red", "--model", models / "optional.onnx", "--truth", "truth.jsonl", "--html", "page.html", "--output", "o")
+    page = Page(tmp_path / "page.html")
+    assert_self_contained(page)
+    pictures = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert [one["class"] == "evidence" for one in pictures] == [False, True] * (len(classes) - 1)
+    assert str(pictures[1]["alt"]).startswith("evidence for ")
+    assert int(pictures[1]["width"] or 0) > 2 * int(pictures[0]["width"] or 0)
+
+
 def test_names_never_become_markup(
     models: Path, tmp_path: Path, cli: Run, picture: Callable[..., Path], with_metadata: Callable[..., bytes]
 ) -> None:

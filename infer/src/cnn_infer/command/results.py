@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.summary import guarantee_lines, remarks
 from cnn_infer.evaluation import Evaluation, Report
+from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import write_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from cnn_infer.page.run_page import Draw
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,18 @@ class Results:
                 classifier,
                 facts=facts(classifier),
                 notes=[*promise, *remarks(report, only_files=False)],
+                draw=_draw(classifier) if EVIDENCE in classifier.model.available else None,
                 paths=[printable(path) if isinstance(path, str) else "a list of paths" for path in paths],
             )
             write_text(self.html, page)
         return report
+
+
+def _draw(classifier: Classifier) -> Draw:
+    from cnn_infer.command.evidence import drawing
+
+    def draw(path: str, image: Image) -> tuple[Image, str]:
+        found = classifier.explain(path)
+        return drawing(image, found, classifier.spec), found.runner_up.name
+
+    return draw
