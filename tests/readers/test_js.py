@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -181,7 +182,7 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     for name in ("rgb", "grey"):
         with_conformance(MODELS / f"{name}.onnx", folder / name)
-    for name in ("foreign", "one_at_a_time"):
+    for name in ("foreign", "one_at_a_time", "outside"):
         shutil.copy(MODELS / f"{name}.onnx", folder)
     resizes(folder)
     kinds(folder)
@@ -256,6 +257,25 @@ def test_rows_are_those_of_cnn_infer(fixtures: Path, edgecnn: Edgecnn, tmp_path:
         found = edgecnn(tmp_path, model, *given, code=1 if "--max-pixels" in options else 0)
         assert found.stdout == expected.stdout
         assert found.stdout.count(b"\n") == 16  # the header, 14 pictures, and a line break in a name
+
+
+def test_rows_on_a_terminal_have_no_control_characters(fixtures: Path, tmp_path: Path) -> None:
+    model = str(fixtures / "rgb" / "model.onnx")
+    for name in ("\x1b[2J.png", "line\nbreak.png", "\u00a0\u202e.png"):
+        Image.new("RGB", (9, 9), "blue").save(tmp_path / name)
+    commands = (
+        [str(Path(sys.executable).with_name("cnn-infer")), "--model", model, "--format", "csv", "."],
+        ["node", str(READER / "bin" / "edgecnn.js"), model, "."],
+    )
+    screens = []
+    for command in commands:
+        ours, theirs = pty.openpty()
+        subprocess.run(command, cwd=tmp_path, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
+        os.close(theirs)
+        screens.append(os.read(ours, 1 << 16))
+        os.close(ours)
+    assert screens[0] == screens[1]
+    assert b"\\x1b[2J.png" in screens[1]
 
 
 def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import { toPixels } from "./decode.js";
 import { InputError, lineOf, ModelError } from "./errors.js";
-import { readMetadata } from "./metadata.js";
+import { readMetadata, refersToFiles } from "./metadata.js";
 import { readSpec } from "./spec.js";
 
 const INPUT = "image";
@@ -48,6 +48,7 @@ export class Classifier {
       throw new InputError(`the threshold must be a probability from 0 to 1, not ${threshold}`);
     }
     const spec = readSpec(model);
+    if (refersToFiles(model)) throw new ModelError("the model refers to another file: export it again");
     let session;
     try {
       session = await ort.InferenceSession.create(model, { ...SESSION_OPTIONS, ...more });

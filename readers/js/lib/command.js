@@ -42,15 +42,15 @@ const OPTIONS = {
 
 class CheckError extends Error {}
 
-/** Escape control characters: a name of a file or a class must not control the terminal. */
+const SHORT_ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Escape control characters, as cnn-infer does: a name of a file or a class must not control the terminal. */
 function escaped(text) {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => {
-    const code = letter.codePointAt(0).toString(16);
-    return code.length <= 2
-      ? `\\x${code.padStart(2, "0")}`
-      : code.length <= 4
-        ? `\\u${code.padStart(4, "0")}`
-        : `\\U${code.padStart(8, "0")}`;
+  return text.replace(/[\p{C}\p{Z}]/gu, (letter) => {
+    if (letter === " ") return letter;
+    const code = letter.codePointAt(0);
+    const [prefix, digits] = code < 256 ? ["\\x", 2] : code < 65_536 ? ["\\u", 4] : ["\\U", 8];
+    return SHORT_ESCAPES[letter] ?? prefix + code.toString(16).padStart(digits, "0");
   });
 }
 
@@ -146,8 +146,8 @@ async function classify(classifier, { paths, maxBytes }) {
   let [rows, failed, batch, shown] = [0, 0, [], Date.now()];
   const flush = async () => {
     for (const { text, failed: isError } of await rowsOf(classifier, batch, maxBytes)) {
-      const whole = rows ? text : csvHeader + text;
-      print(process.stdout.isTTY ? `${whole.slice(0, -1).split("\n").map(escaped).join("\n")}\n` : whole);
+      if (!rows) print(csvHeader);
+      print(process.stdout.isTTY ? `${escaped(text.slice(0, -1))}\n` : text);
       rows += 1;
       failed += isError;
     }

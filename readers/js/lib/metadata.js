@@ -5,6 +5,12 @@
 
 import { ModelError } from "./errors.js";
 
+const GRAPH = 7; // fields of messages in onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto
+const INITIALIZER = 5;
+const NODE = 1;
+const ATTRIBUTE = 5;
+const TENSOR = 5;
+const EXTERNAL_DATA = 13;
 const METADATA_PROPS = 14;
 const KEY = 1;
 const VALUE = 2;
@@ -55,6 +61,28 @@ function* fields(data) {
     } else throw new RangeError(`a field is of the unknown kind ${kind}`);
     if (at > data.length) throw new RangeError("a field is cut off");
   }
+}
+
+/**
+ * Whether weights lie in another file: a model from elsewhere must not choose which file is read.
+ *
+ * @param {Uint8Array} model The bytes of an ONNX file.
+ */
+export function refersToFiles(model) {
+  const tensors = inside([model], GRAPH).flatMap((graph) => [
+    ...inside([graph], INITIALIZER),
+    ...inside(inside(inside([graph], NODE), ATTRIBUTE), TENSOR),
+  ]);
+  return inside(tensors, EXTERNAL_DATA).length > 0;
+}
+
+/** Return the contents of a field of several messages. */
+function inside(messages, wanted) {
+  return messages.flatMap((message) =>
+    Array.from(fields(message))
+      .filter(([number]) => number === wanted)
+      .map(([, content]) => content),
+  );
 }
 
 /**

@@ -83,6 +83,7 @@ test("models that are damaged or not ours", NEEDED, async () => {
   }
   assert.throws(() => readSpec(read("foreign.onnx")), /^ModelError: not a model that cnn-export wrote/);
   await assert.rejects(Classifier.open(read("one_at_a_time.onnx"), ort), /its batch size is fixed/);
+  await assert.rejects(Classifier.open(read("outside.onnx"), ort), /^ModelError: the model refers to another file/);
   await assert.rejects(Classifier.open(model.subarray(0, 2000), ort), isModelError);
   for (let length = 0; length < model.length; length += 997) {
     try {
