@@ -1,9 +1,11 @@
 """One small network, trained once for all tests of export, and a fresh copy of its run folder for each.
 
 No test depends on how fast this machine runs int8: exports measure int8 as twice as fast as fp32, unless a test sets
-another speed with ``int8_speed``.
+another speed with ``int8_speed``. PyTorch exports each network to a float graph once: later exports of the same
+network, specification and opset get a copy.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,9 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_export import Timing, exporting
+from cnn_export.graph.float_graph import float_graph
 from cnn_export.int8.search import Search
+from cnn_export.options import OPSET
+from cnn_infer import Spec
 from cnn_train import Run, train
+from onnx import ModelProto
 from PIL import Image
+from safetensors.torch import save
+from torch import nn
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +43,23 @@ def int8_speed() -> Callable[[float], AbstractContextManager[None]]:
 @pytest.fixture(autouse=True, scope="module")
 def int8_is_twice_as_fast(int8_speed: Callable[[float], AbstractContextManager[None]]) -> Iterator[None]:
     with int8_speed(2.0):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def float_graphs() -> Iterator[None]:
+    """Exports of runs, and ``exporting.float_graph``, ask PyTorch once for each float graph, which takes a second."""
+    known: dict[tuple[object, ...], bytes] = {}
+
+    def remembered(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProto:
+        weights = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        key = (repr(network), hashlib.sha256(weights).digest(), spec.to_json(), opset)
+        if key not in known:
+            known[key] = float_graph(network, spec, opset).SerializeToString()
+        return ModelProto.FromString(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "float_graph", remembered)
         yield
 
 

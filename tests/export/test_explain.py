@@ -3,9 +3,9 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,9 +22,15 @@ def exported(run: Run) -> Run:
     return run
 
 
-def command(run: Run) -> "subprocess.CompletedProcess[str]":
-    arguments = [sys.executable, "-m", "cnn_export", str(run.path), "--explain"]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+@pytest.fixture
+def command(run: Run, fork: Callable[..., Any]) -> Callable[[], tuple[int, str, str]]:
+    """Runs ``cnn-export --explain``; returns the exit code, standard output and standard error."""
+
+    def call() -> tuple[int, str, str]:
+        process = fork(run.path.parent, "export", run.path, "--explain")
+        return process.wait(), process.stdout.read_text(), process.said()
+
+    return call
 
 
 def test_the_signal_to_noise_ratio_is_in_decibels() -> None:
@@ -46,12 +52,12 @@ def test_a_good_export_differs_only_in_int8(exported: Run) -> None:
     assert ratios == sorted(ratios)
 
 
-def test_another_resize_is_listed_first(exported: Run) -> None:
+def test_another_resize_is_listed_first(exported: Run, command: Callable[[], tuple[int, str, str]]) -> None:
     spec = json.loads((exported.path / "spec.json").read_text())
     (exported.path / "spec.json").write_text(json.dumps({**spec, "filter": "box"}))
-    done = command(exported)
-    assert done.returncode == 0
-    stages = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
+    code, printed, _ = command()
+    assert code == 0
+    stages = {line.split()[0]: line for line in printed.splitlines()[1:]}
     assert next(iter(stages)) == "resize"
     assert "DIFFERENT" in stages["resize"]
     assert "the same" in stages["decode"]
@@ -82,21 +88,21 @@ def test_a_planted_fault_shows_in_its_stage(exported: Run, kind: str, stage: str
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
-def test_a_damaged_export_is_one_line(run: Run, name: str) -> None:
+def test_a_damaged_export_is_one_line(run: Run, command: Callable[[], tuple[int, str, str]], name: str) -> None:
     models = Path(__file__).parents[1] / "infer" / "models"
     for file in ("model.onnx", "model.int8.onnx"):
         shutil.copy(models / "rgb.onnx", run.path / file)
     content = (run.path / name).read_bytes()
     (run.path / name).write_bytes(content[: len(content) // 2])
-    done = command(run)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+    code, _, errors = command()
+    assert code == 2
+    last = errors.strip().splitlines()[-1]
     assert last.startswith("cnn-export: not an ONNX model, or damaged: ")
     assert last.endswith(": export again")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in errors
 
 
-def test_a_run_without_an_export_is_refused(run: Run) -> None:
-    done = command(run)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].endswith("export it first")
+def test_a_run_without_an_export_is_refused(command: Callable[[], tuple[int, str, str]]) -> None:
+    code, _, errors = command()
+    assert code == 2
+    assert errors.strip().splitlines()[-1].endswith("export it first")

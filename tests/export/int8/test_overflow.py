@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import pytest
-from cnn_export import GraphError
+from cnn_export import GraphError, exporting
 from cnn_export.exporting import open_run_source, read_dataset
-from cnn_export.graph.float_graph import float_graph, keep_contract
+from cnn_export.graph.float_graph import keep_contract
 from cnn_export.graph.passes import constants_of, makers_of
 from cnn_export.int8 import pairs
 from cnn_export.int8.bias import correct_biases
@@ -73,7 +73,7 @@ class Made:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.dataset = read_dataset(run, open_run_source(run, None))
-        self.floats = float_graph(run.network(), run.spec)
+        self.floats = exporting.float_graph(run.network(), run.spec)
         self.batches = normalised(self.dataset.train.images, run.spec)
         self.statistics = collect(self.floats, self.batches)
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from cnn_export import Difference, Timing, cli, export, exporting
+from cnn_export.graph.float_graph import float_graph
 from cnn_export.int8 import arithmetic, search
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.int8.targets import kind_of_this_machine
@@ -281,6 +282,7 @@ def test_quantization_adds_no_handler_that_prints_every_message_twice(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = logging.getLogger()
+    monkeypatch.setattr(exporting, "float_graph", float_graph)  # PyTorch's exporter runs as well
     monkeypatch.setattr(root, "handlers", [])  # as outside of pytest
     level = root.level
     export(run, quantize=True, search_seconds=0)

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cnn_export import Candidate, Difference, Timing, Verdict, export
+from cnn_export import Candidate, Difference, Timing, Verdict, export, exporting
 from cnn_export.exporting import open_run_source, read_dataset
-from cnn_export.graph.float_graph import float_graph, keep_contract, with_metadata
+from cnn_export.graph.float_graph import keep_contract, with_metadata
 from cnn_export.int8 import search
 from cnn_export.int8.candidates import choose, divergence, fully_int8
 from cnn_export.int8.search import Search
@@ -46,7 +46,7 @@ def search_of(
     tune: Callable[[ModelProto], ModelProto] | None = None,
     target: str = "any",
 ) -> Search:
-    graph = float_graph(run.network(), run.spec) if graph is None else graph
+    graph = exporting.float_graph(run.network(), run.spec) if graph is None else graph
     dataset = read_dataset(run, open_run_source(run, None))
     fp32 = with_metadata(keep_contract(graph, run.spec), run.spec, {SPEC_KEY: run.spec.to_json()})
     images, latencies = dataset.train.images, latencies or Latencies(2.0)
@@ -158,7 +158,7 @@ def test_out_of_time_after_a_structure_that_is_not_faster(run: Run) -> None:
 def test_fine_tuning_and_fp32_layers_build_on_a_structure_that_is_faster(run: Run) -> None:
     """Although the skipped one, per channel, is nearer to fp32."""
     latencies = Latencies(0.95, 0.95, 0.95, 2.0)
-    graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
+    graph = scaled_channel(exporting.float_graph(run.network(), run.spec), 1e5)
     found = search_of(run, graph, max_drop=0, latencies=latencies, tune=lambda model: model).run(seconds=1000)
     assert found.candidates[9].name.endswith("fine-tuned")
     assert all("per tensor" in one.name for one in found.candidates[9:])
@@ -180,7 +180,7 @@ def scaled_channel(model: ModelProto, factor: float) -> ModelProto:
 @pytest.mark.parametrize("speedups", [[2.0], [0.9, 2.0, 2.0]])
 def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: list[float]) -> None:
     """Also where one measurement in three is too slow."""
-    graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
+    graph = scaled_channel(exporting.float_graph(run.network(), run.spec), 1e5)
     found = search_of(run, graph, max_drop=0, latencies=Latencies(*speedups * 100)).run(seconds=1000)
     assert not any(one.verdict.good_enough for one in found.candidates if not one.floats)
     winner = found.candidates[found.winner]
@@ -190,7 +190,7 @@ def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: 
 
 
 def test_no_more_layers_are_kept_in_fp32_once_the_model_is_not_faster(run: Run) -> None:
-    graph = scaled_channel(float_graph(run.network(), run.spec), 1e5)
+    graph = scaled_channel(exporting.float_graph(run.network(), run.spec), 1e5)
     latencies = Latencies(*[2.0] * 16, 1.0)
     found = search_of(run, graph, max_drop=0, latencies=latencies).run(seconds=1000)
     assert len(found.candidates) == found.planned == 17

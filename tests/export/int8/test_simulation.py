@@ -4,9 +4,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from cnn_export import GraphError
+from cnn_export import GraphError, exporting
 from cnn_export.exporting import open_run_source, read_dataset
-from cnn_export.graph.float_graph import float_graph, keep_contract
+from cnn_export.graph.float_graph import keep_contract
 from cnn_export.int8 import qat
 from cnn_export.int8.candidates import divergence
 from cnn_export.int8.quantize import Recipe, normalised, quantize
@@ -59,7 +59,7 @@ class Quantized:
     def __init__(self, run: Run, target: str = "generic") -> None:
         self.run = run
         self.dataset: Dataset = read_dataset(run, open_run_source(run, None))
-        self.floats = float_graph(run.network(), run.spec)
+        self.floats = exporting.float_graph(run.network(), run.spec)
         batches = normalised(self.dataset.train.images, run.spec)
         recipe = Recipe("minmax", per_channel=False)
         self.model = quantize(self.floats, collect(self.floats, batches), batches, run.spec, recipe, target_of(target))
