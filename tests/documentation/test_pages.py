@@ -1,4 +1,7 @@
-"""Each command and program of the pages in docs/ runs as it stands there."""
+"""Each command and program of the README and the pages in docs/ runs as it stands there.
+
+All in one file: the README runs once, in the process that runs this file.
+"""
 
 import json
 import re
@@ -126,3 +129,36 @@ def test_the_benchmark_of_latency_names_the_machine(run_page: Callable[[str], An
     assert report["machine"]
     assert {row["batch"] for row in report["rows"]} == {1, 32}
     assert all(0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] for row in report["rows"])
+
+
+def test_every_block_of_the_readme_is_run(blocks: Callable[[str], list[Any]], readme: Any) -> None:
+    assert set(readme.printed) == {block.body for block in blocks("README.md")}
+    assert len(readme.printed) == 3
+
+
+def test_the_demo_trains_exports_and_classifies(readme: Any) -> None:
+    printed = readme.of("make demo")
+    assert "parity         passed" in printed
+    assert re.search(r"accuracy 9\d\.\d+%|accuracy 100\.00%", printed)
+    assert float(re.findall(r"^accuracy ([\d.]+)%", printed, re.M)[0]) > 95
+    assert "macro F1" in printed
+    assert "ms a picture" in printed
+    files = {path.name for path in (readme.folder / "demo" / "run").iterdir()}
+    assert {"curves.png", "confusion.png", "mistakes.png", "samples.png", "model.onnx"} <= files
+
+
+def test_the_demo_does_not_train_twice(run_page: Callable[[str], Any]) -> None:
+    again = run_page("docs/tutorial.md").of("make demo\n")
+    assert "cnn-infer" in again
+    assert "cnn-train" not in again.split("$ cnn-infer")[0]
+
+
+def test_the_three_commands_of_the_readme_write_a_row_for_each_picture(readme: Any) -> None:
+    rows = (readme.folder / "rows.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(list(readme.folder.glob("photos-test/*/*.png"))) > 1
+    assert json.loads((readme.folder / "report.json").read_text())["accuracy"] == 1.0
+    assert list(readme.folder.glob("runs/*-photos/model.onnx"))
+
+
+def test_the_program_of_the_readme_prints_four_lines(readme: Any) -> None:
+    assert readme.of("from cnn_infer import Classifier").count("\n") == 4
