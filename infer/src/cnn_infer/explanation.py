@@ -6,7 +6,6 @@ the logit, so an explanation is the computation itself and not an approximation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +86,20 @@ class Explanation:
     receptive_field: ReceptiveField
 
 
+def sight(spec: Spec, name: str) -> str:
+    """Say what the cells of a model's last feature map see.
+
+    The arguments and the error are those of :func:`described`.
+    """
+    field, _ = described(spec, name)
+    (height, width), (rows, columns) = field.size, spec.details[EVIDENCE]["cells"]
+    cells = f"{columns} x {rows} cells" if rows * columns > 1 else "1 cell"
+    text = (
+        f"{cells} (width x height), each sees {width:g} x {height:g} pixels of the {spec.width} x {spec.height} input"
+    )
+    return f"{text} and, through a part of the network, the whole picture" if field.whole_picture else text
+
+
 def explain(model: Model, pixels: NDArray[np.uint8], prediction: Prediction) -> Explanation:
     """Return the evidence for the two most probable classes.
 
@@ -128,7 +141,10 @@ def described(spec: Spec, name: str) -> tuple[ReceptiveField, list[float]]:
         bias = [float(value) for value in entry["bias"]]
         if not (len(start) == len(size) == len(step) == 2) or len(bias) != len(spec.classes) or min(*size, *step) <= 0:
             raise ValueError("wrong lengths")
-        whole = found["whole_picture"] if isinstance(found, Mapping) else False
-        return ReceptiveField((start[0], start[1]), (size[0], size[1]), (step[0], step[1]), bool(whole)), bias
+        rows, columns = entry["cells"]
+        if not (type(rows) is type(columns) is int and rows > 0 and columns > 0):
+            raise ValueError("wrong cells")
+        whole = bool(found["whole_picture"])
+        return ReceptiveField((start[0], start[1]), (size[0], size[1]), (step[0], step[1]), whole), bias
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the model's cnn.spec does not describe its evidence: {name}") from error

@@ -63,7 +63,8 @@ def test_each_picture_has_a_drawing_at_its_own_size(cli: Cli, models: Path, tmp_
     plain = cli("pictures", "more.zip", *options)
     done = cli("pictures", "more.zip", *options, "--evidence", "why")
     assert done.stdout == plain.stdout
-    assert b"evidence: 3 drawings in why; 1 picture could not be read" in done.stderr
+    assert b"evidence: 3 drawings in why; 1 picture could not be read; 8 x 8 cells (width x height), " in done.stderr
+    assert b", each sees 1 x 1 pixels of the 8 x 8 input\n" in done.stderr
     found = {path.relative_to(tmp_path / "why").as_posix() for path in (tmp_path / "why").rglob("*") if path.is_file()}
     assert found == {"pictures/deep/a.png.png", "pictures/b.jpg.png", "more.zip/inside/a.png.png"}
 
@@ -110,7 +111,9 @@ def test_a_picture_from_elsewhere_keeps_its_whole_path(
     drawing = tmp_path / "why" / f"{elsewhere.relative_to('/')}.png"
     written = drawing.stat()
     done = cli(elsewhere, *options)
-    assert b"evidence: 1 drawing in why, 1 of them by an earlier run" in done.stderr
+    assert b"evidence: 1 drawing in why, 1 of them by an earlier run; " in done.stderr
+    info = cli("--info", *options[:2])
+    assert b"each sees 1 x 1 pixels of the 8 x 8 input; cnn-infer --evidence FOLDER" in info.stdout
     assert drawing.stat().st_mtime_ns == written.st_mtime_ns
 
 

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from cnn_infer import console
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.explanation import Explanation, described
+from cnn_infer.explanation import Explanation, described, sight
 from cnn_infer.optional_outputs import EVIDENCE, OPTIONAL_OUTPUTS
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import decode, read_header
@@ -113,7 +113,8 @@ def draw_all(classifier: Classifier, pictures: Iterable[str], folder: Path, *, m
             advance(1)
     earlier = f", {kept:,} of them by an earlier run" if kept else ""
     missing = f"; {console.quantity(failed, 'picture')} could not be read" if failed else ""
-    return f"evidence: {console.quantity(drawn, 'drawing')} in {printable(folder)}{earlier}{missing}"
+    seen = sight(classifier.spec, classifier.model.name)
+    return f"evidence: {console.quantity(drawn, 'drawing')} in {printable(folder)}{earlier}{missing}; {seen}"
 
 
 def drawing(image: Image.Image, found: Explanation, spec: Spec) -> Image.Image:

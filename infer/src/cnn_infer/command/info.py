@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import escaped
+from cnn_infer.errors import ModelError
+from cnn_infer.explanation import sight
 from cnn_infer.guarantee import guarantee_of
+from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.strangers import rule_of
 
 NAMED = 5
@@ -67,6 +71,9 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
         yield "certified", f"{promise.text} (--threshold certified: {promise.threshold:g})"
     if (rule := rule_of(spec.details)) is not None:
         yield "strangers", f"strangeness above {rule.threshold:g}: {rule.text}; cnn-infer --strangers"
+    if EVIDENCE in classifier.model.available:
+        with suppress(ModelError):
+            yield "evidence", f"{sight(spec, classifier.model.name)}; cnn-infer --evidence FOLDER"
     if certificate.text("machine"):
         yield "exported", f"{certificate.text('exported')} on {certificate.text('machine')}"
         versions = certificate.under("versions").values
