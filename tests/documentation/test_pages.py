@@ -19,6 +19,7 @@ from cnn_infer.run_files import EXPORT_FILES, TRAINING_FILES
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 NOT_RUN = {
+    "docs/certified.md": ["tests/export/test_guarantee.py and tests/infer/test_guarantee.py run it"],
     "docs/commands/cnn-export.md": ["the README runs it", "the data set has not moved"],
     "docs/commands/cnn-infer.md": [
         "it measures for ten seconds; tests/infer/command/test_info.py and tests/infer/test_latency.py run it",
@@ -28,6 +29,7 @@ NOT_RUN = {
         "downloads data or weights, or trains for minutes",
         "nothing was interrupted; tests/train/run/test_resume.py interrupts a training",
         "installs a package",
+        "tests/end_to_end/test_comparison.py compares a run with its exported files",
         "starts servers",
         "downloads the weights",
     ],
