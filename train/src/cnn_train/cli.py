@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 from cnn_infer import console
+from cnn_infer.command.printing import print_text
+from cnn_infer.errors import CheckError
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import write_text
 from cnn_infer.system.interrupt import while_loading

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnn_train import distributed
+from cnn_train.checking.brief import brief_warnings, whole_check
 from cnn_train.config import Config
 from cnn_train.data.dataset import Dataset, cache_folder
-from cnn_train.data.split_checks import comparison_warnings, crop_warning
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning
@@ -99,10 +99,13 @@ class Session:
         if not config.balance and (unequal := imbalance_warning(labels, self.spec.classes)):
             self.warn(unequal)
         if distributed.is_main_process():
-            leak = leak_warning(self.teacher, self.dataset)
-            for text in (crop_warning(self.dataset), *comparison_warnings(self.dataset), leak):
-                if text:
-                    self.warn(text)
+            found = brief_warnings(self.dataset)
+            for text in found:
+                self.warn(text)
+            if found:
+                log.info(whole_check(self.dataset))
+            if leak := leak_warning(self.teacher, self.dataset):
+                self.warn(leak)
         keep_freed_memory()
         device = self.compute.device
         if device.type == "cuda":
