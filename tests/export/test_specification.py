@@ -302,7 +302,7 @@ def test_the_same_model_gives_the_same_bytes(vectors: Path, exported: Path, tmp_
 def test_pixels_beyond_the_limit_have_a_digest_only(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(store.Store, "left", 10_000)
+    monkeypatch.setattr(store, "MAX_PIXEL_BYTES", 10_000)
     write_vectors(tmp_path / "small", exported)
     found = json.loads((tmp_path / "small" / "index.json").read_text())
     assert problems("vectors", found) == []

@@ -30,7 +30,7 @@ class Store:
     folder: Path
     written: int = 0
     names: set[str] = field(default_factory=set)
-    left: int = MAX_PIXEL_BYTES
+    left: int = field(default_factory=lambda: MAX_PIXEL_BYTES)
 
     def write(self, name: str, data: bytes) -> str:
         """Write a file and return its name."""
