@@ -8,8 +8,9 @@
 ``pixels`` resizes 500 pictures of random sizes with each filter in each mode, and decodes every PNG, GIF, BMP, TIFF and
 JPEG file that the tests of cnn_infer can draw. ``rows`` compares the rows of both commands byte for byte. ``fuzz``
 decodes files with one to eight changes in both. ``speed`` runs both commands in turn on one thread: cold start (one
-picture), resident memory, and pictures a second without the start. ``--web FOLDER`` adds onnxruntime-web: a copy of
-readers/js in which it is installed. The reader needs its packages: ``npm ci --prefix readers/js --ignore-scripts``.
+picture), resident memory, and pictures a second without the start, by the clock and by processor time, which a busy
+machine changes less. ``--web FOLDER`` adds onnxruntime-web: a copy of readers/js in which it is installed. The reader
+needs its packages: ``npm ci --prefix readers/js --ignore-scripts``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import fuzz
 import numpy as np
@@ -186,15 +187,28 @@ def _label(row: bytes) -> bytes:
     return row.split(b",", 2)[1]
 
 
-def _run(command: list[str]) -> tuple[float, float]:
-    """Seconds and resident megabytes of a command."""
+class Cost(NamedTuple):
+    """What a command took: seconds by the clock, seconds of processor time, and resident memory in megabytes."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def _run(command: list[str]) -> Cost:
     script = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, "
-        "stderr=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "stderr=subprocess.DEVNULL); used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, int(done.stdout) / 1024
+    processor, kilobytes = done.stdout.split()
+    return Cost(time.perf_counter() - start, float(processor), int(kilobytes) / 1024)
+
+
+def _median(costs: Iterable[Cost]) -> Cost:
+    return Cost(*(statistics.median(values) for values in zip(*costs, strict=True)))
 
 
 def speed(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -202,25 +216,23 @@ def speed(args: argparse.Namespace) -> list[dict[str, Any]]:
     count = sum(1 for _ in find_pictures([args.pictures]))
     one = next(iter(find_pictures([args.pictures])))
     singles, wholes = commands(args, one), commands(args, args.pictures)
-    starts: dict[str, list[float]] = {name: [] for name in wholes}
-    whole: dict[str, list[float]] = {name: [] for name in wholes}
-    memory: dict[str, list[float]] = {name: [] for name in wholes}
+    starts: dict[str, list[Cost]] = {name: [] for name in wholes}
+    runs: dict[str, list[Cost]] = {name: [] for name in wholes}
     for _ in range(ROUNDS):
         for name in wholes:
-            starts[name].append(_run(singles[name])[0])
-            seconds, megabytes = _run(wholes[name])
-            whole[name].append(seconds)
-            memory[name].append(megabytes)
+            starts[name].append(_run(singles[name]))
+            runs[name].append(_run(wholes[name]))
     found = []
     for name in wholes:
-        start, all_ = statistics.median(starts[name]), statistics.median(whole[name])
+        start, run = _median(starts[name]), _median(runs[name])
         found.append(
             {
                 "reader": name,
-                "cold_start_s": round(start, 3),
-                "resident_mb": round(statistics.median(memory[name])),
-                "pictures_per_second": round((count - 1) / (all_ - start)),
-                "runs_s": [round(seconds, 3) for seconds in whole[name]],
+                "cold_start_s": round(start.seconds, 3),
+                "resident_mb": round(run.megabytes),
+                "pictures_per_second": round((count - 1) / (run.seconds - start.seconds)),
+                "pictures_per_processor_second": round((count - 1) / (run.processor - start.processor)),
+                "runs_s": [round(cost.seconds, 3) for cost in runs[name]],
             }
         )
     return found
