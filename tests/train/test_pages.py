@@ -54,6 +54,8 @@ def test_int8_and_the_pictures_that_it_answers_differently(finished: Run, tmp_pa
         "machine": "a machine",
         "fp32": {"file": "model.onnx", "bytes": 1234567, "accuracy": 0.9},
         "parity": {"images": 179, "probabilities": {"max": 1e-6}, "tolerance": 1e-4, "flips": []},
+        "calibration": {"fp32": {"ece": 0.0125, "brier": 0.25}, "int8": None},
+        "guarantee": {"fp32": {"text": "at most 1.0% wrong"}, "int8": {"refused": "too few pictures"}},
         "int8": {
             "file": "model.int8.rejected.onnx",
             "bytes": 1000,
@@ -79,6 +81,8 @@ def test_int8_and_the_pictures_that_it_answers_differently(finished: Run, tmp_pa
     ]
     assert page.rows["int8"][4] == ["1", "0.500", "0.250", "2.00 times"]
     assert {"test[5]", "test[7]"} <= {*page.attributes("alt")}
+    assert "calibration, fp32 ECE 0.0125, Brier score 0.2500" in page.text
+    assert "promise, fp32 at most 1.0% wrong promise, int8 none: too few pictures" in page.text
     assert "model.onnx, 1,234,567 bytes, accuracy 90.00%" in page.text
 
 

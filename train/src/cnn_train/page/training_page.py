@@ -112,6 +112,7 @@ def write_page(
         "mistakes": [],
         "checked": split is not None,
         "exported": exported,
+        "promises": [*_promises(exported or {})],
         "flips": [] if split is None else _flips(exported, split, spec.classes),
         "settings": [(key, _text(value)) for key, value in asdict(run.config).items() if value is not None],
         "facts": [*_facts(run)],
@@ -188,6 +189,16 @@ def _flips(exported: Mapping[str, Any] | None, split: Split, classes: Sequence[s
                 }
             )
     return sorted(found, key=lambda one: (not one["lost"], not one["won"]))[:MOST_FLIPS]
+
+
+def _promises(exported: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Calibration and certified threshold of each file, in words; exports of earlier versions have neither."""
+    for name, found in exported.get("calibration", {}).items():
+        if found:
+            yield f"calibration, {name}", f"ECE {found['ece']:.4f}, Brier score {found['brier']:.4f}"
+    for name, found in exported.get("guarantee", {}).items():
+        if found:
+            yield f"promise, {name}", str(found.get("text") or f"none: {found.get('refused')}")
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
