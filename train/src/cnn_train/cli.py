@@ -199,8 +199,9 @@ def command(data: tuple[str, ...], **options: Any) -> None:
 
 def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
     others = {name: value for name, value in given.items() if name not in (*COMPARE_OPTIONS, "html")}
-    flags = ("resume", "overwrite")
-    useless = [f"--{name.replace('_', '-')}" for name, value in others.items() if value or name not in flags]
+    # a flag is False if it is not given, except a switch of the table, which is None then
+    given_ones = [name for name, value in others.items() if value is not False or name in OPTIONS]
+    useless = [f"--{name.replace('_', '-')}" for name in given_ones]
     if useless:
         raise click.UsageError(f"no effect with --compare: {', '.join(useless)}")
     console.check_standard_output()
