@@ -43,7 +43,7 @@ class EvidenceProof:
 
 
 def with_evidence(
-    folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8]
+    folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8], network: ModelProto
 ) -> tuple[ModelProto, Spec, EvidenceProof]:
     """Return a finished graph with the output ``evidence``, its specification, and the proof.
 
@@ -54,13 +54,14 @@ def with_evidence(
         model: The graph of a model file, fp32 or int8.
         spec: Its specification, with a certificate.
         pictures: The test pictures, uint8 (n, height, width, channels).
+        network: The fp32 graph, from which the receptive field is computed: an int8 graph may begin in another form.
 
     Raises:
         GraphError: the logits of the network are not sums over cells.
         ParityError: evidence and bias do not sum to the logits.
     """
     head = head_of(model)
-    field = receptive_field(model, f"{INPUT}_planes", head.features)
+    field = receptive_field(network, f"{INPUT}_planes", head_of(network).features)
     sides = (spec.height, spec.width)
     if field.axes is None:  # the cells divide the picture evenly, and each sees all of it
         step = [side / cells for side, cells in zip(sides, head.cells, strict=True)]
