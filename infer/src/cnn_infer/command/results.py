@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.command.summary import guarantee_lines, remarks
+from cnn_infer.command.summary import findings, remarks
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.paths.listed import Listed
@@ -46,13 +46,12 @@ class Results:
             from cnn_infer.command.info import facts
             from cnn_infer.page.run_page import page_of
 
-            promise = [] if report.guarantee is None else guarantee_lines(report.guarantee)
             page = page_of(
                 report,
                 evaluation.highlights,
                 classifier,
                 facts=facts(classifier),
-                notes=[*promise, *remarks(report, only_files=False)],
+                notes=[*findings(report), *remarks(report, only_files=False)],
                 draw=_draw(classifier) if EVIDENCE in classifier.model.available else None,
                 paths=[printable(path) if isinstance(path, str) else "a list of paths" for path in paths],
             )

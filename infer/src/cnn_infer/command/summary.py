@@ -37,14 +37,7 @@ def summary(report: Report, files: Sequence[Path], *, only_files: bool) -> list[
             f"median latency {total['p50']:.2f} ms per picture (p99 {total['p99']:.2f}), "
             f"of which the model takes {model['p50']:.3f} ms (p99 {model['p99']:.3f})"
         )
-    if report.guarantee is not None:
-        lines += guarantee_lines(report.guarantee)
-    if report.strangers is not None and good:
-        lines.append(
-            f"{quantity(report.strangers['images'], 'stranger')}, nothing like the training pictures: "
-            f"{report.strangers['share']:.2%} of the pictures; of pictures like those of training, "
-            f"{report.strangers['rate']:.2%} are expected by chance"
-        )
+    lines += findings(report)
     if report.accuracy is not None and report.per_class is not None:
         width = max(len("class"), *(len(name) for name in report.per_class))
         lines += [
@@ -61,6 +54,18 @@ def summary(report: Report, files: Sequence[Path], *, only_files: bool) -> list[
         lines += _confusion_lines(report)
     lines += remarks(report, only_files=only_files)
     return lines + [f"wrote {printable(file)}" for file in files]
+
+
+def findings(report: Report) -> list[str]:
+    """Return what was promised of the answers and whether it held, and how many pictures are strangers."""
+    lines = [] if report.guarantee is None else guarantee_lines(report.guarantee)
+    if report.strangers is not None and report.images > report.errors:
+        lines.append(
+            f"{quantity(report.strangers['images'], 'stranger')}, nothing like the training pictures: "
+            f"{report.strangers['share']:.2%} of the pictures; of pictures like those of training, "
+            f"{report.strangers['rate']:.2%} are expected by chance"
+        )
+    return lines
 
 
 def remarks(report: Report, *, only_files: bool) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cnn_infer.classifier import Classifier
+    from cnn_infer.drift import Drift
     from cnn_infer.evaluation import Report
     from cnn_infer.highlights import Highlights, Shown
 
@@ -98,7 +99,7 @@ def page_of(
         "paths": paths,
         "classes": spec.classes,
         "notes": notes,
-        "facts": list(facts),
+        "facts": [*_drift(report.drift), *facts],
         "versions": versions(),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "read": report.images - report.errors,
@@ -138,6 +139,20 @@ def _card(one: Shown, classifier: Classifier, draw: Draw | None, max_pixels: int
     except (PictureError, InputError):  # it was moved or replaced since it was classified
         return Card(*named, None)
     return Card(*named, thumbnail(image), thumbnail(drawn, 2 * SIDE), second)
+
+
+def _drift(drift: Drift | None) -> list[tuple[str, str]]:
+    """Whether the pictures are like those of validation; a note says more where they are not."""
+    if drift is None:
+        return []
+    verdict = "not like those of validation" if drift.differs else "no difference from those of validation is seen"
+    return [
+        (
+            "pictures",
+            f"{verdict} (top probabilities, Kolmogorov-Smirnov D {drift.statistic:.3f}, p {drift.p:.2g}, "
+            f"{drift.images:,} and {drift.validation_images:,} pictures)",
+        )
+    ]
 
 
 def _latency(latency_ms: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
