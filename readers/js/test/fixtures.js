@@ -1,4 +1,4 @@
-/** The files that tests/readers/test_js.py makes with cnn_infer: what Python gives is what the reader must give. */
+/** The files that tests/readers/conftest.py makes with cnn_infer: what Python gives is what the reader must give. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
