@@ -32,6 +32,8 @@ from onnx import ModelProto, defs
 
 from cnn_export.confidence import Confidence, confidence_of
 from cnn_export.errors import ExportError
+from cnn_export.evidence import EvidenceProof, with_evidence
+from cnn_export.graph.evidence import head_of
 from cnn_export.graph.float_graph import float_graph, keep_contract
 from cnn_export.int8 import search_plot
 from cnn_export.int8.arithmetic import is_here
@@ -64,6 +66,8 @@ class Export:
         parity: Comparison of the fp32 file with PyTorch.
         int8: The int8 model; None if it was not requested.
         confidence: What the probabilities of the files are worth, ``fp32`` and, if it was requested, ``int8``.
+        evidence: The proof of the output ``evidence``, ``fp32`` and ``int8``; empty if it was not requested. A rejected
+            int8 model does not have the output.
         machine: The machine on which this was measured.
         notes: What the user should know about the data and the network, for a network from elsewhere.
     """
@@ -76,6 +80,7 @@ class Export:
     parity: Parity
     int8: Int8 | None
     confidence: Mapping[str, Confidence]
+    evidence: Mapping[str, EvidenceProof]
     machine: str
     notes: tuple[str, ...] = ()
 
@@ -88,6 +93,7 @@ class Export:
             "int8": asdict(self.int8) if self.int8 else None,
             "calibration": {name: found.calibration for name, found in self.confidence.items()},
             "guarantee": {name: _promise_entry(found) for name, found in self.confidence.items()},
+            **({"evidence": {name: asdict(proof) for name, proof in self.evidence.items()}} if self.evidence else {}),
             "machine": self.machine,
             **({"notes": self.notes} if self.notes else {}),
         }
@@ -156,6 +162,8 @@ def export_subject(
     """
     folder, spec, graph, test, reference = subject.folder, subject.spec, subject.graph, subject.test, subject.reference
     candidate = keep_contract(graph, spec)
+    if settings.evidence:
+        head_of(candidate)  # refuse a network that has no evidence before the work starts
     parity, outputs = prove(folder, spec, candidate, test, reference, settings.tolerance)
     certificate = certificate_of(spec, test, parity)
     pictures = choose_golden_pictures(spec, subject.source, test, reference, settings.golden_pictures)
@@ -165,7 +173,11 @@ def export_subject(
     confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
     finished = finished_spec(spec, "fp32", {**certificate, **confidence["fp32"].certificate})
     finished = promised(finished, confidence["fp32"].guarantee)
-    fp32 = model_file(folder, candidate, finished, pictures, reference.probabilities)
+    evidence: dict[str, EvidenceProof] = {}
+    shipped = candidate
+    if settings.evidence:
+        shipped, finished, evidence["fp32"] = with_evidence(folder, candidate, finished, test.images, candidate)
+    fp32 = model_file(folder, shipped, finished, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None
     if dataset:
         picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
@@ -182,7 +194,10 @@ def export_subject(
         confidence["int8"] = confidence_of(test, after.probabilities, dataset.val, evaluate, limit)
         proven = {**certificate, **confidence["int8"].certificate, "fp32_against_int8": int8.certificate}
         finished = promised(finished_spec(spec, "int8", proven), confidence["int8"].guarantee)
-        files[int8.file] = model_file(folder, found.model, finished, carried, after.probabilities, compute)
+        shipped = found.model
+        if settings.evidence and int8.verdict.good_enough:
+            shipped, finished, evidence["int8"] = with_evidence(folder, found.model, finished, test.images, candidate)
+        files[int8.file] = model_file(folder, shipped, finished, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
     result = Export(
         folder=folder,
@@ -193,6 +208,7 @@ def export_subject(
         parity=parity,
         int8=int8,
         confidence=confidence,
+        evidence=evidence,
         machine=machine.description(),
         notes=subject.notes,
     )

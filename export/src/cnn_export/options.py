@@ -35,6 +35,8 @@ class ExportOptions(TypedDict, total=False):
         tolerance: Largest accepted difference of a probability between PyTorch and the file, 0 to 1.
         max_error: Also certify a threshold for ``cnn-infer --threshold certified``: the largest accepted share of wrong
             answers among the answered pictures, more than 0 and less than 1. None for no threshold.
+        evidence: Also give the files the output ``evidence``: the part of each cell of the last feature map in each
+            logit, for ``cnn-infer --evidence`` and :meth:`cnn_infer.Classifier.explain`.
         max_drop: Largest accepted loss of validation accuracy of int8, in percentage points, 0 to 100. None for 0.1,
             or for one picture where that is more.
         golden_pictures: Number of test pictures stored inside the model for ``cnn-infer --verify``, 0 to 8.
@@ -47,6 +49,7 @@ class ExportOptions(TypedDict, total=False):
     quantize: bool
     tolerance: float
     max_error: float | None
+    evidence: bool
     max_drop: float | None
     golden_pictures: int
     calibration_pictures: int
@@ -140,6 +143,13 @@ OPTIONS: dict[str, Option] = {
         default_text="no certified threshold",
         share=True,
     ),
+    "evidence": Option(
+        "--evidence",
+        bool,
+        "Give the files another output, evidence: which parts of a picture speak for and against each class, exactly. "
+        "For cnn-infer --evidence. The network must end in a global maximum or mean and one linear layer.",
+        False,
+    ),
     "max_drop": Option(
         "--max-drop",
         float,
@@ -203,6 +213,7 @@ class Settings:
     quantize: bool = False
     tolerance: float = TOLERANCE
     max_error: float | None = None
+    evidence: bool = False
     max_drop: float | None = None
     golden_pictures: int = GOLDEN_PICTURES
     calibration_pictures: int = CALIBRATION_PICTURES

@@ -10,6 +10,7 @@ from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
 
 if TYPE_CHECKING:
     from cnn_export.confidence import Confidence
+    from cnn_export.evidence import EvidenceProof
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
     from cnn_export.int8.report import Int8
@@ -33,9 +34,11 @@ def export_lines(result: Export) -> list[str]:
         f"fp32           {result.accuracy:.2%} accuracy on the test split, {result.bytes / 1024:,.0f} KiB",
     ]
     lines += confidence_lines(result.confidence["fp32"])
+    lines += evidence_lines(result.evidence.get("fp32"))
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
         lines += confidence_lines(result.confidence["int8"])
+        lines += evidence_lines(result.evidence.get("int8"))
     return [
         *lines,
         f"ships          {printable(result.ship)}",
@@ -56,6 +59,17 @@ def confidence_lines(confidence: Confidence) -> list[str]:
     elif confidence.refused:
         lines.append(f"  refused      {confidence.refused}")
     return lines
+
+
+def evidence_lines(proof: EvidenceProof | None) -> list[str]:
+    """Return the line about the evidence of a file, if it has that output."""
+    if proof is None:
+        return []
+    (rows, columns), (height, width) = proof.cells, proof.sees
+    return [
+        f"  evidence     {rows} x {columns} cells, each sees {height:g} x {width:g} pixels; with the bias it sums to "
+        f"the logits within {proof.largest_error:.2g} (tolerance {proof.tolerance:.2g})"
+    ]
 
 
 def _next_step(result: Export) -> str:
