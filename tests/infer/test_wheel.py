@@ -54,7 +54,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("cnn_infer-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert all(name.startswith("cnn_infer") for name in names)
-    assert "cnn_infer/schema/spec.schema.json" in names
+    assert {"cnn_infer/schema/spec.schema.json", "cnn_infer/page/templates/run.html.jinja"} <= {*names}
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     installed = subprocess.run(
