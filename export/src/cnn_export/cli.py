@@ -60,6 +60,16 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
     else:
         kind = click.FloatRange(option.least, option.most)
     metavar = "SHARE" if option.share else {int: "N", float: "X"}.get(option.type)
+    if option.without_value is not None:
+        return click.option(
+            option.flag,
+            name,
+            type=kind,
+            metavar=f"[{metavar}]",
+            is_flag=False,
+            flag_value=option.without_value,
+            help=text,
+        )
     shown = option.default is not None
     return click.option(
         option.flag, name, type=kind, metavar=metavar, default=option.default, show_default=shown, help=text

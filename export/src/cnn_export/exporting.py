@@ -48,6 +48,7 @@ from cnn_export.parity import Parity
 from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
+from cnn_export.strangers import Strangers, check_network, with_strangeness
 from cnn_export.subject import Subject
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Export:
         confidence: What the probabilities of the files are worth, ``fp32`` and, if it was requested, ``int8``.
         evidence: The proof of the output ``evidence``, ``fp32`` and ``int8``; empty if it was not requested. A rejected
             int8 model does not have the output.
+        strangers: The rule for strangers, likewise.
         machine: The machine on which this was measured.
         notes: What the user should know about the data and the network, for a network from elsewhere.
     """
@@ -81,6 +83,7 @@ class Export:
     int8: Int8 | None
     confidence: Mapping[str, Confidence]
     evidence: Mapping[str, EvidenceProof]
+    strangers: Mapping[str, Strangers]
     machine: str
     notes: tuple[str, ...] = ()
 
@@ -94,6 +97,7 @@ class Export:
             "calibration": {name: found.calibration for name, found in self.confidence.items()},
             "guarantee": {name: _promise_entry(found) for name, found in self.confidence.items()},
             **({"evidence": {name: asdict(proof) for name, proof in self.evidence.items()}} if self.evidence else {}),
+            **({"strangers": {name: asdict(rule) for name, rule in self.strangers.items()}} if self.strangers else {}),
             "machine": self.machine,
             **({"notes": self.notes} if self.notes else {}),
         }
@@ -164,10 +168,12 @@ def export_subject(
     candidate = keep_contract(graph, spec)
     if settings.evidence:
         head_of(candidate)  # refuse a network that has no evidence before the work starts
+    if settings.strangers is not None:
+        check_network(candidate, target_of(settings.target) if settings.quantize else None)
     parity, outputs = prove(folder, spec, candidate, test, reference, settings.tolerance)
     certificate = certificate_of(spec, test, parity)
     pictures = choose_golden_pictures(spec, subject.source, test, reference, settings.golden_pictures)
-    dataset = subject.dataset() if settings.quantize else None
+    dataset = subject.dataset() if settings.needs_training_pictures else None
     validation = dataset.val if dataset else subject.validation()
     fp32_evaluate, limit = fp32_evaluator(spec, candidate), settings.max_error
     confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
@@ -177,9 +183,12 @@ def export_subject(
     shipped = candidate
     if settings.evidence:
         shipped, finished, evidence["fp32"] = with_evidence(folder, candidate, finished, test.images, candidate)
+    strangers: dict[str, Strangers] = {}
+    if dataset and (rate := settings.strangers) is not None:
+        shipped, finished, strangers["fp32"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
     fp32 = model_file(folder, shipped, finished, pictures, reference.probabilities)
     files, int8, found = {FP32_MODEL: fp32}, None, None
-    if dataset:
+    if dataset and settings.quantize:
         picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
         kind, calibration = target_of(settings.target), dataset.train.images[picked]
         tuned = partial(tune, graph, dataset.train) if tune else None
@@ -197,6 +206,8 @@ def export_subject(
         shipped = found.model
         if settings.evidence and int8.verdict.good_enough:
             shipped, finished, evidence["int8"] = with_evidence(folder, found.model, finished, test.images, candidate)
+        if (rate := settings.strangers) is not None and int8.verdict.good_enough:
+            shipped, finished, strangers["int8"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
         files[int8.file] = model_file(folder, shipped, finished, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
     result = Export(
@@ -209,6 +220,7 @@ def export_subject(
         int8=int8,
         confidence=confidence,
         evidence=evidence,
+        strangers=strangers,
         machine=machine.description(),
         notes=subject.notes,
     )

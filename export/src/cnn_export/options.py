@@ -22,6 +22,9 @@ SEARCH_SECONDS: float = 120
 TARGETS = ("any", "vnni", "avx2", "arm", "generic")
 """Kinds of processors; :data:`cnn_export.int8.targets.TARGETS` says what each of them needs."""
 
+FALSE_ALARMS = 0.01
+"""Share of false alarms of ``--strangers`` without a value."""
+
 LEAST_OPSET = 18
 OPSET = 20
 
@@ -37,6 +40,8 @@ class ExportOptions(TypedDict, total=False):
             answers among the answered pictures, more than 0 and less than 1. None for no threshold.
         evidence: Also give the files the output ``evidence``: the part of each cell of the last feature map in each
             logit, for ``cnn-infer --evidence`` and :meth:`cnn_infer.Classifier.explain`.
+        strangers: Also give the files the output ``strangeness``, for ``cnn-infer --strangers``: the accepted share of
+            false alarms among pictures like those of training, more than 0 and less than 1. None for no such output.
         max_drop: Largest accepted loss of validation accuracy of int8, in percentage points, 0 to 100. None for 0.1,
             or for one picture where that is more.
         golden_pictures: Number of test pictures stored inside the model for ``cnn-infer --verify``, 0 to 8.
@@ -50,6 +55,7 @@ class ExportOptions(TypedDict, total=False):
     tolerance: float
     max_error: float | None
     evidence: bool
+    strangers: float | None
     max_drop: float | None
     golden_pictures: int
     calibration_pictures: int
@@ -83,6 +89,7 @@ class Option:
         choices: All accepted texts; empty for numbers and switches.
         only_int8: Whether it has no effect without ``--quantize``.
         share: Whether it is a share, more than 0 and less than 1, which the command line also takes as a percentage.
+        without_value: Its value if the command line names it without one; None if it needs one.
     """
 
     flag: str
@@ -95,6 +102,7 @@ class Option:
     choices: tuple[str, ...] = ()
     only_int8: bool = False
     share: bool = False
+    without_value: float | None = None
 
     @property
     def expected(self) -> str:
@@ -149,6 +157,16 @@ OPTIONS: dict[str, Option] = {
         "Give the files another output, evidence: which parts of a picture speak for and against each class, exactly. "
         "For cnn-infer --evidence. The network must end in a global maximum or mean and one linear layer.",
         False,
+    ),
+    "strangers": Option(
+        "--strangers",
+        float,
+        "Give the files another output, strangeness: how far a picture is from the training pictures. For cnn-infer "
+        "--strangers. SHARE is the accepted share of false alarms among pictures like those of training, 1% if it is "
+        "left out. Name RUN before this option, or write --strangers=1%.",
+        default_text="no such output",
+        share=True,
+        without_value=FALSE_ALARMS,
     ),
     "max_drop": Option(
         "--max-drop",
@@ -214,6 +232,7 @@ class Settings:
     tolerance: float = TOLERANCE
     max_error: float | None = None
     evidence: bool = False
+    strangers: float | None = None
     max_drop: float | None = None
     golden_pictures: int = GOLDEN_PICTURES
     calibration_pictures: int = CALIBRATION_PICTURES
@@ -221,6 +240,11 @@ class Settings:
     target: str | None = None
     opset: int = OPSET
     qat: bool = False
+
+    @property
+    def needs_training_pictures(self) -> bool:
+        """Whether the export needs more than the validation and test pictures."""
+        return self.quantize or self.strangers is not None
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -125,7 +125,7 @@ def export_network(
     zero_point, scale = normalisation.zero_point, normalisation.scale
     spec = Spec(source.classes, height, width, colour, resize, filter, zero_point, scale)
     dataset = partial(prepare, source, size=(height, width), resize=resize, filter=filter, colour=colour, cache=cache)
-    decoded = _decode(source, spec, dataset if settings.quantize else None)
+    decoded = _decode(source, spec, dataset if settings.needs_training_pictures else None)
     logits = _logits(reference, decoded.test, spec)
     temperature = fit_temperature(_logits(reference, decoded.val, spec), decoded.val.labels) if calibrate else 1.0
     metrics = metrics_of(logits, decoded.test.labels, source.classes)

@@ -42,8 +42,8 @@ TOLERANCE = 1e-3
 SAME = 1e-5
 """Largest accepted difference of a probability between the file with the output ``strangeness`` and without."""
 
-DIGITS = 6
-"""Decimal digits of the threshold; later ones differ between processors."""
+FINEST = 1e6
+"""The threshold is rounded up to a multiple of one millionth: later digits differ between processors."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def choose_threshold(scores: NDArray[np.floating[Any]], rate: float) -> float:
             f"strangers: a share of {percent(rate)} needs at least {needed:,} validation pictures, and there are "
             f"{len(scores):,}: pass a share of at least {math.ceil(100 / (len(scores) + 1))}%"
         )
-    return math.ceil(float(np.sort(scores)[rank - 1]) * 10**DIGITS) / 10**DIGITS
+    return math.ceil(float(np.sort(scores)[rank - 1]) * FINEST) / FINEST
 
 
 def with_strangeness(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cnn_infer.guarantee import percent
 from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
     from cnn_export.int8.report import Int8
+    from cnn_export.strangers import Strangers
 
 MOST_STRAYS = 5
 """Unintended fp32 nodes that are listed; the report has all of them."""
@@ -35,10 +37,12 @@ def export_lines(result: Export) -> list[str]:
     ]
     lines += confidence_lines(result.confidence["fp32"])
     lines += evidence_lines(result.evidence.get("fp32"))
+    lines += strangers_lines(result.strangers.get("fp32"))
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
         lines += confidence_lines(result.confidence["int8"])
         lines += evidence_lines(result.evidence.get("int8"))
+        lines += strangers_lines(result.strangers.get("int8"))
     return [
         *lines,
         f"ships          {printable(result.ship)}",
@@ -69,6 +73,20 @@ def evidence_lines(proof: EvidenceProof | None) -> list[str]:
     return [
         f"  evidence     {rows} x {columns} cells, each sees {height:g} x {width:g} pixels; with the bias it sums to "
         f"the logits within {proof.largest_error:.2g} (tolerance {proof.tolerance:.2g})"
+    ]
+
+
+def strangers_lines(rule: Strangers | None) -> list[str]:
+    """Return the lines about the rule for strangers of a file, if it has that output."""
+    if rule is None:
+        return []
+    low, high = rule.interval
+    interval = f"95% confidence interval {low:.2%} to {high:.2%}"
+    return [
+        f"  strangers    {rule.false_alarms:,} of {_count(rule.test_pictures, 'test picture')} are false alarms: "
+        f"{rule.false_alarm_rate:.2%} ({interval}, {percent(rule.rate)} asked for)",
+        f"               strangeness above {rule.threshold:g}, chosen on "
+        f"{_count(rule.validation_pictures, 'validation picture')}: cnn-infer --strangers",
     ]
 
 
