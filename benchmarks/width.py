@@ -2,9 +2,9 @@
 
     python benchmarks/width.py BEFORE/model.int8.onnx ... --output width.json
 
-Each file is from before export made this form: its first layers are four shifted copies and a 1x1 convolution. The other
-form is made here, and both are timed in turn, in one process and on one thread. ``times`` is the time of the file as it
-is, divided by the time with wide pixels: median and quartiles over the rounds, by batch size.
+Each file is from before export made this form: it begins with four shifted copies and a 1x1 convolution. The other form
+is made here, and both are timed in turn, in one process and on one thread. ``times`` is the time of the file as it is,
+divided by the time with wide pixels: median and quartiles over the rounds, by batch size.
 """
 
 from __future__ import annotations
