@@ -80,6 +80,7 @@ def test_a_call_refuses_arguments_without_effect(arguments: dict[str, object], t
         ("tolerance", (-0.1, 1.1, float("nan"), "0.1")),
         ("max_drop", (-1, 101, float("nan"))),
         ("max_error", (0, 1, -0.01, float("nan"), "1%")),
+        ("strangers", (0, 1, True, float("nan"), "1%")),
         ("golden_pictures", (-1, 9, 2.5)),
         ("calibration_pictures", (0, 1.5)),
         ("search_seconds", (-1, float("nan"))),
@@ -107,6 +108,8 @@ def test_the_command_has_the_defaults_and_ranges_of_the_call() -> None:
         assert context.params[name] == getattr(Settings(), name) == option.default, name
     assert {field.name for field in fields(Settings)} == set(OPTIONS) == set(RunOptions.__annotations__)
     assert OPTIONS["target"].choices == tuple(TARGETS)
+    for given, share in (("--strangers", 0.01), ("--strangers=2%", 0.02), ("--strangers=0.5", 0.5)):
+        assert click_command.make_context("cnn-export", ["run", given]).params["strangers"] == share
 
 
 @pytest.mark.parametrize("options", ["", "--quantize", "--explain"])
