@@ -54,7 +54,7 @@ def main() -> None:
             f"{row['pictures']:>9,} pictures: a page of {row['page_mb']:.2f} MB; {row['anonymous_mb']:,.0f} MB of "
             f"anonymous memory, {row['without_page']['anonymous_mb']:,.0f} MB without a page"
         )
-    packages = ("cnn-infer", "numpy", "pillow", "jinja2")
+    packages = ("cnn-infer", "numpy", "pillow", "Jinja2")
     write(options.output, {**conditions("page.py MODEL PICTURES", packages, counts=options.counts), "rows": rows})
     if max(row["page_mb"] for row in rows) > options.most:
         sys.exit(f"a page has more than {options.most:g} MB")

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cnn_infer import Classifier
+from cnn_infer.highlights import MOST_MISTAKES
+from cnn_infer.page.pictures import SIDE, thumbnail
 from html_page import Page, assert_self_contained
+from PIL import Image
 
 pytest.importorskip("jinja2")
 
@@ -143,3 +147,11 @@ def test_the_package_of_templates_is_asked_for_by_name(folder: Path, models: Pat
     assert done.returncode == 2
     assert done.stderr == "cnn-infer: --html needs the package jinja2: pip install 'cnn-infer[report]'\n"
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_pictures_of_a_page_fit_into_five_megabytes_even_if_they_are_noise() -> None:
+    """The rest of a page is bounded by its lists: 200 classes, 50 unreadable files, 30 pairs."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, 2 * SIDE, 3), np.uint8))
+    picture, evidence = thumbnail(noise.crop((0, 0, SIDE, SIDE))), thumbnail(noise, 2 * SIDE)
+    assert (picture.width, evidence.width) == (SIDE, 2 * SIDE)
+    assert MOST_MISTAKES * (len(picture.uri) + len(evidence.uri)) < 4_500_000
