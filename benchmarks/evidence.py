@@ -107,8 +107,8 @@ def main() -> None:
             results.append({"model": short(Path(file)), "pictures": len(chosen), **found})
             low, high = found["interval"]
             print(
-                f"{short(Path(file))}, {console.quantity(count, 'cell')} of {found['of_cells']} covered: the winner's logit "
-                f"falls by {found['named']:.2f} (random cells: {found['random']:.2f}; difference {low:.2f} to "
+                f"{short(Path(file))}, {console.quantity(count, 'cell')} of {found['of_cells']} covered: the winner's "
+                f"logit falls by {found['named']:.2f} (random cells: {found['random']:.2f}; difference {low:.2f} to "
                 f"{high:.2f}), further in {found['further']:.1%} of {len(chosen):,} pictures; class changed in "
                 f"{found['changed']['named']:.1%} ({found['changed']['random']:.1%})",
                 flush=True,
