@@ -36,6 +36,10 @@ NOT_RUN = {
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
     "docs/tutorial.md": ["make demo runs them"],
+    "docs/why.md": [
+        "tests/export/test_evidence_output.py and tests/infer/command/test_evidence.py run it",
+        "tests/infer/test_explanation.py runs it",
+    ],
 }
 """The blocks that cannot run here, by their reasons: there must not be more of them."""
 
