@@ -3,6 +3,7 @@
 # make lint      ruff, mypy, import-linter, the tables of figures, the docs: half a minute
 # make docs      build the pages of docs/ into site/, every warning an error: seconds
 # make edge      the wheel of cnn-infer alone, in an environment without PyTorch, and its tests: some minutes
+# make web       fetch what the pages of cnn-export --web need, into the package; needs npm: half a minute
 # make wheels    the wheels of the three packages, into dist/: seconds
 # make notebook  run the walk-through on Fashion-MNIST and keep its output: a quarter of an hour
 # make clean     remove what these made
@@ -18,7 +19,7 @@ SITE := site
 DIST := dist
 EDGE := build/edge
 
-.PHONY: demo test lint docs edge wheels notebook clean check
+.PHONY: demo test lint docs edge web wheels notebook clean check
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
@@ -42,6 +43,11 @@ edge: wheels
 	$(PYTHON) -m venv $(EDGE)
 	$(EDGE)/bin/python -m pip install --disable-pip-version-check -q "cnn-infer[cpu] @ file://$(abspath $(DIST))/$$(cd $(DIST) && ls cnn_infer-*.whl)" pytest hypothesis
 	$(EDGE)/bin/python -m pytest tests/infer
+
+# The versions are those of the lock file; no script of a package runs.
+web: | check
+	npm ci --prefix export/web --ignore-scripts --no-audit --no-fund --silent
+	$(PYTHON) export/web/assemble.py
 
 wheels: | check
 	rm -rf $(DIST)

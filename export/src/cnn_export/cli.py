@@ -20,6 +20,7 @@ Examples:
   cnn-export runs/photos --data /mnt/photos    the data set of the run has moved
   cnn-export runs/photos --explain             find out where an exported model differs
   cnn-export runs/photos --vectors vectors     write files to test a reader in another language with
+  cnn-export runs/photos --web page            write a page that classifies pictures in a browser
 Next step: cnn-infer FOLDER
 """
 
@@ -99,8 +100,16 @@ def _table_options(command: Command) -> Command:
     help="Export nothing. Write conformance vectors of an exported model into a new folder: picture files, their "
     "pixels after each stage and the outputs of the model, to test a reader in another language with.",
 )
+@click.option(
+    "--web",
+    metavar="DIR",
+    help="Export nothing. Write a page of an exported model into a new folder: a static site that classifies pictures "
+    "in a browser, to the same pixels as cnn-infer, without sending them anywhere.",
+)
 @click.version_option(package_name="cnn-export")
-def command(run: str | None, data: str | None, explain: bool, vectors: str | None, **options: Any) -> None:
+def command(
+    run: str | None, data: str | None, explain: bool, vectors: str | None, web: str | None, **options: Any
+) -> None:
     """Export a trained network to one ONNX file, and check that it computes what was trained.
 
     RUN is a run folder; without it, the newest run under runs/. Each test picture is decoded from its file again and
@@ -108,10 +117,14 @@ def command(run: str | None, data: str | None, explain: bool, vectors: str | Non
     """
     context = click.get_current_context()
     given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if explain:
-        _refuse("with --explain", given)
-    if vectors is not None:
-        _refuse_with_vectors(given, data, explain=explain)
+    chosen = {"--explain": explain, "--vectors": vectors is not None, "--web": web is not None}
+    modes = [flag for flag, is_chosen in chosen.items() if is_chosen]
+    if len(modes) > 1:
+        raise ExportError(f"{modes[0]} and {modes[1]} exclude each other: pass one of them")
+    for mode in modes:
+        _refuse(f"with {mode}", given)
+        if data is not None and mode != "--explain":
+            raise ExportError(f"no effect with {mode}: --data")
     _refuse("without --quantize", without_effect(given, quantize=options["quantize"]))
     console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
@@ -128,6 +141,12 @@ def command(run: str | None, data: str | None, explain: bool, vectors: str | Non
 
         click.echo(vectors_line(write_vectors(vectors, run)))
         return
+    if web is not None:
+        with while_loading("cnn-export"):
+            from cnn_export.web.site import site_line, write_site
+
+        click.echo(site_line(write_site(web, run)))
+        return
     with while_loading("cnn-export"):
         from cnn_export.exporting import export
         from cnn_export.summary import export_lines
@@ -143,14 +162,6 @@ def _refuse(reason: str, names: Iterable[str]) -> None:
     flags = [option.flag for name, option in OPTIONS.items() if name in names]
     if flags:
         raise ExportError(f"no effect {reason}: {', '.join(flags)}")
-
-
-def _refuse_with_vectors(names: Iterable[str], data: str | None, *, explain: bool) -> None:
-    _refuse("with --vectors", names)
-    if data is not None:
-        raise ExportError("no effect with --vectors: --data")
-    if explain:
-        raise ExportError("--explain and --vectors exclude each other: pass one of them")
 
 
 def main() -> None:

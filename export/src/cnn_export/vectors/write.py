@@ -17,7 +17,6 @@ import numpy as np
 from cnn_infer import Classifier, console
 from cnn_infer.errors import ModelError
 from cnn_infer.model import CONFORMANCE_KEY
-from cnn_infer.paths.find import folders_holding
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import stages_of, to_pixels
 from cnn_infer.pixels.open import load, open_file
@@ -25,11 +24,12 @@ from cnn_infer.pixels.orientation import orientation_of
 from cnn_infer.proof import golden
 from cnn_infer.proof.conformance import ConformanceFile, read, versions
 from cnn_infer.proof.verification import verify_all
-from cnn_infer.run_files import FP32_MODEL, INT8_MODEL, REPORT, RUNS
+from cnn_infer.run_files import FP32_MODEL, INT8_MODEL
 from cnn_infer.spec import FORMAT as SPEC_FORMAT, Spec
 from numpy.typing import NDArray
 
 from cnn_export.errors import ExportError, ParityError
+from cnn_export.exported_run import exported_folder
 from cnn_export.new_folder import check_new_folder, new_folder
 from cnn_export.parity import run_model
 from cnn_export.vectors.resizing import divided, resized
@@ -156,14 +156,7 @@ def _models(run: str | os.PathLike[str] | None) -> dict[str, Classifier]:
 
     Both must give on this machine what they gave at export.
     """
-    if run is None:
-        runs = folders_holding(REPORT, RUNS)
-        if not runs:
-            raise ExportError(f"no finished run under {RUNS}/: run cnn-train first, or name a run folder")
-        run = runs[-1]
-    folder = Path(run)
-    if not (folder / FP32_MODEL).exists():
-        raise ExportError(f"{printable(folder)} has no {FP32_MODEL}: export it first")
+    folder = exported_folder(run)
     found = {}
     for name in (FP32_MODEL, INT8_MODEL):
         path = folder / name
