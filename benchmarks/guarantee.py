@@ -14,6 +14,9 @@ the test split are split at random 1,000 times: 3,000 pictures are the validatio
 - ``with replacement``: validation and test are independent draws from the outputs, and the true error is that of all of
   them: exactly what a binomial bound assumes.
 
+``own splits`` is the export itself: the threshold is chosen on the validation split of the run, where the network is
+better than on the test split, because the epoch and the temperature were chosen on it.
+
 ``held`` must be at least 95% of the promises given. ``coverage`` is the mean share of all pictures that is answered,
 over the splits with a promise.
 """
@@ -26,6 +29,7 @@ from typing import Any
 import numpy as np
 from cnn_export import GuaranteeError, guarantee
 from cnn_export.parity import run_model
+from cnn_export.selective import Labelled
 from cnn_infer import console, open_model
 from cnn_train import Run, open_source
 from cnn_train.replay import read_split
@@ -76,6 +80,15 @@ def simulated(
     }
 
 
+def exported(validation: Labelled, test: Labelled, max_error: float) -> dict[str, Any]:
+    """What an export with the splits of the run promises."""
+    try:
+        found = guarantee(validation, test, max_error=max_error)
+    except GuaranteeError as error:
+        return {"given": False, "pictures_needed": error.needed}
+    return {"given": True, "coverage": found.coverage, "error": found.wrong / found.answered}
+
+
 def main() -> None:
     """Print the result of each file; with --output also write the JSON."""
     arguments = parser(__doc__)
@@ -86,19 +99,23 @@ def main() -> None:
     for run, _, data in (pair.partition("=") for pair in options.pairs):
         opened = Run.open(run)
         source = open_source(data, classes=opened.spec.classes, seed=opened.config.seed)
-        split = read_split(source, "test", opened.spec)[0]
+        split, validation = (read_split(source, name, opened.spec)[0] for name in ("test", "val"))
         for file in FILES:
             model = opened.path / file
-            probabilities = run_model(open_model(model, device="cpu"), split.images).probabilities
+            session = open_model(model, device="cpu")
+            probabilities = run_model(session, split.images).probabilities
+            known = (run_model(session, validation.images).probabilities, validation.labels)
             for limit in MAX_ERRORS:
                 found = {
                     "model": short(model),
                     "accuracy": float((probabilities.argmax(axis=1) == split.labels).mean()),
                     "max_error": limit,
+                    "own_splits": exported(known, (probabilities, split.labels), limit),
                     "without_replacement": simulated(probabilities, split.labels, limit, options.splits, replace=False),
                     "with_replacement": simulated(probabilities, split.labels, limit, options.splits, replace=True),
                 }
                 results.append(found)
+                print(f"{found['model']}, {limit:.0%}, own splits: {found['own_splits']}", flush=True)
                 for how in ("without_replacement", "with_replacement"):
                     row = found[how]
                     text = f"{found['model']}, {limit:.0%}, {how}: given in {console.quantity(row['given'], 'split')}"

@@ -133,7 +133,7 @@ def test_the_coverage_is_that_of_the_command_on_the_test_pictures(certified: Any
 def test_a_promise_that_cannot_be_had_is_not_stored(run: Run) -> None:
     done = CliRunner().invoke(command, [str(run.path), "--max-error", "1%"])
     assert isinstance(done.exception, GuaranteeError)
-    reason = "fp32 has no certified threshold: no threshold is certified for 1.0%: 0 of 6 answered test pictures are "
+    reason = "fp32: no threshold is certified for 1.0%: 0 of 6 answered test pictures are "
     assert str(done.exception).startswith(reason)
     assert "refused      no threshold is certified" in done.output  # after the summary
     spec = Classifier(run.path / "model.onnx").spec

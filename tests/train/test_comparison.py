@@ -3,14 +3,19 @@
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cnn_train import Comparison, Dataset, Run, RunError, cli, compare, train
+from cnn_train import Comparison, Dataset, Run, RunError, cli, compare, open_source, train
+from cnn_train.compared import Opened, read_test
 from cnn_train.network.logits import logits_of
+from cnn_train.replay import read_split
+from PIL import Image
 from scipy.stats import binomtest
 from torch import device
 
@@ -117,6 +122,23 @@ def test_missing_data_and_missing_runs_are_refused(finished: Run, run: Path, tmp
         compare([finished.path, finished.path / "spec.json"])
     with pytest.raises(RunError, match="is not a run folder"):
         compare([finished.path, tmp_path])
+
+
+def test_a_copy_that_spells_accents_otherwise_has_the_same_pictures(finished: Run, tmp_path: Path) -> None:
+    """macOS writes file names in Unicode's decomposed form."""
+    for form in ("NFC", "NFD"):
+        for name in ("gr\xfcn", "rot"):
+            folder = tmp_path / form / unicodedata.normalize(form, name)
+            folder.mkdir(parents=True)
+            for number in range(10):
+                pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    spec = replace(finished.spec, classes=("gr\xfcn", "rot"))
+    _, fingerprint, _ = read_split(open_source(str(tmp_path / "NFC"), classes=spec.classes), "test", spec)
+    opened = Opened("run", "fp32", spec, fingerprint, 0, lambda pictures, _: pictures, None)
+    assert len(read_test([opened], tmp_path / "NFD")[1][0].labels) == 2
+    with pytest.raises(RunError, match="are not those on which run was tested"):
+        read_test([replace(opened, fingerprint="of others")], tmp_path / "NFD")
 
 
 def test_other_classes_are_refused(finished: Run, run: Path) -> None:

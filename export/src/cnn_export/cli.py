@@ -17,6 +17,7 @@ EXAMPLES = """\b
 Examples:
   cnn-export                                   export the newest run under runs/ to fp32
   cnn-export --quantize                        also make and evaluate an int8 model
+  cnn-export --max-error 1%                    also certify a threshold below which the model does not answer
   cnn-export runs/photos --data /mnt/photos    the data set of the run has moved
   cnn-export runs/photos --explain             find out where an exported model differs
   cnn-export runs/photos --vectors vectors     write files to test a reader in another language with
@@ -155,7 +156,7 @@ def command(
     click.echo("\n".join(export_lines(result)))
     refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
     for name, reason in refused.items():
-        raise GuaranteeError(f"{name} has no certified threshold: {reason}", None)
+        raise GuaranteeError(f"{name}: {reason}", None)
 
 
 def _refuse(reason: str, names: Iterable[str]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -13,7 +11,7 @@ from cnn_infer.paths.labels_file import is_labels_file
 from cnn_infer.paths.naming import composed
 from cnn_infer.run_files import SPEC
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
-from cnn_train.replay import pixel_digest, read_split
+from cnn_train.replay import pixel_digest, read_split, spellings
 
 from cnn_export.errors import ExportError
 from cnn_export.reports import parity_failure
@@ -81,7 +79,7 @@ def decode_test_split(run: Run, source: Source) -> tuple[Split, bool]:
     place = source.location or source.name
     if source.classes != tuple(map(composed, run.spec.classes)):
         raise ExportError(f"{place} has other classes than the run: pass the data set of the run with --data")
-    for spelled in _spellings(source):
+    for spelled in spellings(source):
         split, fingerprint, _ = read_split(spelled, "test", run.spec)
         if fingerprint == data["fingerprints"]["test"]:
             break
@@ -113,7 +111,7 @@ def read_validation_split(run: Run, source: Source) -> Split | None:
 
     They are needed for the histogram of top probabilities only, without which a model works as well.
     """
-    for spelled in _spellings(source):
+    for spelled in spellings(source):
         split, fingerprint, _ = read_split(spelled, "val", run.spec)
         if fingerprint == recorded_data(run)["fingerprints"]["val"]:
             return split
@@ -141,7 +139,7 @@ def read_dataset(run: Run, source: Source) -> Dataset:
     """
     spec, config = run.spec, run.config
     recorded = recorded_data(run)["fingerprints"]
-    for spelled in _spellings(source):
+    for spelled in spellings(source):
         dataset = prepare(
             spelled,
             size=(spec.height, spec.width),
@@ -155,15 +153,3 @@ def read_dataset(run: Run, source: Source) -> Dataset:
     names = [name for name, fingerprint in recorded.items() if dataset.fingerprints[name] != fingerprint]
     place = source.location or source.name
     raise ExportError(f"the {names[0]} pictures in {place} are not those of the run: pass its data set with --data")
-
-
-def _spellings(source: Source) -> Iterator[Source]:
-    """The data set with its names as they are on the disk and, if they have accents, in both Unicode forms.
-
-    A copy made by another system may spell them in another form than the training saw.
-    """
-    yield source
-    names = (name for split in source.splits.values() for name in split.pictures if isinstance(name, str))
-    if source.location is not None and not all(name[len(source.location) :].isascii() for name in names):
-        yield replace(source, name_form="NFC")
-        yield replace(source, name_form="NFD")

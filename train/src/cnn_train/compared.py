@@ -18,7 +18,7 @@ from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 
 from cnn_train.data.dataset import Split, read_split
-from cnn_train.data.source import Source, open_source
+from cnn_train.data.source import Source, open_source, spellings
 from cnn_train.errors import DataError, RunError
 from cnn_train.metrics import probabilities_of
 from cnn_train.network.logits import logits_of
@@ -101,14 +101,19 @@ def read_test(opened: Sequence[Opened], data: str | os.PathLike[str] | None) -> 
     for entry in opened:
         key = _decoding(entry.spec)
         if key not in decoded:
-            split, fingerprint, _ = read_split(source, "test", entry.spec)
-            if fingerprint != entry.fingerprint:
-                raise RunError(
-                    f"the test pictures in {printable(source.location or source.name)} are not those on which "
-                    f"{entry.name} was tested: name its data set with --data"
-                )
-            decoded[key] = split
+            decoded[key] = _read(source, entry)
     return source.name, [decoded[_decoding(entry.spec)] for entry in opened]
+
+
+def _read(source: Source, entry: Opened) -> Split:
+    for spelled in spellings(source):
+        split, fingerprint, _ = read_split(spelled, "test", entry.spec)
+        if fingerprint == entry.fingerprint:
+            return split
+    raise RunError(
+        f"the test pictures in {printable(source.location or source.name)} are not those on which {entry.name} was "
+        "tested: name its data set with --data"
+    )
 
 
 def _decoding(spec: Spec) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ shows what they do.
 from cnn_train.data.dataset import read_split
 from cnn_train.data.decode import decode_digest
 from cnn_train.data.output_guard import check_outside
+from cnn_train.data.source import spellings
 from cnn_train.metrics import (
     cross_entropy,
     difference_interval,
@@ -36,5 +37,6 @@ __all__ = [
     "pixel_digest",
     "probabilities_of",
     "read_split",
+    "spellings",
     "to_input",
 ]

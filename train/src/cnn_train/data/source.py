@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -102,6 +102,18 @@ def open_source(
     if part is None:
         raise DataError(f"fold must be such as 2/5, not {fold!r}")
     return _completed(layout, with_fold(layout.where, splits, layout.tree.classes, part, seed), seed)
+
+
+def spellings(source: Source) -> Iterator[Source]:
+    """Yield a data set with its names as they are on the disk and, if they have accents, in both Unicode forms.
+
+    A copy made by another system may spell them in another form than the training saw.
+    """
+    yield source
+    names = (name for split in source.splits.values() for name in split.pictures if isinstance(name, str))
+    if source.location is not None and not all(name[len(source.location) :].isascii() for name in names):
+        yield replace(source, name_form="NFC")
+        yield replace(source, name_form="NFD")
 
 
 def _completed(layout: Layout, given: Mapping[str, Records], seed: int) -> Source:
