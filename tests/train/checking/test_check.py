@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from cnn_train import Check, ConfigError, DataError, RunError, check
+from cnn_train.cli import command as click_command
 from PIL import Image
 
 Command = Callable[..., tuple[int, str]]
@@ -134,7 +136,7 @@ def test_files_have_one_row_per_finding_counts_and_the_worst_pictures(found: Che
     assert all(row["path"] and row["detail"] and row["advice"] for row in rows)
     report = json.loads((found.path / "check.json").read_text(encoding="utf-8"))
     assert report == found.report
-    assert report["pictures"] == {"train": 64, "test": 15}
+    assert report["pictures"] == {"train": 63, "test": 15}
     assert {kind: entry["count"] for kind, entry in report["kinds"].items()}["near-duplicate"] == 4
     assert report["problems"] == sum(entry["count"] for entry in report["kinds"].values() if entry["problem"])
     with Image.open(found.path / "sheet.png") as sheet:
@@ -150,9 +152,7 @@ def test_the_table_has_a_line_of_advice_for_each_kind(found: Check) -> None:
     assert any(line.split()[:3] == ["copy", "2", "problem"] and "keep one" in line for line in lines)
 
 
-def test_strict_fails_for_problems_and_formats_give_rows(
-    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_strict_fails_for_problems_but_not_for_notes(command: Command, tmp_path: Path) -> None:
     fill(tmp_path / "set" / "a", 1, 6)
     fill(tmp_path / "set" / "b", 11, 6)
     (tmp_path / "set" / "a" / "notes.txt").write_text("a note is no problem")
@@ -167,8 +167,11 @@ def test_strict_fails_for_problems_and_formats_give_rows(
     code, text = command("--check", "set", "--size", "48x64", "--out", "second")
     assert code == 2
     assert "second is not empty: pass --overwrite" in text
-    code, _ = command("--check", "set", "--size", "48x64", "--out", "second", "--overwrite", "--format", "jsonl")
-    assert code == 0
+    arguments = ["--check", "set", "--size", "48x64", "--out", "second", "--overwrite", "--format", "csv"]
+    printed = CliRunner().invoke(click_command, arguments)
+    assert printed.exit_code == 0
+    assert printed.stdout == (tmp_path / "second" / "findings.csv").read_text(encoding="utf-8")
+    assert printed.stdout.count("\n") == 3
 
 
 def test_a_clean_folder_is_quiet(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from cnn_train.checking import hashes
 from cnn_train.checking.hashes import DISTANCE, STEPS, close_pairs
 
 
-@pytest.mark.parametrize("block", [1 << 20, 64])
+@pytest.mark.parametrize("block", [1 << 18, 64])
 def test_all_pairs_up_to_the_distance_are_found_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "BLOCK", block)
     random = np.random.default_rng(0)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cnn_train import RunError, check, cross_validate, train
+from cnn_train import Check, CrossValidation, RunError, check, cross_validate, open_source
+from cnn_train.checking.finding import Finding
 from cnn_train.checking.labels import HELD_OUT, LEARNED, OUT_OF_FOLD, doubted
 from PIL import Image
-
-Command = Callable[..., tuple[int, str]]
 
 
 def test_the_confident_joint_is_that_of_the_paper() -> None:
@@ -34,45 +33,51 @@ def test_the_confident_joint_is_that_of_the_paper() -> None:
     assert 10 < (found >= 0).sum() < 150
 
 
+WRONG = {f"wrong{number:02}.png" for number in range(4)}
+
+
 @pytest.fixture(scope="module")
-def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Upright and flat bars, 60 of each; two of each class have the label of the other one."""
+def folds(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    """Two folds on dark and bright pictures, 40 of each; two of each class have the label of the other one."""
     random = np.random.default_rng(0)
-    top = tmp_path_factory.mktemp("bars") / "bars"
-    for name in ("flat", "upright"):
-        (top / name).mkdir(parents=True)
-    for number in range(120):
-        pixels = random.integers(0, 90, (16, 16)).astype(np.uint8)
-        start = random.integers(2, 12)
-        pixels[start : start + 3] = random.integers(180, 255, (3, 16))
-        upright = number % 2 == 1
-        wrong = number < 4
-        name = "upright" if upright != wrong else "flat"
-        picture = pixels.T if upright else pixels
-        Image.fromarray(picture).save(top / name / f"{'wrong' if wrong else 'right'}{number:03}.png")
-    return top
+    top = tmp_path_factory.mktemp("lights")
+    for name in ("bright", "dark"):
+        (top / "data" / name).mkdir(parents=True)
+    for number in range(80):
+        dark, wrong = number % 2 == 1, number < 4
+        pixels = random.integers(0, 80, (12, 12)) + (0 if dark else 170)
+        name = f"{'wrong' if wrong else 'right'}{number:02}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(top / "data" / ("dark" if dark != wrong else "bright") / name)
+    settings: Any = {"model": "nano", "epochs": 6, "augment": "none", "batch_size": 8, "label_smoothing": 0.0}
+    return cross_validate(top / "data", folds=2, out=top / "folds", cache=str(top / "cache"), **settings)
 
 
-def test_flipped_labels_are_found_out_of_fold(bars: Path, tmp_path: Path) -> None:
-    out = tmp_path / "folds"
-    cross_validate(bars, folds=3, out=out, model="nano", epochs=4, augment="none", cache=str(tmp_path / "cache"))
-    found = check(run=out, out=tmp_path / "check", cache=str(tmp_path / "cache"))
-    labels = [each for each in found.findings if each.kind == "doubted-label"]
-    assert {Path(each.path).name for each in labels[:4]} == {f"wrong{number:03}.png" for number in range(4)}
+def doubts(found: Check) -> list[Finding]:
+    return [each for each in found.findings if each.kind == "doubted-label"]
+
+
+def test_flipped_labels_are_found_out_of_fold(folds: CrossValidation, tmp_path: Path) -> None:
+    found = check(run=folds.path, out=tmp_path / "check", cache=str(tmp_path / "cache"))
+    labels = doubts(found)
+    assert {Path(each.path).name for each in labels[:4]} == WRONG
     assert len(labels) < 10
     assert all(OUT_OF_FOLD in each.detail for each in labels)
-    assert found.report["pictures"] == {"train": 120}
+    assert found.report["pictures"] == {"train": 80}
+    assert [each.rank for each in labels] == sorted((each.rank for each in labels), reverse=True)
 
 
-def test_a_run_says_which_labels_it_learned(bars: Path, tmp_path: Path, command: Command) -> None:
-    train(bars, out=tmp_path / "run", model="nano", epochs=4, augment="none", cache=str(tmp_path / "cache"))
-    code, text = command("--check", "--run", "run", "--cache", "cache", "--out", "check", "--format", "csv")
-    assert code == 0, text
-    rows = (tmp_path / "check" / "findings.csv").read_text().splitlines()
-    rows = [row for row in rows if ",doubted-label," in row]
-    assert rows
-    for row in rows:
-        assert (LEARNED in row) != (HELD_OUT in row)
-    assert sum("wrong" in row.split(",")[0] for row in rows[:4]) >= 3
+def test_one_run_says_which_labels_it_learned(folds: CrossValidation, tmp_path: Path) -> None:
+    run = folds.runs[0]
+    found = check(run=run.path, out=tmp_path / "check", cache=str(tmp_path / "cache"))
+    parts = found.report["pictures"]
+    assert list(parts) == ["train", "val", "test"]
+    source = open_source(run.config.data, fold=run.config.fold)
+    learned = {*source.splits["train"].pictures}
+    assert all((LEARNED if each.path in learned else HELD_OUT) in each.detail for each in doubts(found))
+    held = [each for each in doubts(found) if each.path not in learned]
+    assert {Path(each.path).name for each in held} >= WRONG - {Path(path).name for path in learned}
+
+
+def test_a_run_of_other_classes_is_refused(folds: CrossValidation, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has other classes than the data"):
-        check("digits", run=tmp_path / "run", out=tmp_path / "other")
+        check("digits", run=folds.runs[0].path, out=tmp_path / "other")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnn_train.checking.pictures import Pictures
     from cnn_train.checking.survey import Survey
 
-SIMILAR = 0.6
+SIMILAR = 0.5
 """Least similarity of near duplicates. Chosen by looking at pairs of CIFAR-10."""
 
 NEARLY_EQUAL = 0.99
@@ -38,7 +38,7 @@ TINY = 16
 FLAT = 3.0
 """Standard deviation of the pixels below which a picture has one colour, so that its details are only noise."""
 
-_BLOCK = 4096  # pairs whose details are in memory at a time
+_BLOCK = 1024  # pairs whose details are in memory at a time
 
 
 class _Partners:

@@ -19,7 +19,7 @@ DISTANCE = 7
 """Pairs at this Hamming distance or below are always found."""
 
 BANDS, WIDTH = 4, 16
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Largest number of pairs that are looked at together, unless one hash has more in one band."""
 
 STEPS = BANDS * (WIDTH + 1)

@@ -76,7 +76,7 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     lines = [f"checked: {escaped(report['data'])}, {report['classes']} classes: {splits}"]
     if near["look_alikes"]:
         lines.append(
-            f"the pictures look alike ({near['share_with_close_hash']:.0%} have a close hash): only pairs with a "
-            f"similarity of {near['least_similarity']} or more count as near duplicates"
+            f"the pictures are small or look alike ({near['share_with_close_hash']:.0%} have a close hash): near "
+            f"duplicates have a similarity of {near['least_similarity']} or more"
         )
     return lines
