@@ -113,6 +113,23 @@ def test_the_page_of_a_comparison_has_its_figures(finished: Run, tmp_path: Path)
     assert "All pictures are answered alike." in page.text
 
 
+def test_the_command_writes_the_page_of_a_training_and_later_that_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    training = ["digits", "--model", "nano", "--epochs", "1", "--out", "run", "--html", "first.html"]
+    later = ["digits", "--run", "run", "--html", "second.html"]
+    compared = ["run", "run", "--compare", "--html", "third.html"]
+    for arguments in (training, later, compared):
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 0, done.output
+        assert f"wrote {arguments[-1]}" in done.output
+    first, second = Page(tmp_path / "first.html"), Page(tmp_path / "second.html")
+    assert first.rows == second.rows
+    assert first.heading == second.heading
+    assert [row[3] for row in Page(tmp_path / "third.html").rows["networks"][1:]] == [first.heading.split()[0]] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -155,3 +155,14 @@ def test_the_pictures_of_a_page_fit_into_five_megabytes_even_if_they_are_noise()
     picture, evidence = thumbnail(noise.crop((0, 0, SIDE, SIDE))), thumbnail(noise, 2 * SIDE)
     assert (picture.width, evidence.width) == (SIDE, 2 * SIDE)
     assert MOST_MISTAKES * (len(picture.uri) + len(evidence.uri)) < 4_500_000
+
+
+def test_without_a_page_its_package_and_jinja_are_not_loaded(folder: Path, models: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom cnn_infer.__main__ import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('jinja2', 'cnn_infer.page') if name in sys.modules])"
+    )
+    for options, loaded in (((), "[]"), (("--html", "page.html"), "['jinja2', 'cnn_infer.page']")):
+        command = [sys.executable, "-c", script, "in", "--model", str(models / "rgb.onnx"), "--output", "o", *options]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == loaded
