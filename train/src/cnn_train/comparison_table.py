@@ -24,7 +24,7 @@ def table(found: Comparison) -> list[str]:
     pairs = [
         f"{f'{pair.second + 1} against {pair.first + 1}':<13}  {100 * pair.difference:>+9.2f}  "
         f"{100 * pair.difference_interval[0]:>+6.2f} to {100 * pair.difference_interval[1]:<+6.2f}  "
-        f"{pair.only_second:>8,}  {pair.only_first:>8,}  {pair.mcnemar_p:>9.2g}"
+        f"{pair.only_second:>9,}  {pair.only_first:>10,}  {pair.mcnemar_p:>9.2g}"
         for pair in found.pairs
     ]
     return [
@@ -32,7 +32,7 @@ def table(found: Comparison) -> list[str]:
         f"{found.differing:,} classified differently (test split {found.test_fingerprint[:12]})",
         f"{'   network':<{width + 3}}  {'kind':<7}  accuracy  {'95% interval':<16}  macro F1     ECE   Brier       KiB",
         *networks,
-        f"{'paired':<13}  {'points':>9}  {'95% interval':<16}  only new  only old  McNemar p",
+        f"{'paired':<13}  {'points':>9}  {'95% interval':<16}  only left  only right  McNemar p",
         *pairs,
     ]
 
