@@ -38,7 +38,7 @@ async function visit(browser, view) {
   await page.goto(view.target, { waitUntil: "load" });
   const result = view.script ? await (await import(pathToFileURL(view.script))).default(page, view) : null;
   await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run());
+  const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
   const overflow = await page.evaluate(() => {
     const { scrollWidth, clientWidth } = document.documentElement;
     return scrollWidth - clientWidth;
