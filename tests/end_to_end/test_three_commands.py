@@ -5,6 +5,7 @@ Whether int8 ships depends on the machine. All tests pass in both cases.
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,36 @@ def test_the_box_judges_the_files_of_the_export(chain: Path, folder: Path, run: 
 def test_nothing_is_written_outside_of_the_folder(chain: Path, environment: dict[str, str]) -> None:
     """Digits need no cache, so the home folder has at most caches of libraries."""
     assert set(os.listdir(environment["HOME"])) <= {".cache", ".config"}
+
+
+@pytest.fixture(scope="module")
+def strange(folder: Path, run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run exported again with --strangers, beside the folders ``noise`` and ``blank``."""
+    there = tmp_path_factory.mktemp("strange")
+    shutil.copytree(folder, there / "run")
+    run(there, "export", "run", "--quantize", "--search-seconds", 0, "--max-drop", 100, "--strangers")
+    random = np.random.default_rng(0)
+    sets = {
+        "noise": random.integers(0, 256, (50, 8, 8), np.uint8),
+        "blank": np.stack([np.full((8, 8), grey, np.uint8) for grey in range(0, 256, 5)]),
+    }
+    for name, pictures in sets.items():
+        (there / name).mkdir()
+        for number, pixels in enumerate(pictures):
+            Image.fromarray(pixels).save(there / name / f"{number:02}.png")
+    return there
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_strangers_are_found_and_digits_are_not(chain: Path, strange: Path, infer: Infer, precision: str) -> None:
+    file = strange / "run" / "model.onnx" if precision == "fp32" else int8_file(strange / "run")
+    rule = exported(strange / "run")["strangers"][precision]
+    assert (rule["rate"], rule["test_pictures"]) == (0.01, 179)
+    assert rule["interval"][0] <= 0.01
+    for name in ("noise", "blank"):
+        found = infer(strange, name, "--model", file, "--strangers")
+        assert found["strangers"]["images"] == found["images"] >= 50
+    found = infer(strange, chain / "pictures", "--model", file, "--strangers")
+    assert found["images"] == 179
+    assert found["strangers"]["images"] == rule["false_alarms"] <= 5
+    assert infer(strange, chain / "pictures", "--model", file)["strangers"] is None
