@@ -35,6 +35,7 @@ NOT_RUN = {
     ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
+    "docs/strangers.md": ["tests/export/test_strangers.py and tests/infer/test_strangers.py run it"] * 2,
     "docs/tutorial.md": ["make demo runs them"],
     "docs/why.md": [
         "tests/export/test_evidence_output.py and tests/infer/command/test_evidence.py run it",
