@@ -10,6 +10,7 @@ import pytest
 from cnn_train import Check, CrossValidation, RunError, check, cross_validate, open_source
 from cnn_train.checking.finding import Finding
 from cnn_train.checking.labels import HELD_OUT, LEARNED, OUT_OF_FOLD, doubted
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -48,8 +49,19 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
         pixels = random.integers(0, 80, (12, 12)) + (0 if dark else 170)
         name = f"{'wrong' if wrong else 'right'}{number:02}.png"
         Image.fromarray(pixels.astype(np.uint8)).save(top / "data" / ("dark" if dark != wrong else "bright") / name)
-    settings: Any = {"model": "nano", "epochs": 6, "augment": "none", "batch_size": 8, "label_smoothing": 0.0}
+    settings: Any = {"model": "nano", "epochs": 1, "augment": "none"}
     return cross_validate(top / "data", folds=2, out=top / "folds", cache=str(top / "cache"), **settings)
+
+
+@pytest.fixture(autouse=True)
+def brightness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that tell bright from dark without fail: those of the folds have seen too few pictures to do it."""
+
+    def logits_of(_: object, pictures: NDArray[np.uint8], *__: object) -> NDArray[np.float32]:
+        level = pictures.mean(axis=(1, 2, 3)) - 128
+        return np.stack([level, -level], axis=1).astype(np.float32)
+
+    monkeypatch.setattr("cnn_train.checking.labels.logits_of", logits_of)
 
 
 def doubts(found: Check) -> list[Finding]:
@@ -59,8 +71,7 @@ def doubts(found: Check) -> list[Finding]:
 def test_flipped_labels_are_found_out_of_fold(folds: CrossValidation, tmp_path: Path) -> None:
     found = check(run=folds.path, out=tmp_path / "check", cache=str(tmp_path / "cache"))
     labels = doubts(found)
-    assert {Path(each.path).name for each in labels[:4]} == WRONG
-    assert len(labels) < 10
+    assert {Path(each.path).name for each in labels} == WRONG
     assert all(OUT_OF_FOLD in each.detail for each in labels)
     assert found.report["pictures"] == {"train": 80}
     assert [each.rank for each in labels] == sorted((each.rank for each in labels), reverse=True)
@@ -73,9 +84,9 @@ def test_one_run_says_which_labels_it_learned(folds: CrossValidation, tmp_path: 
     assert list(parts) == ["train", "val", "test"]
     source = open_source(run.config.data, fold=run.config.fold)
     learned = {*source.splits["train"].pictures}
+    assert {Path(each.path).name for each in doubts(found)} == WRONG
+    assert 0 < sum(each.path in learned for each in doubts(found)) < len(WRONG)
     assert all((LEARNED if each.path in learned else HELD_OUT) in each.detail for each in doubts(found))
-    held = [each for each in doubts(found) if each.path not in learned]
-    assert {Path(each.path).name for each in held} >= WRONG - {Path(path).name for path in learned}
 
 
 def test_a_run_of_other_classes_is_refused(folds: CrossValidation, tmp_path: Path) -> None:
