@@ -1,43 +1,60 @@
-"""Runs commands in forked processes, so that PyTorch, which takes seconds to import, is imported once.
+"""Runs code in forked processes, so that PyTorch, which takes seconds to import, is imported once.
 
-    python fork_server.py MODULE...
+    python fork_server.py SOCKET MODULE...
 
-imports the modules and then reads lines of JSON, each an object with the arguments of :func:`run`. It prints two lines
-for each: the process id of the child, and its exit code (minus the number of the signal that killed it).
+imports the modules, listens on a Unix socket, and prints a line when it is ready. It ends with its standard input.
+A client connects for each process and sends a line of JSON, an object with the arguments of :func:`run`, together with
+its three standard streams. It gets two lines: the process id, and the exit code (minus the number of the signal that
+killed it). One process runs at a time.
 """
 
+import gc
 import importlib
 import json
 import os
+import select
+import socket
 import sys
 
 
-def run(entry: str, arguments: list[str], folder: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
-    """Become the command: call its entry point ``module:function`` and exit."""
+def run(code: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Run code as ``__main__`` of this process and exit; ``arguments`` is sys.argv."""
     os.chdir(folder)
-    for path, number, flags in (
-        (os.devnull, 0, os.O_RDONLY),
-        (stdout, 1, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (stderr, 2, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-    ):
-        os.dup2(os.open(path, flags), number)
     os.environ.clear()
     os.environ.update(environment)
-    module, _, function = entry.partition(":")
-    sys.argv = [module.partition(".")[0].replace("_", "-"), *arguments]
-    sys.exit(getattr(importlib.import_module(module), function)())
+    sys.argv = arguments
+    exec(code, {"__name__": "__main__"})
+    sys.exit()
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    for name in sys.argv[1:]:
+    path, *modules = sys.argv[1:]
+    for name in modules:
         importlib.import_module(name)
-    for line in sys.stdin:
+    gc.collect()
+    gc.freeze()  # else each child would visit, and so copy, the memory of all imported modules when it ends
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    print("ready", flush=True)
+    while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
+        client, _ = server.accept()
+        message, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
+        while not message.endswith(b"\n"):
+            message += client.recv(1 << 20)
         child = os.fork()
         if child == 0:
-            run(**json.loads(line))
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            for number in (*streams, client.detach(), server.detach()):
+                os.close(number)
+            run(**json.loads(message))
+        for stream in streams:
+            os.close(stream)
+        client.sendall(b"%d\n" % child)
+        client.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        client.close()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """The command cnn-train: its help, one line for every mistake, a full disk."""
 
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cnn_train import Run
@@ -165,17 +168,15 @@ def test_a_size_is_one_number_or_height_x_width(
     assert Run.open(tmp_path / "run").spec.shape == (height, width, 1)
 
 
-def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the checkpoint does not fit."""
-    most = 200 * 1024
-
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-
-    process = start("--model", "nano", "--epochs", "1", "--out", "run", preexec_fn=limited)
-    _, text = process.communicate(timeout=120)
-    assert process.returncode == 2, text
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200 * 1024, before[1]))  # Python ignores the signal SIGXFSZ
+    try:
+        code, text = command("--model", "nano", "--epochs", "1", "--out", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 2, text
     assert "Traceback" not in text
     last = text.splitlines()[-1]
     assert last.startswith("cnn-train: cannot write ")
@@ -185,13 +186,14 @@ def test_a_full_disk_is_one_line(start: Start, tmp_path: Path) -> None:
     assert "checkpoint.pt" not in left
 
 
-def test_an_interrupt_in_the_first_epoch_says_how_to_resume(start: Start, tmp_path: Path) -> None:
-    process = start("--model", "base", "--epochs", "2", "--size", "48", "--out", "run")
-    assert process.stderr is not None
+def test_an_interrupt_in_the_first_epoch_says_how_to_resume(forked: Callable[..., Any], tmp_path: Path) -> None:
+    process = forked(tmp_path, "--model", "base", "--epochs", "2", "--size", "48", "--out", "run")
+    end = time.monotonic() + 60
     while not (tmp_path / "run" / "checkpoint.pt").exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    last = process.stderr.read().splitlines()[-1]
-    assert process.wait(60) == 130
+        assert time.monotonic() < end, process.said()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    last = process.said().splitlines()[-1]
     assert last.startswith("cnn-train: interrupted")
     assert last.endswith("0 of 2 epochs are kept in run/checkpoint.pt: cnn-train --resume --out run")

@@ -4,20 +4,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-Run = Callable[[str], "subprocess.CompletedProcess[str]"]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def python(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Run code in a fresh process, in ``tmp_path``."""
+def run_forked(fork: Callable[..., Any], environment: dict[str, str], tmp_path: Path) -> Run:
+    """Run cnn-train or ``code`` in a process of its own; return exit code, standard output and standard error."""
 
-    def run(code: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-        )
+    def run(*arguments: str, code: str = "") -> tuple[int, str, str]:
+        process = fork(tmp_path, "train", *arguments, environment=environment, code=code)
+        return process.wait(), process.stdout.read_text(), process.said()
 
     return run
 
@@ -38,8 +38,10 @@ logger.setLevel("INFO")
 """
 
 
-def test_a_call_prints_nothing_not_even_its_warnings(python: Run, tmp_path: Path) -> None:
-    done = python(TRAIN)
+def test_a_call_prints_nothing_not_even_its_warnings(environment: dict[str, str], tmp_path: Path) -> None:
+    """In a fresh process, where imports could print as well."""
+    command = [sys.executable, "-c", TRAIN]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert '"warnings": [\n' in (tmp_path / "run" / "report.json").read_text()
 
@@ -49,14 +51,13 @@ def without_times(lines: list[str]) -> list[str]:
 
 
 def test_messages_arrive_through_logging_and_are_those_that_the_command_prints(
-    python: Run, start: Callable[..., "subprocess.Popen[str]"]
+    run_forked: Run,
 ) -> None:
-    done = python(f"{LOG_TO_STDOUT}\n{TRAIN}")
-    assert (done.returncode, done.stderr) == (0, "")
-    logged = [line.removeprefix("INFO ").replace("WARNING ", "warning: ") for line in done.stdout.splitlines()]
-    process = start(*COMMAND)
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (0, "")
+    code, stdout, stderr = run_forked(code=f"{LOG_TO_STDOUT}\n{TRAIN}")
+    assert (code, stderr) == (0, "")
+    logged = [line.removeprefix("INFO ").replace("WARNING ", "warning: ") for line in stdout.splitlines()]
+    code, stdout, stderr = run_forked(*COMMAND)
+    assert (code, stdout) == (0, "")
     printed = without_times(stderr.splitlines())
     assert printed == without_times(logged)
     beginnings = ("data: digits", "wrote 179 test pictures", "model: nano", "epoch   1 of 1", "kept: epoch 1 of 1")
@@ -67,14 +68,13 @@ def test_messages_arrive_through_logging_and_are_those_that_the_command_prints(
 
 
 @pytest.mark.parametrize("what", ['"digits", model="resnet18", pretrained=True', '"mnist"'])
-def test_downloads_of_libraries_print_nothing(python: Run, what: str) -> None:
-    done = python(f"import cnn_train\ntry: cnn_train.train({what})\nexcept cnn_train.TrainError: raise SystemExit(3)")
-    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+def test_downloads_of_libraries_print_nothing(run_forked: Run, what: str) -> None:
+    code = f"import cnn_train\ntry: cnn_train.train({what})\nexcept cnn_train.TrainError: raise SystemExit(3)"
+    assert run_forked(code=code) == (3, "", "")
 
 
-def test_the_command_shows_downloads_on_standard_error(start: Callable[..., "subprocess.Popen[str]"]) -> None:
-    process = start("digits", "--model", "resnet18", "--pretrained")
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (2, "")
+def test_the_command_shows_downloads_on_standard_error(run_forked: Run) -> None:
+    code, stdout, stderr = run_forked("digits", "--model", "resnet18", "--pretrained")
+    assert (code, stdout) == (2, "")
     assert "\nDownloading: " in stderr
     assert stderr.splitlines()[-1].startswith("cnn-train: torchvision's weights of resnet18 cannot be fetched")

@@ -49,10 +49,11 @@ def epochs_in(run: Path) -> int:
         return 0
 
 
-def wait_until(reached: Callable[[], bool]) -> None:
+def wait_until(reached: Callable[[], bool], interval: float = 0.005) -> None:
     end = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < end
+        time.sleep(interval)
 
 
 def assert_same(first: Path, second: Path) -> None:
@@ -79,7 +80,7 @@ def kill_in_the_write(process: Any, run: Path, file: str) -> bool:
     def partial() -> bool:
         return any(name.startswith(f".{file}.") for name in (os.listdir(run) if run.exists() else ()))
 
-    wait_until(partial)
+    wait_until(partial, interval=0)  # a write takes about a millisecond
     process.kill()
     return partial()
 
