@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,12 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Run a block of shell commands in a folder, with an empty home and our commands first on the path."""
     home = tmp_path_factory.mktemp("home")
 
-    def call(block: str, folder: Path, scripts: Path = Path(sys.executable).parent) -> str:
+    def call(block: str, folder: Path, scripts: Path = Path(sys.executable).parent, before: str = "") -> str:
         environment = {
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home),
-            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{before}{scripts}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
         done = subprocess.run(
@@ -112,9 +113,14 @@ def readme(tmp_path_factory: pytest.TempPathFactory, shell: Callable[..., str]) 
 
 @pytest.fixture(scope="session")
 def run_page(
-    tmp_path_factory: pytest.TempPathFactory, readme: Page, shell: Callable[..., str]
+    tmp_path_factory: pytest.TempPathFactory, readme: Page, shell: Callable[..., str], forking_scripts: Path
 ) -> Callable[[str], Page]:
-    """Run a page in a copy of the README's folder, once; what the README has as well is not run again."""
+    """Run a page in a copy of the README's folder, once; what the README has as well is not run again.
+
+    The README runs the installed commands. On pages, cnn-train and cnn-export fork from a process that has imported
+    PyTorch, which saves seconds for each.
+    """
+    forking = partial(shell, before=f"{forking_scripts}{os.pathsep}")
     done: dict[str, Page] = {}
 
     def call(name: str) -> Page:
@@ -125,7 +131,7 @@ def run_page(
                 if block.body in readme.printed:
                     page.printed[block.body] = readme.printed[block.body]
                 else:
-                    _run(block, page, shell)
+                    _run(block, page, forking)
         return done[name]
 
     return call
