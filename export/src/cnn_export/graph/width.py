@@ -83,6 +83,7 @@ def widen_pixels(model: ModelProto) -> bool:
     }
     graph.initializer.extend(numpy_helper.from_array(np.array(shape, np.int64), key) for key, shape in shapes.items())
     stem.pixels.input[0] = f"{wide}_planes"
+    stem.pixels.output[0] = convolution.input[0] = f"{wide}_normalised"  # the old name is that of the copies
     stem.dequantize.input[0] = f"{narrow}_planes"
     before = [*_reshaped(INPUT, wide, f"{wide}_shape")]
     # convolutions run in NHWC order, where the first transposition of these two cancels with that of the convolution
