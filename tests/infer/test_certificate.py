@@ -114,7 +114,10 @@ def test_a_machine_that_differs_gets_its_certificate_too(
         (("--verify", "--certificate", "a.png"), "a.png has the name of a picture or a model"),
         (("--verify", "--certificate", "linked"), "linked is also an input"),
         (("--verify", "--certificate", "absent/box.json"), "no such folder"),
-        (("--verify", "a.png", "--output", "r", "--certificate", "r"), "--output and --certificate name the same file: r"),
+        (
+            ("--verify", "a.png", "--output", "r", "--certificate", "r"),
+            "--output and --certificate name the same file: r",
+        ),
         (("--info", "--certificate", "box.json"), "no effect without --verify"),
     ],
 )

@@ -63,9 +63,10 @@ class StrangerRule:
 
 def rule_of(details: Mapping[str, Any]) -> StrangerRule | None:
     """Return the rule in a model's details; None if there is none. One that is damaged counts as missing."""
-    entry = details.get(KEY)
+    values = details.get(KEY)
+    if not isinstance(values, Mapping):
+        return None
     try:
-        values = dict(entry)  # type: ignore[call-overload]
         low, high = map(float, values["interval"])
         threshold, rate = float(values["threshold"]), float(values["rate"])
         images, alarms = int(values["test_pictures"]), int(values["false_alarms"])

@@ -91,10 +91,8 @@ class ConformanceFile:
 def pixels_of(picture: DecodedPicture) -> Pixels:
     """Return what is recorded of a picture: a PIL image, or an array, uint8 (h, w) or (h, w, c)."""
     samples = samples_of(picture)
-    if isinstance(picture, np.ndarray):
-        mode = "L" if samples.shape[2] == 1 else "RGB"
-    else:
-        mode = picture.mode
+    of_array = "L" if samples.shape[2] == 1 else "RGB"
+    mode = of_array if isinstance(picture, np.ndarray) else picture.mode
     height, width = samples.shape[:2]
     grid = samples[_places(height)][:, _places(width)]
     sample = (grid >> 8 if samples.itemsize > 1 else grid).astype(np.uint8).tobytes()
