@@ -54,8 +54,8 @@ PUBLIC = {
     ],
     "cnn_train": [
         "AUGMENTATIONS",
-        "Comparison",
         "Check",
+        "Comparison",
         "Config",
         "ConfigError",
         "CrossValidation",
