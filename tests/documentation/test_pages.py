@@ -35,8 +35,13 @@ NOT_RUN = {
     ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
+    "docs/report.md": [
+        "tests/infer/page/test_run_page.py runs it",
+        "tests/train/test_pages.py writes these pages",
+    ],
     "docs/strangers.md": ["tests/export/test_strangers.py and tests/infer/test_strangers.py run it"] * 2,
     "docs/tutorial.md": ["make demo runs them"],
+    "docs/web-page.md": ["tests/browser/test_web_page.py writes such a page and opens it in Chromium"],
     "docs/why.md": [
         "tests/export/test_evidence_output.py and tests/infer/command/test_evidence.py run it",
         "tests/infer/test_explanation.py runs it",

@@ -1,20 +1,20 @@
 /** The page: opens the models, and classifies what the user chooses, drops, photographs or draws. */
 
 import { shot, startCamera, stopCamera } from "./camera.js";
-import { showCertificate } from "./certificate.js";
+import { certifiedThreshold, showCertificate } from "./certificate.js";
 import { drawing } from "./draw.js";
-import { at, lineOf, make, mebibytes, milliseconds } from "./elements.js";
-import { chosenFiles, droppedFiles, trueClass } from "./files.js";
+import { at, lineOf, make, mebibytes, milliseconds, percent } from "./elements.js";
+import { chosenFiles, contentOf, droppedFiles, trueClass } from "./files.js";
 import { openModels, prepare } from "./models.js";
 import { bars, Results } from "./results.js";
 
-const FRAME = 30; // milliseconds of work before the page may react
+const FRAME = 50; // milliseconds of work before the page may react
 
 let models = [];
 let used = null;
 let results = null;
 let preview = "";
-let isStopped = false;
+let stops = 0; // by it a run sees that it was stopped
 let waiting = Promise.resolve();
 let requested = 0;
 
@@ -23,13 +23,20 @@ function status(text, kind = "") {
   at("status").className = kind;
 }
 
+/** Below the certified threshold there is no answer, if the user wants it so. */
+function answered(model, prediction) {
+  const threshold = at("certified").checked ? certifiedThreshold(model) : null;
+  if (threshold === null || prediction.probability >= threshold) return prediction;
+  return { ...prediction, label: "unknown", index: null };
+}
+
 async function classify(data) {
   const start = performance.now();
-  const prediction = await used.classifier.predict(data);
+  const prediction = answered(used, await used.classifier.predict(data));
   const ms = performance.now() - start;
   const others = at("both").checked ? models.filter((model) => model !== used) : [];
   const answers = [{ model: used, prediction }];
-  for (const model of others) answers.push({ model, prediction: await model.classifier.predict(data) });
+  for (const model of others) answers.push({ model, prediction: answered(model, await model.classifier.predict(data)) });
   return { prediction, ms, answers };
 }
 
@@ -48,26 +55,27 @@ function showAnswer(path, data, { ms, answers }) {
 }
 
 /** Classify pictures one after the other; the page stays usable in between. */
-async function classifyAll(pictures) {
-  if (!pictures.length) return;
+async function classifyAll(pictures, ticket) {
+  if (!pictures.length || ticket !== stops) return;
   requested += pictures.length;
   at("results").hidden = false;
   at("stop").hidden = false;
-  isStopped = false;
   let paused = performance.now();
+  let spoken = "";
   for (const { path, file, data: given } of pictures) {
-    if (isStopped) {
-      requested = results.count;
-      break;
-    }
+    if (ticket !== stops) break;
     try {
-      const data = given ?? new Uint8Array(await file.arrayBuffer());
+      const data = given ?? (await contentOf(file));
       const found = await classify(data);
+      if (ticket !== stops) break;
       results.add(path, found.prediction, null, found.ms, trueClass(path, used.classifier.spec.classes));
+      spoken = `${path}: ${found.prediction.label}, ${percent(found.prediction.probability)}`;
       results.differ += new Set(found.answers.map(({ prediction }) => prediction.label)).size > 1;
       if (pictures.length === 1 || performance.now() - paused > FRAME) showAnswer(path, data, found);
     } catch (error) {
+      if (ticket !== stops) break;
       results.add(path, null, lineOf(error), 0, null);
+      spoken = `${path}: ${lineOf(error)}`;
     }
     if (performance.now() - paused > FRAME) {
       results.show(requested, at("both").checked);
@@ -75,17 +83,23 @@ async function classifyAll(pictures) {
       paused = performance.now();
     }
   }
+  if (ticket !== stops) requested = results.count;
   results.show(requested, at("both").checked);
+  at("spoken").textContent = pictures.length === 1 ? spoken : at("summary").textContent; // once, not for each picture
+  if (document.activeElement === at("stop")) at("save").focus();
   at("stop").hidden = true;
 }
 
 /** Classify after what is already being classified. */
 function queue(pictures) {
-  waiting = waiting.then(() => classifyAll(pictures));
+  const ticket = stops;
+  waiting = waiting.then(() => classifyAll(pictures, ticket));
 }
 
 function reset() {
+  stops++;
   requested = 0;
+  at("files").focus();
   results.clear();
   at("results").hidden = true;
   at("answer").hidden = true;
@@ -96,12 +110,15 @@ function use(model) {
   showCertificate(at("certificate"), model);
   const { spec } = model.classifier;
   const { passed, stages } = model.verification;
-  const replayed = stages.some(({ compared }) => compared > 0);
+  const replayed = stages.length > 0;
   const state = !replayed
     ? "the model has no pictures to replay"
     : passed
       ? "verified: this device gives the answers of the export"
       : "NOT verified: this device gives other answers than the export";
+  const threshold = certifiedThreshold(model);
+  at("certified-label").hidden = threshold === null;
+  at("certified-text").textContent = `Answer only from the certified threshold on (${percent(threshold ?? 0)})`;
   status(`${spec.classes.length} classes, ${spec.details.precision}; ${state}`, passed ? "good" : "bad");
 }
 
@@ -113,7 +130,8 @@ function showModels() {
     Object.assign(radio, { type: "radio", name: "model", checked: model === used });
     radio.setAttribute("aria-label", `use ${file}`);
     radio.addEventListener("change", () => use(model));
-    const proof = verification.passed ? "agrees" : `${verification.deviations.length} differ`;
+    const replay = verification.passed ? "agrees" : `${verification.deviations.length} differ`;
+    const proof = verification.stages.length ? replay : "no pictures";
     at("models").append(
       make(
         "tr",
@@ -129,7 +147,7 @@ function showModels() {
   const [first, ...others] = models;
   if (!others.length) return;
   const ratio = (others[0].ms / first.ms).toFixed(2);
-  const compared = `(${ratio} times as fast as ${others[0].file}, median of 31 runs in turn)`;
+  const compared = `(${ratio} times as fast as ${others[0].file}, median, in turn)`;
   at("choice").textContent = !first.verification.passed
     ? "No file gives the answers of the export on this device."
     : `${first.file} is in use: of the files that agree with the export, it is the fastest one on this device ${compared}.`;
@@ -164,6 +182,7 @@ function connect() {
   at("camera-close").addEventListener("click", () => {
     stopCamera(at("video"));
     at("camera-panel").hidden = true;
+    at("camera").focus();
   });
   const erase = drawing(at("canvas"), (data) => queue([{ path: "drawing.png", data }]));
   at("draw").hidden = spec.colour !== "grey";
@@ -172,8 +191,11 @@ function connect() {
     at("canvas").focus();
   });
   at("erase").addEventListener("click", erase);
-  at("draw-close").addEventListener("click", () => (at("draw-panel").hidden = true));
-  at("stop").addEventListener("click", () => (isStopped = true));
+  at("draw-close").addEventListener("click", () => {
+    at("draw-panel").hidden = true;
+    at("draw").focus();
+  });
+  at("stop").addEventListener("click", () => stops++);
   at("clear").addEventListener("click", reset);
   at("save").addEventListener("click", () => {
     const link = make("a");
@@ -186,7 +208,7 @@ function connect() {
 
 async function start() {
   try {
-    const site = await (await fetch("site.json")).json();
+    const site = await (await fetch("site.json", { cache: "no-cache" })).json();
     document.title = site.title;
     at("title").textContent = site.title;
     await prepare();

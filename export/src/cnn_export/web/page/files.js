@@ -1,7 +1,15 @@
 /** Pictures that the user chose or dropped, with their paths. */
 
+import { MAX_BYTES } from "./reader/lib/decode.js";
+
 const HIDDEN = /(^|\/)(\.|__MACOSX\/|@eaDir\/)/;
 const byPath = (a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0);
+
+/** The bytes of a file. One beyond the limit of the reader is not read. */
+export async function contentOf(file) {
+  if (file.size > MAX_BYTES) throw new Error(`the file has more than ${MAX_BYTES.toLocaleString("en")} bytes`);
+  return new Uint8Array(await file.arrayBuffer());
+}
 
 /** The files of an input element, sorted by path. Hidden files are left out. */
 export function chosenFiles(input) {

@@ -34,9 +34,12 @@ export class Results {
     this.#csv = [csvHeader];
     this.count = 0;
     this.errors = 0;
+    this.unanswered = 0;
     this.differ = 0;
     this.times = 0;
-    this.confusion = this.#classes.map(() => this.#classes.map(() => 0));
+    this.labelled = 0;
+    this.right = 0;
+    this.confusion = new Map(); // counts by true class, then by answer: a model may have 100,000 classes
     at("rows").replaceChildren();
     at("confusion").replaceChildren();
     at("summary").textContent = "";
@@ -48,14 +51,15 @@ export class Results {
     this.#csv.push(csvRow(path, prediction, error));
     if (error === null) this.times += ms;
     else this.errors++;
-    if (truth !== null && prediction !== null && prediction.index !== null) this.confusion[truth][prediction.index]++;
-    const wrong = truth !== null && prediction !== null && prediction.index !== truth;
+    this.unanswered += prediction !== null && prediction.index === null;
+    if (truth !== null && prediction !== null && prediction.index !== null) this.#count(truth, prediction.index);
+    const wrong = truth !== null && prediction !== null && prediction.index !== null && prediction.index !== truth;
     const answer = error ?? (wrong ? `${prediction.label} (${this.#classes[truth]})` : prediction.label);
     const row = make(
       "tr",
       "",
       make("td", "", path),
-      make("td", error !== null || wrong ? "bad" : "", answer),
+      make("td", error !== null ? "bad message" : wrong ? "bad" : "", answer),
       make("td", "number", prediction ? percent(prediction.probability) : ""),
       make("td", "number", prediction ? milliseconds(ms) : ""),
     );
@@ -64,14 +68,22 @@ export class Results {
     if (body.childElementCount > SHOWN) body.lastElementChild.remove();
   }
 
+  #count(truth, answer) {
+    this.labelled++;
+    this.right += truth === answer;
+    const row = this.confusion.get(truth) ?? new Map();
+    this.confusion.set(truth, row.set(answer, (row.get(answer) ?? 0) + 1));
+  }
+
   /** Write the summary and the table of confusion. */
   show(total, hasBoth) {
-    const labelled = this.confusion.flat().reduce((sum, count) => sum + count, 0);
-    const right = this.confusion.reduce((sum, row, index) => sum + row[index], 0);
+    const { labelled, right } = this;
     const read = this.count - this.errors;
     const parts = [`${this.count.toLocaleString("en")} of ${total.toLocaleString("en")} pictures`];
     if (this.errors) parts.push(`${this.errors.toLocaleString("en")} could not be read`);
-    if (labelled) parts.push(`accuracy ${percent(right / labelled)} of ${labelled.toLocaleString("en")} with a label`);
+    if (this.unanswered) parts.push(`${this.unanswered.toLocaleString("en")} not answered`);
+    const labels = this.unanswered ? "answers with a label" : "with a label";
+    if (labelled) parts.push(`accuracy ${percent(right / labelled)} of ${labelled.toLocaleString("en")} ${labels}`);
     if (read) parts.push(`${milliseconds(this.times / read)} ms a picture`);
     if (hasBoth) parts.push(`int8 and fp32 differ on ${this.differ.toLocaleString("en")}`);
     at("summary").textContent = parts.join("; ");
@@ -79,8 +91,8 @@ export class Results {
   }
 
   #showConfusion() {
-    const used = this.#classes.map((_, i) => this.confusion[i].some(Boolean) || this.confusion.some((row) => row[i]));
-    const shown = [...used.keys()].filter((index) => used[index]);
+    const used = new Set(Array.from(this.confusion, ([truth, row]) => [truth, ...row.keys()]).flat());
+    const shown = [...used].sort((a, b) => a - b);
     const box = at("confusion");
     if (shown.length > CONFUSED) {
       box.replaceChildren(make("p", "", `The table of confusion has more than ${CONFUSED} classes and is not shown.`));
@@ -95,8 +107,9 @@ export class Results {
     const head = make("tr", "", corner, ...shown.map((index) => heading(index, "col")));
     const rows = shown.map((truth) => {
       const cells = shown.map((index) => {
-        const count = this.confusion[truth][index];
-        return make("td", count && index !== truth ? "number bad" : "number", String(count));
+        const count = this.confusion.get(truth)?.get(index) ?? 0;
+        const kind = !count ? "none" : index === truth ? "hit" : "bad";
+        return make("td", `number ${kind}`, String(count));
       });
       return make("tr", "", heading(truth, "row"), ...cells);
     });
