@@ -1,0 +1,43 @@
+"""``cnn-export --web``: what it refuses. tests/browser opens what it writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cnn_export import ExportError
+from cnn_export.web import site
+
+COMMAND = Path(sys.executable).with_name("cnn-export")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--vectors", "vectors"], "--vectors and --web exclude each other: pass one of them"),
+        (["--explain"], "--explain and --web exclude each other: pass one of them"),
+        (["--quantize"], "no effect with --web: --quantize"),
+        (["--data", "photos"], "no effect with --web: --data"),
+    ],
+)
+def test_options_without_effect_are_refused(options: list[str], line: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, ".", "--web", "page", *options], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cnn-export: {line}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "ASSETS", tmp_path)
+    with pytest.raises(ExportError, match="run make web in the source folder, which needs npm"):
+        site.write_site(tmp_path / "page", tmp_path)
+    (tmp_path / "vendor").mkdir()
+    with pytest.raises(ExportError, match=r"has no model\.onnx: export it first"):
+        site.write_site(tmp_path / "page", tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(ExportError, match=r"export again"):
+        site.write_site(tmp_path / "page", tmp_path)
+    with pytest.raises(ExportError, match="not empty"):
+        site.write_site(tmp_path, tmp_path)
+    assert not (tmp_path / "page").exists()
