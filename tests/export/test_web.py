@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cnn_export import ExportError
+from cnn_export.cli import command
 from cnn_export.web import site
+from cnn_train import Run
 
 COMMAND = Path(sys.executable).with_name("cnn-export")
 
@@ -16,8 +19,6 @@ COMMAND = Path(sys.executable).with_name("cnn-export")
     [
         (["--vectors", "vectors"], "--vectors and --web exclude each other: pass one of them"),
         (["--explain"], "--explain and --web exclude each other: pass one of them"),
-        (["--quantize"], "no effect with --web: --quantize"),
-        (["--data", "photos"], "no effect with --web: --data"),
     ],
 )
 def test_options_without_effect_are_refused(options: list[str], line: str, tmp_path: Path) -> None:
@@ -26,6 +27,19 @@ def test_options_without_effect_are_refused(options: list[str], line: str, tmp_p
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cnn-export: {line}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_command_exports_and_writes_the_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "assets" / "vendor").mkdir(parents=True)
+    monkeypatch.setattr(site, "ASSETS", tmp_path / "assets")
+    done = CliRunner().invoke(command, [str(run.path), "--opset", "19", "--web", str(tmp_path / "page")])
+    assert done.exit_code == 0, done.output
+    assert "page           " in done.output
+    model = run.path / "model.onnx"
+    assert (tmp_path / "page" / "models" / "model.onnx").read_bytes() == model.read_bytes()
+    written = model.stat().st_mtime_ns
+    again = CliRunner().invoke(command, [str(run.path), "--web", str(tmp_path / "again")])
+    assert (again.exit_code, model.stat().st_mtime_ns) == (0, written)  # nothing is exported again
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ Examples:
   cnn-export runs/photos --data /mnt/photos    the data set of the run has moved
   cnn-export runs/photos --explain             find out where an exported model differs
   cnn-export runs/photos --vectors vectors     write files to test a reader in another language with
-  cnn-export runs/photos --web page            write a page that classifies pictures in a browser
+  cnn-export --quantize --web page             also write a page that classifies pictures in a browser
 Next step: cnn-infer FOLDER
 """
 
@@ -104,8 +104,9 @@ def _table_options(command: Command) -> Command:
 @click.option(
     "--web",
     metavar="DIR",
-    help="Export nothing. Write a page of an exported model into a new folder: a static site that classifies pictures "
-    "in a browser, to the same pixels as cnn-infer, without sending them anywhere.",
+    help="Write a page into a new folder: a static site that classifies pictures in a browser, to the same pixels as "
+    "cnn-infer, without sending them anywhere. With options of an export, such as --quantize: export first. Without "
+    "them: the page of what is exported already.",
 )
 @click.version_option(package_name="cnn-export")
 def command(
@@ -122,10 +123,12 @@ def command(
     modes = [flag for flag, is_chosen in chosen.items() if is_chosen]
     if len(modes) > 1:
         raise ExportError(f"{modes[0]} and {modes[1]} exclude each other: pass one of them")
-    for mode in modes:
-        _refuse(f"with {mode}", given)
-        if data is not None and mode != "--explain":
-            raise ExportError(f"no effect with {mode}: --data")
+    if explain:
+        _refuse("with --explain", given)
+    if vectors is not None:
+        _refuse("with --vectors", given)
+        if data is not None:
+            raise ExportError("no effect with --vectors: --data")
     _refuse("without --quantize", without_effect(given, quantize=options["quantize"]))
     console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
@@ -144,16 +147,20 @@ def command(
         return
     if web is not None:
         with while_loading("cnn-export"):
-            from cnn_export.web.site import site_line, write_site
+            from cnn_export.web.site import check_site, site_line, write_site
 
-        click.echo(site_line(write_site(web, run)))
-        return
+        check_site(web)
+        if not given and data is None:
+            click.echo(site_line(write_site(web, run)))
+            return
     with while_loading("cnn-export"):
         from cnn_export.exporting import export
         from cnn_export.summary import export_lines
 
     result = export(run, data=data, **options)
     click.echo("\n".join(export_lines(result)))
+    if web is not None:
+        click.echo(site_line(write_site(web, result.folder)))
     refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
     for name, reason in refused.items():
         raise GuaranteeError(f"{name}: {reason}", None)

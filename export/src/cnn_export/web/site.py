@@ -38,6 +38,17 @@ class Site:
     bytes: int
 
 
+def check_site(out: str | os.PathLike[str]) -> None:
+    """Check that a page can be written to a folder.
+
+    Raises:
+        ExportError: the folder is not empty, or the files of the page are not installed.
+    """
+    check_new_folder(out)
+    if not (ASSETS / "vendor").is_dir():
+        raise ExportError("the files of the page are missing: run make web in the source folder, which needs npm")
+
+
 def write_site(out: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> Site:
     """Write the page of an exported run into a new folder.
 
@@ -54,9 +65,7 @@ def write_site(out: str | os.PathLike[str], run: str | os.PathLike[str] | None =
         DeviceError: ONNX Runtime is not installed.
         OSError: the disk is full, or writing is not permitted.
     """
-    check_new_folder(out)
-    if not (ASSETS / "vendor").is_dir():
-        raise ExportError("the files of the page are missing: run make web in the source folder, which needs npm")
+    check_site(out)
     place = exported_folder(run)
     names = [name for name in (INT8_MODEL, FP32_MODEL) if (place / name).is_file()]
     try:
