@@ -28,7 +28,7 @@ Next step: cnn-infer FOLDER
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Share(click.ParamType[float]):
+class Share(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.4 on
     """A share between 0 and 1, as ``1%`` or ``0.01``."""
 
     name = "share"
@@ -52,7 +52,7 @@ def _click_option(name: str, option: Option) -> Callable[[Command], Command]:
     if option.type is bool:
         return click.option(option.flag, name, is_flag=True, help=option.help)
     text = option.help if option.default is not None else f"{option.help} Default: {option.default_text}."
-    kind: click.ParamType[Any]
+    kind: Any
     if option.choices:
         kind = click.Choice(option.choices)
     elif option.share:
