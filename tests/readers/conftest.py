@@ -22,6 +22,7 @@ from cnn_export import write_vectors
 from cnn_export.conformance.draw import drawn_files
 from cnn_infer import Classifier, Spec
 from cnn_infer.model import CONFORMANCE_KEY
+from cnn_infer.optional_outputs import select_outputs
 from cnn_infer.pixels.convert import stages_of, to_pixels
 from cnn_infer.pixels.resize import fitted
 from cnn_infer.proof.conformance import ConformanceFile, pack, recorded
@@ -178,8 +179,11 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     for name in ("rgb", "grey"):
         with_conformance(MODELS / f"{name}.onnx", folder / name)
-    for name in ("foreign", "one_at_a_time", "outside"):
+    for name in ("foreign", "one_at_a_time", "outside", "fails_in_batches", "optional"):
         shutil.copy(MODELS / f"{name}.onnx", folder)
+    selected, present = select_outputs((folder / "optional.onnx").read_bytes(), ())
+    assert present
+    (folder / "selected.onnx").write_bytes(selected)
     resizes(folder)
     kinds(folder)
     mutated(folder)

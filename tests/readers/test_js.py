@@ -132,6 +132,7 @@ def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) 
         (("rgb/model.onnx", "missing.jpg"), "no such file or folder: missing.jpg"),
         (("rgb/model.onnx", "resizes.json"), "none of the pictures could be read"),
         (("rgb/model.onnx", "rgb/vectors/raw"), "no pictures found"),
+        (("fails_in_batches.onnx", "kinds/0", "kinds/1"), "the model failed on 2 pictures: "),
         (("rgb/model.onnx", ".", "--top", "0"), "--top must be a whole number of at least 1, not 0"),
         (("rgb/model.onnx", ".", "--threshold", "2"), "--threshold must be a probability from 0 to 1, not 2"),
         (("rgb/model.onnx", ".", "--nope"), "Unknown option '--nope'"),

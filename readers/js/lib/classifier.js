@@ -3,6 +3,7 @@
 import { toPixels } from "./decode.js";
 import { InputError, lineOf, ModelError } from "./errors.js";
 import { readMetadata, refersToFiles } from "./metadata.js";
+import { withoutOptionalOutputs } from "./optional_outputs.js";
 import { readSpec } from "./spec.js";
 
 const INPUT = "image";
@@ -51,7 +52,7 @@ export class Classifier {
     if (refersToFiles(model)) throw new ModelError("the model refers to another file: export it again");
     let session;
     try {
-      session = await ort.InferenceSession.create(model, { ...SESSION_OPTIONS, ...more });
+      session = await ort.InferenceSession.create(withoutOptionalOutputs(model), { ...SESSION_OPTIONS, ...more });
     } catch (error) {
       throw new ModelError(`not an ONNX model, or damaged (${lineOf(error)}); cnn-export writes models`);
     }
@@ -70,6 +71,7 @@ export class Classifier {
    * @param {Uint8Array[]} pictures Each of shape (height, width, channels), as {@link Classifier.pixels} returns it.
    * @returns {Promise<Float32Array[]>} For each picture the probability of each class.
    * @throws {InputError} A picture has another size.
+   * @throws {ModelError} ONNX Runtime fails, for example for lack of memory.
    */
   async probabilities(pictures) {
     const { height, width, colour, classes } = this.spec;
@@ -81,7 +83,13 @@ export class Classifier {
     const batch = new Uint8Array(pictures.length * length);
     pictures.forEach((picture, i) => batch.set(picture, i * length));
     const image = new this.#ort.Tensor("uint8", batch, [pictures.length, ...shape]);
-    const found = await this.#session.run({ [INPUT]: image }, [PROBABILITIES]);
+    let found;
+    try {
+      found = await this.#session.run({ [INPUT]: image }, [PROBABILITIES]);
+    } catch (error) {
+      const count = pictures.length > 1 ? `${pictures.length} pictures` : "1 picture";
+      throw new ModelError(`the model failed on ${count}: ${lineOf(error)}`);
+    }
     const { data } = found[PROBABILITIES];
     return pictures.map((_, i) => data.slice(i * classes.length, (i + 1) * classes.length));
   }
@@ -119,7 +127,7 @@ function checkContract(session, spec) {
   const { height, width, colour, classes } = spec;
   const wanted = [`${INPUT}: uint8 ${height} x ${width} x ${colour === "grey" ? 1 : 3}`];
   for (const name of [LOGITS, PROBABILITIES]) wanted.push(`${name}: float32 ${classes.length}`);
-  const found = [...session.inputMetadata, ...session.outputMetadata.slice(0, 2)].map(shown);
+  const found = [...session.inputMetadata, ...session.outputMetadata].map(shown);
   if (found.join("; ") !== wanted.join("; ")) {
     throw new ModelError(`the model does not keep its own contract: it has ${found.join("; ")}`);
   }

@@ -103,6 +103,7 @@ async function replayGolden(classifier, { png, probabilities }, number, toleranc
     if (probabilities.length !== spec.classes.length) throw new Error(`${probabilities.length} probabilities`);
     [row] = await classifier.probabilities([decodePng(png, () => {}).picture.data]);
   } catch (error) {
+    if (error instanceof ModelError) throw error;
     throw new ModelError(`the model's golden pictures are damaged: ${lineOf(error)}`);
   }
   const gaps = probabilities.map((value, i) => Math.abs(row[i] - Math.fround(value)));
