@@ -62,3 +62,13 @@ def test_an_answer_below_the_threshold_is_no_mistake_but_counts_for_the_coverage
 def test_damaged_counts_are_refused(damage: dict[str, object]) -> None:
     with pytest.raises(InputError, match="damaged"):
         Highlights.restored({**Highlights().counted(), **damage})
+
+
+def test_a_probability_that_is_not_a_number_counts_as_0() -> None:
+    found = Highlights()
+    for number, probability in enumerate([0.5] * MOST_UNSURE + [float("nan")]):
+        found.add(f"{number}.png", answer("b", probability), "a")
+    assert (found.unsure[0].path, found.unsure[0].probability) == (f"{MOST_UNSURE}.png", 0)
+    assert found.mistakes[-1].path == f"{MOST_UNSURE}.png"
+    (_, last) = found.selections()
+    assert (last.answered, last.wrong) == (MOST_UNSURE + 1, MOST_UNSURE + 1)

@@ -58,6 +58,14 @@ def test_the_nodes_of_an_output_that_is_not_wanted_are_taken_out(models: Path) -
     assert select_outputs(data, tuple(OPTIONAL_OUTPUTS))[0] == data
 
 
+@pytest.mark.parametrize(("size", "present"), [(10, tuple(OPTIONAL_OUTPUTS)), (11, ())])
+def test_a_number_of_more_than_64_bits_is_damage(models: Path, size: int, present: tuple[str, ...]) -> None:
+    """Without a limit, the time to read a number grows with the square of its length."""
+    version = b"\x08" + b"\x80" * (size - 1) + b"\x00"
+    data = version + (models / "optional.onnx").read_bytes()
+    assert select_outputs(data, tuple(OPTIONAL_OUTPUTS)) == (data, present)
+
+
 def test_an_output_that_the_model_lacks_is_refused_with_the_option_that_adds_it(models: Path) -> None:
     with pytest.raises(InputError, match="no output evidence: cnn-export --evidence adds it"):
         open_model(models / "rgb.onnx", outputs=["evidence"])

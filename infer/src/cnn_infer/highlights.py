@@ -81,10 +81,12 @@ class Highlights:
 
         Args:
             path: The file.
-            prediction: The answer. Below the threshold it is no mistake, but its top probability counts.
+            prediction: The answer. Below the threshold it is no mistake, but its top probability counts. One that is
+                not a number counts as 0.
             truth: The name of the true class; None if it is not known.
         """
-        label, probability = prediction.top[0]
+        label, found = prediction.top[0]
+        probability = 0.0 if math.isnan(found) else found
         number = self._seen
         self._seen += 1
         # a heap gives up its smallest entry: the least sure mistake, or the surest of the unsure, later ones first

@@ -38,6 +38,9 @@ _NAME_FIELD: Final = {_NODE: 3, _CONSTANT: 8, _OUTPUT: 1}
 _BYTES: Final = 2
 """The wire type of texts, bytes and messages."""
 
+_LONGEST: Final = 10
+"""The largest number of bytes of a number: 64 bits, 7 in each byte."""
+
 _FIXED: Final = {1: 8, 5: 4}
 """The length in bytes of the wire types with a fixed length."""
 
@@ -131,14 +134,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryv
 
 def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
     """Return a number and the position after it. Each byte has 7 of its bits, the lowest first."""
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        shift += 7
+    value = 0
+    for count in range(_LONGEST):
+        byte = message[position + count]
+        value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:
-            return value, position
+            return value, position + count + 1
+    raise ValueError(f"a number has more than {_LONGEST} bytes")
 
 
 def _varint(value: int) -> bytes:

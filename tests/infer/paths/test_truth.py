@@ -116,3 +116,22 @@ def test_mistakes_are_one_line(
     for name, rows in (("twice", "4.png,red\n4.png,blue"), ("empty", "4.png,"), ("other", "4.png,cat")):
         (tmp_path / f"{name}.csv").write_text(f"file_name,label\n{rows}\n")
     assert reason in refused("photos", "--model", models / "rgb.onnx", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("started", "resumed"), [(["--truth", "photos/labels.csv"], []), ([], ["--truth", "photos/labels.csv"])]
+)
+def test_a_run_is_resumed_with_the_labels_file_that_it_was_started_with(
+    cli: Cli, models: Path, pictures: Path, tmp_path: Path, started: list[str], resumed: list[str]
+) -> None:
+    write(pictures, "grey/1.png,red")
+    run = ("photos", "--model", str(models / "rgb.onnx"), "--format", "csv", "--output", "rows.csv")
+    interrupted = (
+        "import os\nfrom cnn_infer.command import growing_file\ngrowing_file.SAVE_SECONDS = 0\n"
+        "growing_file.GrowingFile.finish = lambda self: os._exit(9)\nfrom cnn_infer.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", interrupted, *run, *started]
+    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode == 9
+    done = cli(*run, *resumed, "--resume", code=2)
+    assert b"the labels file changed since " in done.stderr
+    cli(*run, *started, "--resume")

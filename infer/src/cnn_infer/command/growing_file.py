@@ -170,14 +170,16 @@ class GrowingFile:
             rows, size, made_with = found["rows"], found["bytes"], found["made_with"]
             if found["format"] != FORMAT or type(rows) is not int or type(size) is not int:
                 raise ValueError("another version")
+            # what only one of the two runs has changed, too: for example the labels file
+            keys = {**self._made_with, **made_with}
         except FileNotFoundError as error:
             raise InputError(
                 f"nothing to resume: {name} is finished or was never started: leave out --resume"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"the manifest of {name} is damaged ({error}): {restart}") from error
-        for key, value in self._made_with.items():
-            if made_with.get(key) != value:
+        for key in keys:
+            if made_with.get(key) != self._made_with.get(key):
                 raise InputError(f"{key} changed since {name} was started: undo the change, or {restart}")
         if not self._path.is_file() or self._path.stat().st_size < size:
             raise InputError(f"{name} has fewer bytes than its manifest says: {restart}")
