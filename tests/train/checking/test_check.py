@@ -183,6 +183,23 @@ def test_a_clean_folder_is_quiet(tmp_path: Path) -> None:
     assert sorted(path.name for path in found.path.iterdir()) == ["check.json", "findings.csv"]
 
 
+def test_a_set_without_a_readable_picture_is_reported(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "1.png").write_bytes(b"garbage")
+    found = check(tmp_path / "set", out=tmp_path / "out")
+    assert [each.kind for each in found.findings if each.path.endswith(".png")] == ["unreadable", "unreadable"]
+
+
+def test_two_checks_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "set" / "a", 1, 3)
+    fill(tmp_path / "set" / "b", 11, 3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
+    folders = [check("set").path.name for _ in range(2)]
+    assert folders == ["20260101-000000-set-check", "20260101-000000-set-check-2"]
+
+
 def test_a_split_beside_the_classes_is_named(tmp_path: Path) -> None:
     for number, name in enumerate(("cat", "dog", "test", "New Folder", "train")):
         fill(tmp_path / "set" / name, 10 * number, 6)

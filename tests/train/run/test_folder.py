@@ -191,7 +191,7 @@ def test_a_folder_that_is_not_empty_is_replaced_only_with_overwrite(
 def test_a_run_folder_that_cannot_be_created_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     arguments = ("digits", "--model", "nano", "--epochs", "1")
-    assert "cannot create the run folder" in refused(*arguments, "--out", "file/run")
+    assert "cannot create the folder" in refused(*arguments, "--out", "file/run")
 
 
 def test_without_a_name_a_run_gets_one_with_time_and_data(

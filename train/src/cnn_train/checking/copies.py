@@ -72,10 +72,12 @@ def exact_copies(pictures: Pictures, survey: Survey) -> tuple[list[Finding], NDA
         The findings, and the positions, int64, of the readable pictures that are no copies of an earlier one.
     """
     readable = np.flatnonzero(survey.readable)
+    if not len(readable):
+        return [], readable
     digests = survey.digests[readable]
     order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal ones stay in the order of the pictures
     rows, ordered = readable[order], digests[order]
-    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(rows) else rows
+    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)])
     found: list[Finding] = []
     for start, end in zip(starts, np.r_[starts[1:], len(rows)], strict=True):
         first, *others = rows[start:end].tolist()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ from cnn_train.data.output_guard import check_outside
 from cnn_train.data.source import Source, open_source
 from cnn_train.device import pick_device
 from cnn_train.errors import ConfigError, RunError
-from cnn_train.run.folder import Run
+from cnn_train.run.folder import Run, create
 
 log = logging.getLogger(__name__)
 
@@ -196,15 +194,13 @@ def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 def _folder(source: Source, out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
     """Create the folder of the results."""
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-.") or "data"
-    path = Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-check" if out is None else Path(out)
-    check_outside(source, path, "--out")
+    check_outside(source, RUNS if out is None else out, "--out")
     try:
-        if path.is_dir() and any(path.iterdir()) and not overwrite:
-            raise RunError(f"{printable(path)} is not empty: pass --overwrite to replace the check in it")
-        path.mkdir(parents=True, exist_ok=True)
+        if out is not None and Path(out).is_dir() and any(Path(out).iterdir()) and not overwrite:
+            raise RunError(f"{printable(out)} is not empty: pass --overwrite to replace the check in it")
+        path = create(out, f"{source.name}-check")
         for name in CHECK_FILES:
             (path / name).unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"cannot create the folder {printable(path)}: {error.strerror}") from error
+        raise RunError(f"cannot write to the folder {printable(out or RUNS)}: {error.strerror}") from error
     return path

@@ -185,7 +185,7 @@ def create(out: str | os.PathLike[str] | None, data: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         return _create_numbered(path)
     except OSError as error:
-        raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
+        raise RunError(f"cannot create the folder {path}: {error.strerror}") from error
 
 
 def clear(path: Path) -> None:
