@@ -13,6 +13,7 @@ const READERS = {
   4: (view, at, little) => view.getUint32(at, little),
   16: (view, at, little) => Number(view.getBigUint64(at, little)),
 };
+const MOST_CHANNELS = 8; // of a picture that is decoded, and some more
 const SIZES = { 1: 1, 3: 2, 4: 4, 16: 8 };
 const WHITE_IS_ZERO = 0;
 const BLACK_IS_ZERO = 1;
@@ -38,7 +39,13 @@ const notDecoded = (what) => {
   throw new PictureError(`this reader does not decode TIFF files with ${what}: save it as JPEG or PNG`);
 };
 
-/** Return the values of the tags of the first directory that hold whole numbers. */
+/**
+ * Return the tags of the first directory that hold whole numbers. Values are read one by one when they are used: each of
+ * 65,535 tags can claim as many as the file has bytes.
+ *
+ * @param {Uint8Array} data
+ * @returns {Map<number, {count: number, at: (index: number) => number | undefined}>}
+ */
 function tagsOf(data) {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const little = data[0] === 0x49;
@@ -55,26 +62,29 @@ function tagsOf(data) {
     if (!(size <= data.length)) continue;
     const inside = at + entrySize - inline;
     const place = size > inline ? wide(view, inside, little) : inside;
-    const values = Array.from({ length: count }, (_, k) => READERS[kind](view, place + k * SIZES[kind], little));
-    found.set(view.getUint16(at, little), values);
+    const value = (k) => (k < count ? READERS[kind](view, place + k * SIZES[kind], little) : undefined);
+    found.set(view.getUint16(at, little), { count, at: value });
   }
   return found;
 }
 
+/** Return the values of a tag, at most some of them. */
+const valuesOf = ({ count, at }, most) => Array.from({ length: Math.min(count, most) }, (_, i) => at(i));
+
 /** Return what determines the pixels, from the tags. */
 function layoutOf(tags) {
-  const one = (tag, otherwise) => tags.get(tag)?.[0] ?? otherwise;
-  const bits = tags.get(258) ?? [1];
+  const one = (tag, otherwise) => tags.get(tag)?.at(0) ?? otherwise;
+  const bits = tags.has(258) ? valuesOf(tags.get(258), MOST_CHANNELS) : [1];
   const layout = {
     width: one(256, 0),
     height: one(257, 0),
     depth: bits[0],
     compression: one(259, 1),
     photometric: one(262, WHITE_IS_ZERO),
-    offsets: tags.get(273) ?? [],
+    offsets: tags.get(273),
     channels: one(277, 1),
     rows: one(278, one(257, 0)),
-    counts: tags.get(279) ?? [],
+    counts: tags.get(279),
     separate: one(284, 1) === SEPARATE_PLANES && one(277, 1) > 1,
     predictor: one(317, 1),
     map: tags.get(320),
@@ -113,7 +123,7 @@ export function decodeTiff(data, checkSize) {
   const layout = layoutOf(tags);
   checkSize(layout.width, layout.height);
   const picture = pictureOf(samplesOf(data, layout), layout);
-  return { picture: upright(picture, tags.get(274)?.[0] ?? 1), orientation: 1 };
+  return { picture: upright(picture, tags.get(274)?.at(0) ?? 1), orientation: 1 };
 }
 
 /** Return the samples, the channels of a pixel side by side; numbers of the depth of the file. */
@@ -128,8 +138,8 @@ function samplesOf(data, layout) {
   for (let i = 0; i < strips * planes; i++) {
     const [plane, first] = [Math.floor(i / strips), (i % strips) * rows];
     const count = Math.min(rows, height - first);
-    const start = offsets[i] ?? data.length;
-    const bytes = stripBytes(data.subarray(start, start + (counts[i] ?? 0)), compression, count * rowLength);
+    const start = offsets?.at(i) ?? data.length;
+    const bytes = stripBytes(data.subarray(start, start + (counts?.at(i) ?? 0)), compression, count * rowLength);
     for (let y = 0; y < count; y++) {
       const row = unpacked(
         bytes.subarray(y * rowLength, (y + 1) * rowLength),
@@ -185,9 +195,10 @@ function pictureOf(samples, { width, height, depth, photometric, channels, map, 
   return { mode: "L", ...size, data: bytes((value) => scaled(upward(value))) };
 }
 
-function paletteOf(map, count) {
-  if (map?.length !== 3 * count)
+function paletteOf(tag, count) {
+  if (tag?.count !== 3 * count)
     throw new PictureError("damaged or unsupported picture: the TIFF file has no colour map");
+  const map = valuesOf(tag, 3 * count);
   const isWide = map.some((value) => value > 255); // some writers store 8 bits
   const palette = new Uint8Array(3 * count);
   for (let i = 0; i < count; i++) {

@@ -53,6 +53,21 @@ test("a JPEG without its end is refused, one without its end marker is not", NEE
   }
 });
 
+test("a TIFF file whose tags all claim the whole file", () => {
+  const [entries, length] = [65_535, 2_000_000];
+  const view = new DataView(new ArrayBuffer(length));
+  view.setUint32(0, 0x49492a00);
+  view.setUint32(4, 8, true);
+  view.setUint16(8, entries, true);
+  for (let i = 0, at = 10; i < entries; i++, at += 12) {
+    view.setUint16(at, 256 + i, true);
+    view.setUint16(at + 2, 1, true);
+    view.setUint32(at + 4, length, true);
+  }
+  const spec = { height: 8, width: 8, colour: "rgb", resize: "squash", filter: "box" };
+  assert.throws(() => toPixels(new Uint8Array(view.buffer), spec), /^PictureError: /);
+});
+
 test("data that decompress to much more than the pixels are left out", NEEDED, () => {
   const { data, ended } = inflated([deflateSync(new Uint8Array(1 << 26))], 1000);
   assert.equal(data.buffer.byteLength, 1000);
