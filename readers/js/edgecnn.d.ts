@@ -34,8 +34,11 @@ export interface Limits {
 export interface Options extends Limits {
   /** Classes in `Prediction.top`; 5 by default. */
   top?: number;
-  /** The label is `unknown` if the highest probability is below this value, 0 to 1; 0 by default. */
-  threshold?: number;
+  /**
+   * The label is `unknown` if the highest probability is below this value, 0 to 1; 0 by default. `certified`: the
+   * threshold that cnn-export --max-error proved.
+   */
+  threshold?: number | "certified";
   /** Further options of ONNX Runtime's session. */
   session?: Record<string, unknown>;
 }

@@ -1,6 +1,6 @@
 /**
  * Classify pictures with models of cnn-export, to the same pixels as cnn-infer: in a browser, in Node, or wherever
- * ONNX Runtime for JavaScript runs. Plain ES modules; they import `fflate` and `@noble/hashes`.
+ * ONNX Runtime for JavaScript runs. Plain ES modules; they import `pako` and `@noble/hashes`.
  */
 
 export { Classifier } from "./lib/classifier.js";

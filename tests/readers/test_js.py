@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cnn_infer import Spec
+from cnn_infer import Guarantee, Spec
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,16 @@ def edgecnn() -> Edgecnn:
     return run
 
 
+def with_guarantee(source: Path, target: Path, threshold: float) -> None:
+    """Write a model with a certified threshold."""
+    model = onnx.load(str(source))
+    [entry] = [entry for entry in model.metadata_props if entry.key == "cnn.spec"]
+    spec = Spec.from_json(entry.value)
+    promise = Guarantee(threshold, 0.1, 0.95, 0.05, coverage=0.5, images=100, answered=50, wrong=1)
+    entry.value = replace(spec, details={**spec.details, "guarantee": promise.to_json()}).to_json()
+    onnx.save(model, str(target))
+
+
 def test_rows_are_those_of_cnn_infer(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) -> None:
     """Pictures of every kind, names of every kind, folders in folders, and errors with the same cause."""
     photos = tmp_path / "photos"
@@ -82,13 +92,15 @@ def test_rows_are_those_of_cnn_infer(fixtures: Path, edgecnn: Edgecnn, tmp_path:
     (photos / "notes.txt").write_text("no picture")
     (photos / "broken.jpg").symlink_to("missing")
     (photos / os.fsdecode(b"\xff\xe9.png")).write_bytes((photos / "b.png").read_bytes())
-    model = fixtures / "rgb" / "model.onnx"
-    for options in ((), ("--top", "2", "--threshold", "0.6", "--max-pixels", "479")):
+    model = tmp_path / "certified.onnx"
+    with_guarantee(fixtures / "rgb" / "model.onnx", model, threshold=0.75)
+    for options in ((), ("--threshold", "certified"), ("--top", "2", "--threshold", "0.6", "--max-pixels", "479")):
         given = ["photos", "photos/b.png", *options]
         command = [str(Path(sys.executable).with_name("cnn-infer")), "--model", str(model), "--format", "csv", *given]
         expected = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
         found = edgecnn(tmp_path, model, *given, code=1 if "--max-pixels" in options else 0)
         assert found.stdout == expected.stdout
+        assert (b",unknown," in found.stdout) == ("certified" in options)
         assert found.stdout.count(b"\n") == 16  # the header, 14 pictures, and a line break in a name
 
 
@@ -134,9 +146,17 @@ def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) 
         (("rgb/model.onnx", "rgb/vectors/raw"), "no pictures found"),
         (("fails_in_batches.onnx", "kinds/0", "kinds/1"), "the model failed on 2 pictures: "),
         (("rgb/model.onnx", ".", "--top", "0"), "--top must be a whole number of at least 1, not 0"),
-        (("rgb/model.onnx", ".", "--threshold", "2"), "--threshold must be a probability from 0 to 1, not 2"),
+        (
+            ("rgb/model.onnx", ".", "--threshold", "2"),
+            "--threshold must be a probability from 0 to 1, or certified, not 2",
+        ),
+        (("rgb/model.onnx", ".", "--threshold", "certified"), "the model has no certified threshold: "),
         (("rgb/model.onnx", ".", "--nope"), "Unknown option '--nope'"),
         (("rgb/model.onnx", ".", "--verify"), "--verify takes no pictures"),
+        (
+            ("rgb/model.onnx", "--verify", "--top", "5", "--max-bytes", "9"),
+            "no effect with --verify: --top, --max-bytes",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], text: str, fixtures: Path, edgecnn: Edgecnn) -> None:

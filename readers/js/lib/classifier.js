@@ -2,6 +2,7 @@
 
 import { toPixels } from "./decode.js";
 import { InputError, lineOf, ModelError } from "./errors.js";
+import { certifiedThreshold } from "./guarantee.js";
 import { readMetadata, refersToFiles } from "./metadata.js";
 import { withoutOptionalOutputs } from "./optional_outputs.js";
 import { readSpec } from "./spec.js";
@@ -10,6 +11,8 @@ const INPUT = "image";
 const LOGITS = "logits";
 const PROBABILITIES = "probabilities";
 const UNKNOWN = "unknown";
+/** The threshold of the model's guarantee, in place of a number. */
+export const CERTIFIED = "certified";
 
 /** Sessions write nothing, and one picture runs on one thread: as cnn-infer opens them. */
 const SESSION_OPTIONS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 };
@@ -28,7 +31,7 @@ export class Classifier {
     this.#ort = ort;
     this.#session = session;
     this.#top = Math.min(top, this.spec.classes.length);
-    this.#threshold = threshold;
+    this.#threshold = threshold === CERTIFIED ? certifiedThreshold(this.spec.details) : threshold;
     this.#limits = { maxPixels, maxBytes };
   }
 
@@ -40,15 +43,20 @@ export class Classifier {
    * @param {import("../edgecnn.js").Options} [options]
    * @returns {Promise<Classifier>}
    * @throws {ModelError} The file is damaged, was not written by cnn-export, or does not keep its contract.
-   * @throws {InputError} An option is out of range.
+   * @throws {InputError} An option is out of range, or the model has no certified threshold.
    */
   static async open(model, ort, options = {}) {
     const { top = 5, threshold = 0, session: more = {} } = options;
     if (!Number.isInteger(top) || top < 1) throw new InputError(`top must be a whole number of at least 1, not ${top}`);
-    if (!(threshold >= 0 && threshold <= 1)) {
-      throw new InputError(`the threshold must be a probability from 0 to 1, not ${threshold}`);
+    if (threshold !== CERTIFIED && !(threshold >= 0 && threshold <= 1)) {
+      throw new InputError(`the threshold must be a probability from 0 to 1, or ${CERTIFIED}, not ${threshold}`);
     }
     const spec = readSpec(model);
+    if (threshold === CERTIFIED && certifiedThreshold(spec.details) === null) {
+      throw new InputError(
+        "the model has no certified threshold: export it with cnn-export --max-error 1%, or pass a number as the threshold",
+      );
+    }
     if (refersToFiles(model)) throw new ModelError("the model refers to another file: export it again");
     let session;
     try {

@@ -4,7 +4,7 @@ import { readFileSync, statSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { loadNodeDecoders, loadRuntime } from "../node.js";
-import { Classifier } from "./classifier.js";
+import { CERTIFIED, Classifier } from "./classifier.js";
 import { InputError, lineOf, ModelError, PictureError } from "./errors.js";
 import { findPictures, printable, readPicture } from "./find.js";
 import { csvHeader, csvRow } from "./rows.js";
@@ -21,7 +21,8 @@ const USAGE = `Usage: edgecnn MODEL.onnx PATH... [options]
 Classify pictures: prints the rows of cnn-infer --format csv. Each PATH is a picture or a folder.
 
   --top N           Classes per picture, most probable first. Default: 5.
-  --threshold P     Lowest accepted probability. Below it the label is 'unknown'. Default: 0.
+  --threshold P     Lowest accepted probability. Below it the label is 'unknown'. certified: the threshold that
+                    cnn-export --max-error proved. Default: 0.
   --max-pixels N    Largest picture in pixels, width x height. Default: 100000000.
   --max-bytes N     Largest picture file in bytes. Default: 400000000.
   --runtime NAME    node: ONNX Runtime as native code; web: as WebAssembly. Default: node.
@@ -31,14 +32,16 @@ Classify pictures: prints the rows of cnn-infer --format csv. Each PATH is a pic
 `;
 
 const OPTIONS = {
-  top: { type: "string", default: "5" },
-  threshold: { type: "string", default: "0" },
+  top: { type: "string" },
+  threshold: { type: "string" },
   "max-pixels": { type: "string" },
   "max-bytes": { type: "string" },
   runtime: { type: "string", default: "node" },
   verify: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 };
+
+const WITHOUT_EFFECT = ["top", "threshold", "max-pixels", "max-bytes"]; // with --verify
 
 class CheckError extends Error {}
 
@@ -64,6 +67,13 @@ function wholeNumber(values, name) {
   return Number(text);
 }
 
+function thresholdOf(text = "0") {
+  if (text === CERTIFIED) return CERTIFIED;
+  const threshold = Number(text);
+  if (threshold >= 0 && threshold <= 1 && text.trim() !== "") return threshold;
+  throw new InputError(`--threshold must be a probability from 0 to 1, or ${CERTIFIED}, not ${text}`);
+}
+
 function parsed(args) {
   let found;
   try {
@@ -72,10 +82,7 @@ function parsed(args) {
     throw new InputError(lineOf(error));
   }
   const { values, positionals } = found;
-  const threshold = Number(values.threshold);
-  if (!(threshold >= 0 && threshold <= 1) || values.threshold.trim() === "") {
-    throw new InputError(`--threshold must be a probability from 0 to 1, not ${values.threshold}`);
-  }
+  const threshold = thresholdOf(values.threshold);
   if (!["node", "web"].includes(values.runtime))
     throw new InputError(`--runtime must be node or web, not ${values.runtime}`);
   const [top, maxPixels, maxBytes] = ["top", "max-pixels", "max-bytes"].map((name) => wholeNumber(values, name));
@@ -83,6 +90,8 @@ function parsed(args) {
   if (values.help) return { help: true };
   if (model === undefined) throw new InputError("name a model and pictures");
   if (values.verify && paths.length) throw new InputError("--verify takes no pictures: it replays those in the model");
+  const useless = WITHOUT_EFFECT.filter((name) => values.verify && values[name] !== undefined);
+  if (useless.length) throw new InputError(`no effect with --verify: --${useless.join(", --")}`);
   if (!values.verify && !paths.length) throw new InputError("name pictures or folders, or pass --verify");
   return { ...values, model, paths, top, threshold, maxPixels, maxBytes };
 }
