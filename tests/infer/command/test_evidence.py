@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +138,71 @@ def test_nothing_is_overwritten_or_searched_by_mistake(
         "--verify", "--model", models / "optional.onnx", "--evidence", "why"
     )
     assert not (tmp_path / "why").exists()
+
+
+def test_a_drawing_of_another_picture_is_replaced(cli: Cli, models: Path, tmp_path: Path) -> None:
+    """The picture was replaced under its name, or a picture of another working folder has the same name."""
+    options = ("photos", "--model", models / "optional.onnx", "--evidence", tmp_path / "why")
+    drawing = tmp_path / "why" / "photos" / "a.png.png"
+    for folder in (tmp_path, tmp_path / "other"):
+        (folder / "photos").mkdir(parents=True)
+    picture = tmp_path / "photos" / "a.png"
+    red_above_blue(40, 24).save(picture)
+    cli(*options)
+    first = drawing.read_bytes()
+    red_above_blue(40, 24).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(picture)
+    assert b"evidence: 1 drawing in " in (done := cli(*options)).stderr
+    assert b"earlier run" not in done.stderr
+    assert drawing.read_bytes() != first
+    second = drawing.stat().st_mtime_ns
+    assert b"1 of them by an earlier run" in cli(*options).stderr
+    assert drawing.stat().st_mtime_ns == second
+    red_above_blue(40, 24).save(tmp_path / "other" / "photos" / "a.png")
+    command = [sys.executable, "-m", "cnn_infer", *map(str, options)]
+    subprocess.run(command, cwd=tmp_path / "other", check=True, capture_output=True)
+    assert drawing.read_bytes() == first
+    picture.write_bytes(b"damaged")
+    assert b"evidence: 0 drawings in " in cli(*options, code=1).stderr
+    assert not drawing.exists()
+
+
+def test_a_large_picture_is_drawn_smaller(cli: Cli, models: Path, tmp_path: Path) -> None:
+    Image.new("L", (6000, 3000), 128).save(tmp_path / "a.jpg")
+    red_above_blue(2600, 8).save(tmp_path / "b.png")
+    cli("a.jpg", "b.png", "--model", models / "optional.onnx", "--evidence", "why")
+    for name, height in (("a.jpg.png", 1000), ("b.png.png", 6)):
+        with Image.open(tmp_path / "why" / name) as drawn:
+            assert drawn.size == (2000 + 40 + 2000, height + 100)
+    winner, _ = halves(tmp_path / "why" / "b.png.png", 2000)
+    assert (winner[100:102] == WARM).all()
+
+
+def test_drawings_and_other_results_are_kept_apart(cli: Cli, refused: Refused, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    red_above_blue(8, 8).save(tmp_path / "photos" / "a.png")
+    run = ("photos/**/*.png", "--model", models / "optional.onnx")
+    for evidence in ("x", "x/why"):
+        found = refused(*run, "--output", "x", "--evidence", evidence)
+        assert f"{evidence} is the file x for other results, or in it: choose another folder for --evidence" in found
+    assert not (tmp_path / "x").exists()
+    cli(*run, "--evidence", "photos/why")
+    found = refused(*run, "--evidence", "photos/why")
+    assert "photos/why/photos/a.png.png is in photos/why, the folder for --evidence: choose another one" in found
+
+
+def test_a_page_with_evidence_is_refused_before_the_run_if_its_description_is_damaged(
+    refused: Refused, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("jinja2")
+    red_above_blue(8, 8).save(tmp_path / "a.png")
+    run = (
+        "a.png",
+        "--model",
+        model(details={"evidence": {"cells": [8, 8]}}),
+        "--html",
+        "page.html",
+        "--output",
+        "rows",
+    )
+    assert "the model's cnn.spec does not describe its evidence: " in refused(*run)
+    assert not (tmp_path / "rows").exists()

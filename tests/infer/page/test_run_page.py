@@ -166,3 +166,13 @@ def test_without_a_page_its_package_and_jinja_are_not_loaded(folder: Path, model
         command = [sys.executable, "-c", script, "in", "--model", str(models / "rgb.onnx"), "--output", "o", *options]
         done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout.strip() == loaded
+
+
+def test_the_limits_of_the_run_are_those_of_the_page(models: Path, tmp_path: Path, cli: Run) -> None:
+    Image.new("L", (12_600, 8_000), 128).save(tmp_path / "large.jpg")
+    cli(
+        "large.jpg", "--model", models / "rgb.onnx", "--html", "page.html", "--output", "o", "--max-pixels", "200000000"
+    )
+    assert [attributes["alt"] for tag, attributes in Page(tmp_path / "page.html").elements if tag == "img"] == [
+        "large.jpg"
+    ]

@@ -23,6 +23,7 @@ from cnn_infer.command.results import Results
 from cnn_infer.command.summary import summary
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import newest_export
+from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 
@@ -123,14 +124,15 @@ def command(
     if latency:
         _latency(model, given, device, form)
         return
-    if evidence is not None:
+    if evidence is not None or (html_file is not None and EVIDENCE in classifier.model.available):
         from cnn_infer.command.evidence import check_folder, check_model
 
         check_model(classifier)
-        check_folder(evidence, paths)
+        if evidence is not None:
+            check_folder(evidence, paths, find_pictures(given, follow_symlinks=follow_symlinks), targets)
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
-    results = Results(report_file, html_file)
+    results = Results(report_file, html_file, max_pixels, max_bytes)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
     if output is None:
         report = to_stream(classifier, given, settings, sys.stdout.buffer, results)

@@ -7,9 +7,11 @@ of colour blindness tell apart. Both halves have the same scale; the strongest c
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +27,8 @@ from cnn_infer.explanation import Explanation, described, sight
 from cnn_infer.optional_outputs import EVIDENCE, OPTIONAL_OUTPUTS
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import decode, read_header
+from cnn_infer.pixels.read import read_file
 from cnn_infer.pixels.resize import image_of, source_ratio
-from cnn_infer.spec import MAX_SIDE
 from cnn_infer.system.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ STRENGTH = 0.75
 MODEL = "Model"
 """Key of the text in a drawing with the SHA-256 of the model file."""
 
+PICTURE = "Picture"
+"""Key of the text in a drawing with the SHA-256 of the picture file."""
+
+LONGEST_SIDE = 2000
+"""Longest side of each half of a drawing in pixels; a larger picture is drawn smaller."""
+
 LIGHTEST_BLACK, PALER = 56, np.float32(0.75)
 """Black and contrast of the grey picture: paler than the original, so that colours are seen in its shadows too."""
 
@@ -50,13 +58,25 @@ LEAST_CAPTION = 160
 """Width in pixels from which a half has a caption."""
 
 
-def check_folder(folder: Path, paths: Iterable[object]) -> None:
+def check_folder(folder: Path, paths: Iterable[object], pictures: Iterable[str], targets: Sequence[Path]) -> None:
     """Check the folder for the drawings, before any work.
 
+    Args:
+        folder: The folder.
+        paths: The paths that were given.
+        pictures: The paths of the pictures that were found under them.
+        targets: The files for the other results.
+
     Raises:
-        InputError: it cannot be a folder, or is in a folder that is searched for pictures.
+        InputError: it cannot be a folder, is in a folder that is searched for pictures, or has one of the pictures.
     """
     place = os.path.realpath(folder)
+    for target in targets:
+        if _is_below(place, os.path.realpath(target)):
+            raise InputError(
+                f"{printable(folder)} is the file {printable(target)} for other results, or in it: choose another "
+                "folder for --evidence"
+            )
     for path in paths:
         if isinstance(path, str) and os.path.isdir(path) and _is_below(place, os.path.realpath(path)):
             raise InputError(
@@ -65,6 +85,14 @@ def check_folder(folder: Path, paths: Iterable[object]) -> None:
             )
     if os.path.lexists(place) and not os.path.isdir(place):
         raise InputError(f"not a folder: {printable(folder)}")
+    last = ""
+    for picture in pictures if os.path.isdir(place) else ():  # a new folder has none of them
+        above = os.path.dirname(picture)
+        if above != last and _is_below(os.path.realpath(above), place):
+            raise InputError(
+                f"{printable(picture)} is in {printable(folder)}, the folder for --evidence: choose another one"
+            )
+        last = above
 
 
 def check_model(classifier: Classifier) -> None:
@@ -84,7 +112,8 @@ def draw_all(classifier: Classifier, pictures: Iterable[str], folder: Path, *, m
     """Draw the evidence for each picture into a file of its own.
 
     The files are called like the pictures, with ``.png`` added, in folders like those of the pictures. A picture that
-    cannot be read has no drawing. Drawings that the same model made are kept, so an interrupted run can be repeated.
+    cannot be read has no drawing. Drawings that the same model made from the same bytes are kept, so an interrupted run
+    can be repeated. Where the picture has changed since, the drawing is replaced.
 
     Returns:
         How many drawings there are, for people.
@@ -98,15 +127,19 @@ def draw_all(classifier: Classifier, pictures: Iterable[str], folder: Path, *, m
         for path in pictures:
             target = folder / _relative(path)
             try:
+                data = read_file(path, max_bytes=max_bytes)
+                digest = hashlib.sha256(data).hexdigest()
                 if os.path.lexists(target):
-                    _check_drawn_by(classifier, target)
-                    kept += 1
-                else:
-                    image = picture_at_own_size(path, classifier.spec, max_pixels=max_pixels, max_bytes=max_bytes)
-                    found = classifier.explain(path)
+                    if _drawn_from(classifier, target) == digest:
+                        kept += 1
+                    else:
+                        target.unlink()  # it shows another picture, also if this one cannot be drawn
+                if not os.path.lexists(target):
+                    image = picture_to_draw(data, classifier.spec, max_pixels=max_pixels, max_bytes=max_bytes)
+                    found = classifier.explain(data)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    content = _png(drawing(image, found, classifier.spec), found, classifier.model.digest)
-                    write_bytes(target, content)
+                    texts = {MODEL: classifier.model.digest, PICTURE: digest}
+                    write_bytes(target, _png(drawing(image, found, classifier.spec), found, texts))
                 drawn += 1
             except PictureError:  # its row has the error
                 failed += 1
@@ -144,20 +177,19 @@ def drawing(image: Image.Image, found: Explanation, spec: Spec) -> Image.Image:
     return result
 
 
-def picture_at_own_size(path: str, spec: Spec, *, max_pixels: int, max_bytes: int) -> Image.Image:
-    """Decode a picture upright in RGB, at its own size.
+def picture_to_draw(data: bytes, spec: Spec, *, max_pixels: int, max_bytes: int) -> Image.Image:
+    """Decode a picture file upright in RGB, at its own size, or smaller with sides of at most :data:`LONGEST_SIDE`.
 
     Raises:
         PictureError: it cannot be read.
     """
-    header = read_header(path, max_pixels=max_pixels, max_bytes=max_bytes)
-    # decoders leave out detail that a model's small input does not need: this one takes it all
-    whole = replace(
-        spec, height=min(header.height, MAX_SIDE), width=min(header.width, MAX_SIDE), colour="rgb", resize="squash"
-    )
-    image = image_of(decode(path, whole, max_pixels=max_pixels, max_bytes=max_bytes))
-    size = (header.width, header.height)
-    return image if image.size == size else image.resize(size)
+    header = read_header(data, max_pixels=max_pixels, max_bytes=max_bytes)
+    factor = min(1, LONGEST_SIDE / max(header.width, header.height))
+    width, height = (max(1, round(side * factor)) for side in (header.width, header.height))
+    # decoders leave out detail that a model's small input does not need: this one is as large as the drawing
+    shown = replace(spec, height=height, width=width, colour="rgb", resize="squash")
+    image = image_of(decode(data, shown, max_pixels=max_pixels, max_bytes=max_bytes))
+    return image if image.size == (width, height) else image.resize((width, height))
 
 
 def _over_picture(
@@ -194,22 +226,29 @@ def _coloured(grey: NDArray[np.float32], strength: NDArray[np.float32]) -> NDArr
     return np.round(grey * (1 - share) + colour * share).astype(np.uint8)
 
 
-def _check_drawn_by(classifier: Classifier, file: Path) -> None:
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            same = image.info.get(MODEL) == classifier.model.digest
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for files that are no PNG
-        same = False
-    if not same:
+def _drawn_from(classifier: Classifier, file: Path) -> str | None:
+    """Return the SHA-256 of the picture from which the model made a drawing; None for a drawing that lacks it.
+
+    Raises:
+        InputError: it is no drawing by this model.
+    """
+    texts: dict[str | tuple[int, int], object] = {}
+    # what Pillow raises for files that are no PNG
+    with suppress(OSError, SyntaxError, ValueError), Image.open(file, formats=["PNG"]) as image:
+        texts = image.info
+    if texts.get(MODEL) != classifier.model.digest:
         raise InputError(
             f"{printable(file)} exists and is no drawing by this model: choose another folder for --evidence"
         )
+    picture = texts.get(PICTURE)
+    return picture if isinstance(picture, str) else None
 
 
-def _png(image: Image.Image, found: Explanation, digest: str) -> bytes:
-    """The content of a PNG file, with the classes and the digest of the model in its text."""
+def _png(image: Image.Image, found: Explanation, texts: dict[str, str]) -> bytes:
+    """The content of a PNG file, with some texts and the classes in it."""
     text = PngInfo()
-    text.add_text(MODEL, digest)
+    for key, value in texts.items():
+        text.add_text(key, value)
     for key, part in (("Winner", found.winner), ("Runner-up", found.runner_up)):
         text.add_itxt(key, f"{part.name}: logit {part.logit:.4f} = bias {part.bias:.4f} + evidence of the cells")
     stream = io.BytesIO()

@@ -28,10 +28,14 @@ class Results:
     Attributes:
         report: The file for the report as JSON; None for no file.
         html: The file for the page; None for no page.
+        max_pixels: Largest picture that the page reads, in pixels.
+        max_bytes: Largest picture file that the page reads, in bytes.
     """
 
     report: Path | None
     html: Path | None
+    max_pixels: int
+    max_bytes: int
 
     def write(self, evaluation: Evaluation, classifier: Classifier, paths: Sequence[str | Listed]) -> Report:
         """Write the report of a finished run to its files, and return it.
@@ -54,6 +58,8 @@ class Results:
                 notes=[*findings(report), *remarks(report, only_files=False)],
                 draw=_draw(classifier) if EVIDENCE in classifier.model.available else None,
                 paths=[printable(path) if isinstance(path, str) else "a list of paths" for path in paths],
+                max_pixels=self.max_pixels,
+                max_bytes=self.max_bytes,
             )
             write_text(self.html, page)
         return report

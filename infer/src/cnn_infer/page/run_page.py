@@ -13,8 +13,7 @@ from cnn_infer.page.confidence import coverage, reliability
 from cnn_infer.page.pictures import SIDE, Thumbnail, at_side, thumbnail
 from cnn_infer.page.render import render
 from cnn_infer.paths.naming import printable
-from cnn_infer.pixels.convert import MAX_PIXELS, decode
-from cnn_infer.pixels.read import MAX_BYTES
+from cnn_infer.pixels.convert import decode
 from cnn_infer.pixels.resize import image_of
 
 if TYPE_CHECKING:
@@ -67,9 +66,9 @@ def page_of(
     facts: Iterable[tuple[str, str]],
     notes: Sequence[str],
     paths: Sequence[str],
+    max_pixels: int,
+    max_bytes: int,
     draw: Draw | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
 ) -> str:
     """Return the page of a run, as HTML. The pictures that it shows are read once more.
 
@@ -80,8 +79,8 @@ def page_of(
         facts: Names and texts about the model and its certificate.
         notes: What the reader should know first, one sentence each.
         paths: The paths that were classified.
-        draw: Draws the evidence over a picture; None for a model without it.
         max_pixels, max_bytes: Limits on the pictures that are read.
+        draw: Draws the evidence over a picture; None for a model without it.
 
     Raises:
         InputError: Jinja is not installed.
