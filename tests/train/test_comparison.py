@@ -177,7 +177,7 @@ def test_the_command_prints_a_table_rows_and_a_document(
     [
         (("--compare", "a", "b", "--epochs", "3", "--resume"), "no effect with --compare: --epochs, --resume"),
         (("--compare", "a", "b", "--seed", "0"), "no effect with --compare: --seed"),
-        (("digits", "--format", "csv"), "no effect without --compare: --format"),
+        (("digits", "--format", "csv"), "no effect without --compare or --check: --format"),
         (("digits", "--data", "photos", "--report", "x"), "no effect without --compare: --data, --report"),
         (("--compare", "nowhere"), "a comparison needs two or more run folders or .onnx files"),
         (("digits", "mnist"), "one data set is trained on, not 2: digits mnist"),

@@ -139,6 +139,12 @@ def test_the_command_writes_the_page_of_a_training_and_later_that_of_its_run(
         (["--tune", "3", "--html", "p.html"], "no effect with --tune: --html"),
         (["--run", "absent", "--html", "p.html"], "no such run folder: absent"),
         (["digits", "--html", "absent/p.html"], "no such folder: "),
+        (["--run", "run", "--html", "p.html", "--seed", "0"], "no effect with --run: --seed"),
+        (["--run", "run", "--html", "p.html", "--no-strict"], "no effect with --run: --strict"),
+        (["--folds", "3", "--tune", "0"], "no effect with --folds: --tune"),
+        (["--compare", "a", "b", "--report", "absent/r.json"], "no such folder: "),
+        (["--compare", "a", "b", "--report", "r", "--html", "r"], "--report and --html name the same file: r"),
+        (["--compare", "a", "b", "--report", "b.onnx"], "b.onnx has the name of a picture or a model"),
     ],
 )
 def test_options_without_effect_are_refused(
@@ -149,3 +155,24 @@ def test_options_without_effect_are_refused(
     assert done.exit_code
     assert message in str(done.exception) + done.output
     assert not [*tmp_path.iterdir()]
+
+
+def test_results_do_not_replace_what_is_read_or_belongs_to_a_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,label\n")
+    before = {path: path.read_bytes() for path in (labels, run / "report.json")}
+    for arguments, message in (
+        (["--run", "run", "--html", "run/report.json"], "run/report.json is a file of a run"),
+        (["--run", "run", "labels.csv", "--html", "labels.csv"], "labels.csv is also an input"),
+        (["--compare", "run", "run", "--report", "run/report.json"], "run/report.json is a file of a run"),
+        (["labels.csv", "--html", "labels.csv"], "labels.csv is also an input"),
+        (["digits", "--out", "run", "--overwrite", "--html", "run/curves.png"], "has the name of a picture"),
+        (["digits", "--out", "new", "--html", "new/spec.json"], "no such folder: "),
+    ):
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code
+        assert message in str(done.exception) + done.output
+    assert {path: path.read_bytes() for path in before} == before

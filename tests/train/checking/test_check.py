@@ -235,7 +235,7 @@ def test_every_form_of_data_is_checked(planted: Path, tmp_path: Path, found: Che
     ("arguments", "reason"),
     [
         (("--epochs", "3"), "no effect with --check: --epochs"),
-        (("--folds", "3"), "no effect with --check: --folds"),
+        (("--folds", "0"), "no effect with --check: --folds"),
         (("--resume",), "no effect with --check: --resume"),
         (("--cache", "x"), "no effect with --check: --cache"),
         (("--report", "x"), "no effect with --check: --report"),

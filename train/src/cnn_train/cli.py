@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +28,11 @@ Examples:
 Next step: cnn-export --quantize
 """
 
-COMPARE_OPTIONS = {"moved": "--data", "form": "--format", "report": "--report"}
-"""Names and flags of the options that only --compare has."""
+COMPARE_OPTIONS = ("moved", "report")
+"""Names of the options that only --compare has."""
+
+FLAGS = {"moved": "--data", "form": "--format"}
+"""Options whose name is not that of their flag."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -161,8 +164,10 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     if given.pop("check"):
         _check(data, given)
         return
-    if unused := [flag for name, flag in COMPARE_OPTIONS.items() if name in given]:
+    if unused := [_flag(name) for name in COMPARE_OPTIONS if name in given]:
         raise click.UsageError(f"no effect without --compare: {', '.join(unused)}")
+    if "form" in given:
+        raise click.UsageError("no effect without --compare or --check: --format")
     if "run" in given:
         _page_of_run(data, given)
         return
@@ -173,8 +178,8 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     checked({key: value for key, value in given.items() if key in OPTIONS})
     alone = {"folds": ("test_pictures", "tune", "html"), "tune": ("test_pictures", "resume", "html")}
     for mode, without in alone.items():
-        if mode in given and (useless := [name for name in without if given.get(name)]):
-            raise click.UsageError(f"no effect with --{mode}: --{useless[0].replace('_', '-')}")
+        if mode in given:
+            _refuse_others(given, [name for name in given if name not in without], f"--{mode}")
     with while_loading("cnn-train"):
         from cnn_train import distributed
         from cnn_train.cross_validation import cross_validate
@@ -185,10 +190,12 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     elif "tune" in given:
         tune(trials=given.pop("tune"), **{key: value for key, value in given.items() if key != "resume"})
     elif "html" in given:
-        from cnn_train.page.training_page import check_page, write_page
+        from cnn_train.destinations import check_results
+        from cnn_train.page.training_page import write_page
 
         file = given.pop("html")
-        check_page(file)
+        folder = [given["out"]] if "out" in given else []
+        check_results(html=file, runs=folder, read=[given.get("data"), given.get("config")])
         run = train(**given)
         if distributed.is_main_process():
             write_page(run, file)
@@ -197,41 +204,48 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         train(**given)
 
 
-def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
-    others = {name: value for name, value in given.items() if name not in (*COMPARE_OPTIONS, "html")}
+def _flag(name: str) -> str:
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _refuse_others(given: dict[str, Any], allowed: Iterable[str], mode: str) -> None:
+    """Refuse the options that are given and have no effect in a mode.
+
+    Raises:
+        click.UsageError: there is one that is not in ``allowed``.
+    """
     # a flag is False if it is not given, except a switch of the table, which is None then
-    given_ones = [name for name, value in others.items() if value is not False or name in OPTIONS]
-    useless = [f"--{name.replace('_', '-')}" for name in given_ones]
-    if useless:
-        raise click.UsageError(f"no effect with --compare: {', '.join(useless)}")
+    known = {name for name, value in given.items() if value is not False or name in OPTIONS}
+    if useless := [_flag(name) for name in given if name in known and name not in allowed]:
+        raise click.UsageError(f"no effect with {mode}: {', '.join(useless)}")
+
+
+def _compare(runs: tuple[str, ...], given: dict[str, Any]) -> None:
+    _refuse_others(given, (*COMPARE_OPTIONS, "form", "html"), "--compare")
     console.check_standard_output()
     with while_loading("cnn-train"):
         from cnn_train.comparison import compare
         from cnn_train.comparison_table import text
-    if "html" in given:
-        from cnn_train.page.comparison_page import write_comparison
-        from cnn_train.page.training_page import check_page
-
-        check_page(given["html"])
+        from cnn_train.destinations import check_results
+    check_results(report=given.get("report"), html=given.get("html"), runs=runs, read=[given.get("moved")])
     found = compare(runs, data=given.get("moved"))
     click.echo(text(found, given.get("form", "table")))
     if "report" in given:
         write_text(given["report"], found.to_json() + "\n")
         console.message(f"wrote {printable(given['report'])}")
     if "html" in given:
+        from cnn_train.page.comparison_page import write_comparison
+
         write_comparison(found, given["html"], runs, data=given.get("moved"))
         console.message(f"wrote {printable(given['html'])}")
 
 
 def _check(data: tuple[str, ...], given: dict[str, Any]) -> None:
-    own = ("run", "out", "overwrite", "form", "strict")
-    foreign = {name: value for name, value in given.items() if name not in own and name not in OPTIONS}
-    if useless := [name for name, value in foreign.items() if value]:
-        name = useless[0]
-        raise click.UsageError(f"no effect with --check: {COMPARE_OPTIONS.get(name, '--' + name.replace('_', '-'))}")
+    allowed = {"run", "out", "overwrite", "form", *OPTIONS}  # cnn_train.checking refuses others of the table
+    _refuse_others(given, allowed, "--check")
     if len(data) > 1:
         raise click.UsageError(f"one data set is checked, not {len(data)}: {' '.join(data)}")
-    options = {name: value for name, value in given.items() if name not in foreign}
+    options = {name: value for name, value in given.items() if name in allowed}
     form, strict = options.pop("form", "table"), options.pop("strict", False)
     checked({name: value for name, value in options.items() if name in OPTIONS})
     console.check_standard_output()
@@ -244,9 +258,7 @@ def _check(data: tuple[str, ...], given: dict[str, Any]) -> None:
 
 
 def _page_of_run(data: tuple[str, ...], given: dict[str, Any]) -> None:
-    useless = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name not in ("run", "html")]
-    if useless:
-        raise click.UsageError(f"no effect with --run: {', '.join(useless)}")
+    _refuse_others(given, ("run", "html"), "--run")
     if "html" not in given:
         raise click.UsageError("no effect without --html: --run")
     if len(data) > 1:

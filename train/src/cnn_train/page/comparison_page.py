@@ -15,7 +15,8 @@ from cnn_infer.system.atomic import write_text
 
 from cnn_train.compared import open_compared, read_test
 from cnn_train.comparison import Comparison
-from cnn_train.page.training_page import NAMES, check_page, picture_of
+from cnn_train.destinations import check_results
+from cnn_train.page.training_page import NAMES, picture_of
 
 MOST_PICTURES = 60
 """Most pictures with different answers that are shown."""
@@ -37,10 +38,10 @@ def write_comparison(
         data: New place of the data set, if it has moved.
 
     Raises:
-        InputError: Jinja is not installed.
-        RunError: the page's folder is missing, or the data set is not found.
+        InputError: Jinja is not installed, the page's folder is missing, or the file belongs to a run or is read.
+        RunError: the data set is not found.
     """
-    check_page(file)
+    check_results(html=file, runs=runs, read=[data])
     _, (split,) = read_test([open_compared(runs[0])], data)
     numbers = {name: number for number, name in enumerate(split.names)}
     best = max(found.models, key=lambda model: model.accuracy)

@@ -19,7 +19,7 @@ from cnn_infer.highlights import Highlights
 from cnn_infer.page.classes import class_rows, confused_pairs, matrix
 from cnn_infer.page.confidence import coverage, reliability
 from cnn_infer.page.pictures import Thumbnail, thumbnail
-from cnn_infer.page.render import check_installed, render
+from cnn_infer.page.render import render
 from cnn_infer.page.run_page import Card
 from cnn_infer.pixels.resize import image_of
 from cnn_infer.prediction import Prediction
@@ -28,6 +28,7 @@ from cnn_infer.system.atomic import write_text
 
 from cnn_train.compared import open_compared, read_test
 from cnn_train.data.dataset import Split
+from cnn_train.destinations import check_results
 from cnn_train.errors import RunError
 from cnn_train.page.curves import accuracy_chart, loss_chart
 from cnn_train.run.folder import Run
@@ -38,21 +39,6 @@ MOST_FLIPS = 48
 """Most pictures that int8 answers differently are shown."""
 
 NAMES = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
-
-
-def check_page(file: str | os.PathLike[str]) -> None:
-    """Check that a page can be written, before a training whose result it is.
-
-    Raises:
-        InputError: Jinja is not installed.
-        RunError: there is no such folder, or the file is a folder.
-    """
-    check_installed()
-    place = Path(file)
-    if not place.absolute().parent.is_dir():
-        raise RunError(f"no such folder: {place.absolute().parent}: name another file with --html")
-    if place.is_dir():
-        raise RunError(f"{place} is a folder: name a file with --html")
 
 
 def write_page(
@@ -72,12 +58,11 @@ def write_page(
         data: Where the data set is now; None for the place where it was in training.
 
     Raises:
-        InputError: Jinja is not installed.
-        RunError: the run is missing, unfinished or damaged, the page's folder is missing, or ``data`` is not the data
-            set of the run.
+        InputError: Jinja is not installed, the page's folder is missing, or the file belongs to the run or is read.
+        RunError: the run is missing, unfinished or damaged, or ``data`` is not the data set of the run.
     """
-    check_page(file)
     run = run if isinstance(run, Run) else Run.open(run)
+    check_results(html=file, runs=[run.path], read=[data])
     spec, report = run.spec, run.report
     split: Split | None = None
     missing: str | None = None
