@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from cnn_export import export
 from cnn_export.web.site import ASSETS
-from cnn_infer import Classifier
+from cnn_infer import Classifier, find_pictures
 from cnn_train import train
 from PIL import Image
 
@@ -37,6 +37,8 @@ FOLDER = """export default async (page, view) => {
   await page.waitForSelector("html[data-ready]");
   const status = await page.textContent("#status");
   const certificate = await page.innerText("#certificate");
+  await page.setInputFiles("#folder", OTHERS);
+  const none = await page.textContent("#status");
   await page.setInputFiles("#folder", FOLDER);
   await page.waitForFunction((count) => document.querySelectorAll("#rows tr").length === count, COUNT);
   const summary = await page.textContent("#summary");
@@ -46,7 +48,8 @@ FOLDER = """export default async (page, view) => {
   const rows = readFileSync(await file.path(), "utf8");
   const marked = await page.evaluate(() => [window.name, document.querySelectorAll("main img").length]);
   const used = await page.textContent("#models tr:first-child td:nth-child(2)");
-  return { status, certificate, used, summary, spoken, rows, marked };
+  const after = await page.textContent("#status");
+  return { status, none, after, certificate, used, summary, spoken, rows, marked };
 }"""
 
 STATUS = """export default async (page, view) => {
@@ -148,7 +151,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 
 @pytest.fixture(scope="module")
 def pictures(site: tuple[Path, str]) -> Path:
-    """Pictures of several kinds in folders of classes, and damaged ones."""
+    """Pictures of several kinds in folders of classes, damaged ones, and other files, which are left out."""
     folder = site[0] / "pictures"
     random = np.random.default_rng(0)
     for number, (label, size) in enumerate(
@@ -162,6 +165,9 @@ def pictures(site: tuple[Path, str]) -> Path:
     header = b"IHDR" + struct.pack(">IIBBBBB", 65_535, 65_535, 8, 0, 0, 0, 0)
     huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     (folder / "plain" / "huge.png").write_bytes(huge)
+    for name in ("labels.csv", "Thumbs.db", ".hidden.png", "@eaDir/0.png"):
+        (folder / "plain" / name).parent.mkdir(exist_ok=True)
+        (folder / "plain" / name).write_bytes((folder / "plain" / "0.png").read_bytes())
     (folder / "plain" / "cut.jpg").write_bytes((folder / MARKUP / "1.jpg").read_bytes()[:200])
     return folder
 
@@ -169,8 +175,11 @@ def pictures(site: tuple[Path, str]) -> Path:
 def test_the_page_gives_the_rows_of_cnn_infer(
     visit: Callable[..., list[Any]], site: tuple[Path, str], pictures: Path, tmp_path: Path
 ) -> None:
-    files = [path for path in pictures.rglob("*") if path.is_file()]
-    script = FOLDER.replace("FOLDER", json.dumps(str(pictures)), 1).replace("COUNT", str(len(files)))
+    count = len([*find_pictures([pictures])])
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "labels.csv").touch()
+    script = FOLDER.replace("FOLDER", json.dumps(str(pictures)), 1).replace("COUNT", str(count))
+    script = script.replace("OTHERS", json.dumps(str(tmp_path / "others")))
     (tmp_path / "folder.mjs").write_text(script)
     views = visit(site[1], script=tmp_path / "folder.mjs", at=[(360, "dark"), (1280, "light")])
     assert len(views) == 2
@@ -178,6 +187,8 @@ def test_the_page_gives_the_rows_of_cnn_infer(
         assert (view.violations, view.errors, view.overflow) == ([], [], 0)
         assert all(url.startswith((site[1], f"blob:{site[1]}")) for url in view.requests)
         assert "; verified: this device gives the answers of the export" in view.result["status"]
+        assert view.result["none"].startswith("no pictures found: ")
+        assert view.result["after"] == view.result["status"]
         assert "accuracy" in view.result["summary"]
         assert view.result["spoken"] == view.result["summary"]
         assert view.result["marked"] == ["", 1]

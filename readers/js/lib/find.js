@@ -5,26 +5,9 @@ import { getSystemErrorMap } from "node:util";
 
 import { MAX_BYTES } from "./decode.js";
 import { InputError, PictureError } from "./errors.js";
+import { isPictureName, isSystemName } from "./names.js";
 
-const EXTENSIONS = /.\.(jpe?g|jpe|jfif|png|webp|bmp|gif|tiff?|avif|hei[cf])$/;
 const ARCHIVES = /\.(zip|tar|tgz|tar\.gz)$/i;
-const SYSTEM_NAMES = new Set([
-  "$recycle.bin",
-  "desktop.ini",
-  "ehthumbs.db",
-  "system volume information",
-  "thumbs.db",
-  "__macosx",
-  "icon\r",
-  "lost+found",
-  "lost.dir",
-  "#recycle",
-  "#snapshot",
-  "@eadir",
-  "@recycle",
-  "@tmp",
-  "__pycache__",
-]);
 const SLASH = Buffer.from("/");
 const FOLDER = Buffer.from("\0"); // marks a folder: it sorts before all other bytes
 
@@ -67,10 +50,10 @@ const isFolder = (path) => statSync(path, { throwIfNoEntry: false })?.isDirector
 function entriesOf(folder) {
   const found = [];
   for (const entry of readdirSync(folder, { withFileTypes: true, encoding: "buffer" })) {
-    const name = entry.name.toString("latin1").toLowerCase();
-    if (name.startsWith(".") || SYSTEM_NAMES.has(name)) continue;
+    const name = entry.name.toString("latin1");
+    if (isSystemName(name)) continue;
     if (entry.isDirectory()) found.push(Buffer.concat([entry.name, FOLDER]));
-    else if (EXTENSIONS.test(name) && isFileOrBroken(entry, folder)) found.push(entry.name);
+    else if (isPictureName(name) && isFileOrBroken(entry, folder)) found.push(entry.name);
   }
   return found.sort(Buffer.compare);
 }

@@ -19,6 +19,7 @@ let waiting = Promise.resolve();
 let requested = 0;
 
 function status(text, kind = "") {
+  if (at("status").textContent === text) return; // the same again is not announced again
   at("status").textContent = text;
   at("status").className = kind;
 }
@@ -56,7 +57,7 @@ function showAnswer(path, data, { ms, answers }) {
 
 /** Classify pictures one after the other; the page stays usable in between. */
 async function classifyAll(pictures, ticket) {
-  if (!pictures.length || ticket !== stops) return;
+  if (ticket !== stops) return;
   requested += pictures.length;
   at("results").hidden = false;
   at("stop").hidden = false;
@@ -92,6 +93,11 @@ async function classifyAll(pictures, ticket) {
 
 /** Classify after what is already being classified. */
 function queue(pictures) {
+  if (!pictures.length) {
+    status("no pictures found: expected picture files, or folders with pictures", "bad");
+    return;
+  }
+  showState(used);
   const ticket = stops;
   waiting = waiting.then(() => classifyAll(pictures, ticket));
 }
@@ -108,17 +114,19 @@ function reset() {
 function use(model) {
   used = model;
   showCertificate(at("certificate"), model);
-  const { spec } = model.classifier;
-  const { passed, stages } = model.verification;
+  const threshold = certifiedThreshold(model);
+  at("certified-label").hidden = threshold === null;
+  at("certified-text").textContent = `Answer only from the certified threshold on (${percent(threshold ?? 0)})`;
+  showState(model);
+}
+
+function showState({ classifier: { spec }, verification: { passed, stages } }) {
   const replayed = stages.length > 0;
   const state = !replayed
     ? "the model has no pictures to replay"
     : passed
       ? "verified: this device gives the answers of the export"
       : "NOT verified: this device gives other answers than the export";
-  const threshold = certifiedThreshold(model);
-  at("certified-label").hidden = threshold === null;
-  at("certified-text").textContent = `Answer only from the certified threshold on (${percent(threshold ?? 0)})`;
   status(`${spec.classes.length} classes, ${spec.details.precision}; ${state}`, passed ? "good" : "bad");
 }
 

@@ -1,6 +1,7 @@
 /** The certificate of a model in plain words, from its specification. What is missing or has another type is left out. */
 
 import { make, percent } from "./elements.js";
+import { certifiedThreshold as thresholdOf } from "./reader/lib/guarantee.js";
 
 const NAMED = 20; // classes that are listed by name
 const DIFFERING = 5; // pictures that are listed by name
@@ -74,10 +75,7 @@ function* entries(model) {
 }
 
 /** The top probability below which a model with a certified threshold does not answer, or null. */
-export function certifiedThreshold({ classifier }) {
-  const threshold = under(classifier.spec.details, "guarantee", "threshold");
-  return isNumber(threshold) && threshold >= 0 && threshold <= 1 ? threshold : null;
-}
+export const certifiedThreshold = ({ classifier }) => thresholdOf(classifier.spec.details);
 
 /** Write the certificate of a model into a description list. */
 export function showCertificate(list, model) {

@@ -1,9 +1,15 @@
-/** Pictures that the user chose or dropped, with their paths. */
+/** Pictures that the user chose or dropped, with their paths. In folders, other files are left out. */
 
 import { MAX_BYTES } from "./reader/lib/decode.js";
+import { isPictureName, isSystemName } from "./reader/lib/names.js";
 
-const HIDDEN = /(^|\/)(\.|__MACOSX\/|@eaDir\/)/;
 const byPath = (a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0);
+
+/** Whether a file is taken, as in cnn-infer: one that was chosen itself always, one in a folder by the names below it. */
+function isTaken({ path }) {
+  const [, ...names] = path.split("/");
+  return !names.length || (isPictureName(names.at(-1)) && !names.some(isSystemName));
+}
 
 /** The bytes of a file. One beyond the limit of the reader is not read. */
 export async function contentOf(file) {
@@ -11,10 +17,10 @@ export async function contentOf(file) {
   return new Uint8Array(await file.arrayBuffer());
 }
 
-/** The files of an input element, sorted by path. Hidden files are left out. */
+/** The files of an input element, sorted by path. */
 export function chosenFiles(input) {
   const found = Array.from(input.files, (file) => ({ path: file.webkitRelativePath || file.name, file }));
-  return found.filter(({ path }) => !HIDDEN.test(path)).sort(byPath);
+  return found.filter(isTaken).sort(byPath);
 }
 
 async function below(entry) {
@@ -40,7 +46,7 @@ export async function droppedFiles(transfer) {
   const loose = entries.length ? [] : Array.from(transfer.files, (file) => ({ path: file.name, file }));
   const found = [...loose];
   for (const entry of entries) found.push(...(await below(entry)));
-  return found.filter(({ path }) => !HIDDEN.test(path)).sort(byPath);
+  return found.filter(isTaken).sort(byPath);
 }
 
 /**
