@@ -53,9 +53,9 @@ class Waiting(Classifier):
             self.busy -= 1
         return np.zeros(self.spec.shape, np.uint8)
 
-    def probabilities(self, batch: np.ndarray) -> np.ndarray:
+    def _run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         time.sleep(self.batch_costs(len(batch)))
-        return super().probabilities(batch)
+        return super()._run(batch)
 
 
 @pytest.fixture
