@@ -6,10 +6,13 @@ network, specification and opset get a copy.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from cnn_export.int8.search import Search
 from cnn_export.options import OPSET
 from cnn_infer import Spec
 from cnn_train import Run, train
+from jsonschema import Draft202012Validator
 from onnx import ModelProto
 from PIL import Image
 from safetensors.torch import save
@@ -87,3 +91,16 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Run:
     return Run.open(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def spec_problems() -> Callable[..., list[str]]:
+    """Returns where a specification, with some details replaced, is not valid by the schema of ``cnn.spec``."""
+    text = (files("cnn_infer") / "schema" / "spec.schema.json").read_text(encoding="utf-8")
+    validator = Draft202012Validator(json.loads(text))
+
+    def found(spec: Spec, **details: object) -> list[str]:
+        document = json.loads(replace(spec, details={**spec.details, **details}).to_json())
+        return [error.json_path for error in validator.iter_errors(document)]
+
+    return found

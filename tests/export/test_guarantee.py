@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,17 @@ def test_without_the_validation_pictures_there_is_no_guarantee(run: Run) -> None
     path.write_text(json.dumps(spec))
     with pytest.raises(ExportError, match="--max-error needs the validation pictures of the run"):
         export(run.path, max_error=0.5)
+
+
+def test_the_schema_of_the_specification_knows_the_promise(
+    certified: Any, spec_problems: Callable[..., list[str]]
+) -> None:
+    for file in ("model.onnx", certified.int8.file):
+        spec = Classifier(certified.folder / file).spec
+        entry = spec.details["guarantee"]
+        assert spec_problems(spec) == []
+        assert spec_problems(spec, guarantee={**entry, "error_bound": 1.5}) == ["$.details.guarantee.error_bound"]
+        for key in {*entry} - {"text"}:  # what cnn-infer needs
+            without = {name: value for name, value in entry.items() if name != key}
+            assert spec_problems(spec, guarantee=without) == ["$.details.guarantee"]
+            assert guarantee_of({"guarantee": without}) is None

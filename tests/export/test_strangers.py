@@ -189,3 +189,19 @@ def test_a_network_without_feature_maps_is_refused(exported: Export) -> None:
 def test_the_specification_stays_readable(exported: Export) -> None:
     spec = Classifier(exported.folder / "model.onnx", device="cpu").spec
     assert Spec.from_json(spec.to_json()) == spec
+
+
+def test_the_schema_of_the_specification_knows_the_optional_outputs(
+    exported: Export, spec_problems: Callable[..., list[str]]
+) -> None:
+    assert exported.int8 is not None
+    for file in ("model.onnx", exported.int8.file):
+        spec = Classifier(exported.folder / file, device="cpu").spec
+        rule, evidence = spec.details["strangers"], spec.details["evidence"]
+        assert spec_problems(spec) == []
+        assert spec_problems(spec, strangers={**rule, "rate": 2}) == ["$.details.strangers.rate"]
+        assert spec_problems(spec, evidence={**evidence, "pooling": "sum"}) == ["$.details.evidence.pooling"]
+        field = {**evidence["receptive_field"]}
+        del field["whole_picture"]  # cnn-infer needs it
+        wrong = {**evidence, "receptive_field": field}
+        assert spec_problems(spec, evidence=wrong) == ["$.details.evidence.receptive_field"]
