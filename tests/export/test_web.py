@@ -1,5 +1,8 @@
 """``cnn-export --web``: what it refuses. tests/browser opens what it writes."""
 
+import importlib.util
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from cnn_export.web import site
 from cnn_train import Run
 
 COMMAND = Path(sys.executable).with_name("cnn-export")
+WEB = Path(__file__).parents[2] / "export" / "web"
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,24 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ExportError, match="not empty"):
         site.write_site(tmp_path, tmp_path)
     assert not (tmp_path / "page").exists()
+
+
+def test_every_package_of_the_page_has_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specification = importlib.util.spec_from_file_location("assemble", WEB / "assemble.py")
+    assert specification is not None
+    assert specification.loader is not None
+    assemble = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(assemble)
+    shutil.copytree(WEB / "licenses", tmp_path / "licenses")
+    with pytest.raises(SystemExit, match="no licence of @noble/hashes: write export/web/licenses/noble-hashes"):
+        assemble.check_licences(tmp_path / "licenses")
+    for name in assemble.VENDORED.values():  # the packages bring these
+        if name.startswith("licenses/"):
+            (tmp_path / name).write_text("MIT")
+    assemble.check_licences(tmp_path / "licenses")
+    packages = json.loads((WEB / "package.json").read_text())
+    packages["dependencies"]["@cwasm/webp"] = "9.9.9"
+    (tmp_path / "package.json").write_text(json.dumps(packages))
+    monkeypatch.setattr(assemble, "WEB", tmp_path)
+    with pytest.raises(SystemExit, match=r"cwasm-webp\.txt is not about @cwasm/webp 9\.9\.9"):
+        assemble.check_licences(tmp_path / "licenses")
