@@ -62,7 +62,9 @@ def test_the_proofs_are_in_the_report_and_the_summary(exported: Export) -> None:
     assert list(report["evidence"]) == ["fp32", "int8"]
     assert report["evidence"]["fp32"]["cells"] == [4, 4]
     lines = [
-        line for line in export_lines(exported) if line.startswith("  evidence     4 x 4 cells, each sees 23 x 23")
+        line
+        for line in export_lines(exported)
+        if line.startswith("  evidence     4 x 4 cells (width x height), each sees 23 x 23")
     ]
     assert len(lines) == 2
 

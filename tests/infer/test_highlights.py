@@ -55,7 +55,7 @@ def test_an_answer_below_the_threshold_is_no_mistake_but_counts_for_the_coverage
     found = Highlights()
     found.add("a.png", answer("b", 0.4, known=False), "a")
     found.add("b.png", answer("b", 0.9), None)
-    assert (found.mistakes, found.labelled) == ([], 1)
+    assert (found.mistakes, [one.answered for one in found.selections()]) == ([], [1])
 
 
 @pytest.mark.parametrize("damage", [{"seen": None}, {"worst": [1]}, {"bins": [[10**6, 1, 1]]}, {"unsure": [[1, 2]]}])

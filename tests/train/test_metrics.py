@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from cnn_infer.metrics import wilson_interval
 from cnn_train.metrics import (
     cross_entropy,
     fit_temperature,
     metrics_of,
     pixel_digest,
     probabilities_of,
-    wilson_interval,
 )
 from sklearn.metrics import log_loss
 

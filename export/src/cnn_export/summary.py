@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cnn_infer.console import quantity
+from cnn_infer.explanation import cells_text
 from cnn_infer.guarantee import percent
 from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
@@ -28,11 +30,11 @@ def export_lines(result: Export) -> list[str]:
     lines = [
         f"{'run   ' if result.run else 'folder'}         {folder}",
         *(f"note           {note}" for note in result.notes),
-        f"parity         passed: PyTorch and {FP32_MODEL} agree on {_count(parity.images, 'test picture')}",
+        f"parity         passed: PyTorch and {FP32_MODEL} agree on {quantity(parity.images, 'test picture')}",
         f"  batch sizes  {', '.join(map(str, parity.batch_sizes))}",
         f"  logits       differ by at most {parity.logits['max']:.2g}, on average by {parity.logits['mean']:.2g}",
         f"  probability  differs by at most {parity.probabilities['max']:.2g} (tolerance {parity.tolerance:g})",
-        f"  top-1        same class for {parity.top1_agreement:.4%} of the pictures, {_count(len(flipped), 'flip')}",
+        f"  top-1        same class for {parity.top1_agreement:.4%} of the pictures, {quantity(len(flipped), 'flip')}",
         f"fp32           {result.accuracy:.2%} accuracy on the test split, {result.bytes / 1024:,.0f} KiB",
     ]
     lines += confidence_lines(result.confidence["fp32"])
@@ -69,10 +71,9 @@ def evidence_lines(proof: EvidenceProof | None) -> list[str]:
     """Return the line about the evidence of a file, if it has that output."""
     if proof is None:
         return []
-    (rows, columns), (height, width) = proof.cells, proof.sees
     return [
-        f"  evidence     {rows} x {columns} cells, each sees {height:g} x {width:g} pixels; with the bias it sums to "
-        f"the logits within {proof.largest_error:.2g} (tolerance {proof.tolerance:.2g})"
+        f"  evidence     {cells_text(proof.cells, proof.sees)}; with the bias it sums to the logits within "
+        f"{proof.largest_error:.2g} (tolerance {proof.tolerance:.2g})"
     ]
 
 
@@ -83,10 +84,10 @@ def strangers_lines(rule: Strangers | None) -> list[str]:
     low, high = rule.interval
     interval = f"95% confidence interval {low:.2%} to {high:.2%}"
     return [
-        f"  strangers    {rule.false_alarms:,} of {_count(rule.test_pictures, 'test picture')} are false alarms: "
+        f"  strangers    {rule.false_alarms:,} of {quantity(rule.test_pictures, 'test picture')} are false alarms: "
         f"{rule.false_alarm_rate:.2%} ({interval}, {percent(rule.rate)} asked for)",
         f"               strangeness above {rule.threshold:g}, chosen on "
-        f"{_count(rule.validation_pictures, 'validation picture')}: cnn-infer --strangers",
+        f"{quantity(rule.validation_pictures, 'validation picture')}: cnn-infer --strangers",
     ]
 
 
@@ -103,7 +104,7 @@ def int8_lines(int8: Int8) -> list[str]:
     """Return the lines about the int8 model and the candidates of its search."""
     test = int8.test
     low, high = test.drop_interval
-    tried = _count(len(int8.candidates), "candidate")
+    tried = quantity(len(int8.candidates), "candidate")
     untried = int8.planned - len(int8.candidates)
     return [
         f"int8           {tried}, {int8.search_seconds:.0f} s, for {int8.target} processors"
@@ -114,12 +115,12 @@ def int8_lines(int8: Int8) -> list[str]:
         *(f"  kept in fp32: {name}" for name in int8.floats),
         *(f"  not in int8: {stray}" for stray in int8.strays[:MOST_STRAYS]),
         *(
-            [f"  not in int8: {_count(more, 'more node')}, listed in {EXPORT_REPORT}"]
+            [f"  not in int8: {quantity(more, 'more node')}, listed in {EXPORT_REPORT}"]
             if (more := len(int8.strays) - MOST_STRAYS) > 0
             else []
         ),
         f"  test split   accuracy {test.accuracy_int8:.2%} (fp32 {test.accuracy_fp32:.2%}), "
-        f"macro F1 {test.macro_f1_int8:.4f} (fp32 {test.macro_f1_fp32:.4f}), {_count(test.flips, 'flip')}",
+        f"macro F1 {test.macro_f1_int8:.4f} (fp32 {test.macro_f1_fp32:.4f}), {quantity(test.flips, 'flip')}",
         f"               {test.drop_points:+.2f} points lost (95% confidence interval {low:+.2f} to {high:+.2f}), "
         f"McNemar p {test.mcnemar_p:.2f}",
         f"  size         {int8.bytes / 1024:,.0f} KiB",
@@ -167,8 +168,3 @@ def _snr_text(stage: Stage) -> str:
     if math.isinf(stage.snr):
         return "the same" if stage.snr > 0 else "DIFFERENT"
     return f"{stage.snr:.1f} dB"
-
-
-def _count(number: int, noun: str) -> str:
-    """A number with its noun, such as ``1 flip`` and ``2 flips``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

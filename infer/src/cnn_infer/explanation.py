@@ -17,6 +17,8 @@ from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.prediction import Prediction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from cnn_infer.spec import Spec
@@ -92,12 +94,15 @@ def sight(spec: Spec, name: str) -> str:
     The arguments and the error are those of :func:`described`.
     """
     field, _ = described(spec, name)
-    (height, width), (rows, columns) = field.size, spec.details[EVIDENCE]["cells"]
-    cells = f"{columns} x {rows} cells" if rows * columns > 1 else "1 cell"
-    text = (
-        f"{cells} (width x height), each sees {width:g} x {height:g} pixels of the {spec.width} x {spec.height} input"
-    )
+    text = f"{cells_text(spec.details[EVIDENCE]['cells'], field.size)} of the {spec.width} x {spec.height} input"
     return f"{text} and, through a part of the network, the whole picture" if field.whole_picture else text
+
+
+def cells_text(cells: Sequence[int], size: Sequence[float]) -> str:
+    """Say how many cells there are and how many pixels each sees; both arguments are (height, width)."""
+    (rows, columns), (height, width) = cells, size
+    count = f"{columns} x {rows} cells" if rows * columns > 1 else "1 cell"
+    return f"{count} (width x height), each sees {width:g} x {height:g} pixels"
 
 
 def explain(model: Model, pixels: NDArray[np.uint8], prediction: Prediction) -> Explanation:

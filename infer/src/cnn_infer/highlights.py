@@ -123,11 +123,6 @@ class Highlights:
         """The first files that could not be read, as path and reason, up to :data:`MOST_UNREADABLE`."""
         return list(self._unreadable)
 
-    @property
-    def labelled(self) -> int:
-        """Number of labelled pictures."""
-        return sum(self._right) + sum(self._wrong)
-
     def selections(self) -> Iterator[Selection]:
         """Yield the selections of ever lower thresholds: from the surest answers to all of them."""
         answered = wrong = 0

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 from a confusion matrix, and the exact interval of a share.
+"""Accuracy, precision, recall and F1 from a confusion matrix, and the confidence intervals of a share.
 
 Training, export and inference share them.
 """
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+
+_QUANTILE = 1.959963984540054
+"""97.5% quantile of the standard normal distribution."""
 
 
 class Scores(NamedTuple):
@@ -125,6 +129,27 @@ def exact_interval(count: int, total: int, confidence: float = 0.95) -> tuple[fl
     low = _bisect(lambda share: 1 - _at_most(count - 1, total, share) < tail) if count else 0.0
     high = _bisect(lambda share: _at_most(count, total, share) > tail) if count < total else 1.0
     return low, high
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the 95% confidence interval of a share (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
+
+    It is valid for few pictures and for shares near 0 and 1 too (Brown, Cai and DasGupta, 2001,
+    doi:10.1214/ss/1009213286).
+
+    Args:
+        count: Number of pictures that count, 0 to ``total``.
+        total: Number of pictures; with 0 the interval is 0 to 1.
+
+    Returns:
+        Lower and upper end, from 0 to 1.
+    """
+    if not total:
+        return 0.0, 1.0
+    share, squared = count / total, _QUANTILE**2
+    middle = (share + squared / (2 * total)) / (1 + squared / total)
+    half = _QUANTILE / (1 + squared / total) * math.sqrt(share * (1 - share) / total + squared / (4 * total**2))
+    return (0.0 if count == 0 else middle - half), (1.0 if count == total else middle + half)
 
 
 def _bisect(is_below: Callable[[float], bool]) -> float:

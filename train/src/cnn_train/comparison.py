@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from cnn_infer import console
 from cnn_infer.calibration import calibration_of
-from cnn_infer.metrics import confusion_of, scores_of
+from cnn_infer.metrics import confusion_of, scores_of, wilson_interval
 from cnn_infer.paths.naming import printable
 from cnn_infer.system import machine
 from numpy.typing import NDArray
 
 from cnn_train.compared import Opened, open_compared, read_test
 from cnn_train.errors import RunError
-from cnn_train.metrics import difference_interval, mcnemar_p, wilson_interval
+from cnn_train.metrics import difference_interval, mcnemar_p
 
 MOST_DIFFERING = 200
 """Pictures with different answers that are listed."""

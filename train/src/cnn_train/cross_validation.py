@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from cnn_infer.metrics import scores_of
+from cnn_infer.metrics import scores_of, wilson_interval
 from cnn_infer.run_files import CHECKPOINT, CONFIG, CONFUSION, REPORT, RUNS
 from cnn_infer.system.atomic import write_text
 
 from cnn_train import distributed
 from cnn_train.config import Config
 from cnn_train.errors import ConfigError, RunError, TrainingInterruptedError
-from cnn_train.metrics import wilson_interval
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cnn_infer.metrics import confusion_of, scores_of
+from cnn_infer.metrics import confusion_of, scores_of, wilson_interval
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -106,23 +106,6 @@ def metrics_of(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
         },
         "confusion": confusion.tolist(),
     }
-
-
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Return the 95% confidence interval of an accuracy (Wilson, 1927, doi:10.1080/01621459.1927.10502953).
-
-    It is valid for few pictures and for accuracies near 0 and 1 too (Brown, Cai and DasGupta, 2001,
-    doi:10.1214/ss/1009213286).
-
-    Args:
-        correct: Number of correctly classified pictures, 0 to ``total``.
-        total: Number of pictures, at least 1.
-
-    Returns:
-        Lower and upper end, from 0 to 1.
-    """
-    interval = binomtest(correct, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

@@ -1,4 +1,4 @@
-"""The parts of a page that come from a confusion matrix: intervals, classes, the matrix, the most confused pairs."""
+"""The parts of a page that come from a confusion matrix: classes, the matrix, the most confused pairs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnn_infer.metrics import wilson_interval
+
 MOST_MATRIX = 20
 """With more classes the page shows only the most confused pairs."""
 
 MOST_PAIRS = 30
 MOST_CLASSES = 200
 """With more classes the page shows those with the lowest F1."""
-
-_QUANTILE = 1.959963984540054
-"""97.5% quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,6 @@ class Pair:
     share: float
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95% confidence interval of a share (Wilson, 1927, doi:10.1080/01621459.1927.10502953), 0 to 1.
-
-    Args:
-        count: Number of pictures that count, 0 to ``total``.
-        total: Number of pictures; with 0 the interval is 0 to 1.
-    """
-    if not total:
-        return 0.0, 1.0
-    share, squared = count / total, _QUANTILE**2
-    middle = (share + squared / (2 * total)) / (1 + squared / total)
-    half = _QUANTILE / (1 + squared / total) * math.sqrt(share * (1 - share) / total + squared / (4 * total**2))
-    return (0.0 if count == 0 else middle - half), (1.0 if count == total else middle + half)
-
-
 def class_rows(per_class: Mapping[str, Mapping[str, Any]]) -> list[ClassRow]:
     """Return the classes that have pictures, those with the lowest F1 first, up to :data:`MOST_CLASSES`.
 
@@ -76,7 +60,7 @@ def class_rows(per_class: Mapping[str, Mapping[str, Any]]) -> list[ClassRow]:
     for name, row in per_class.items():
         support = int(row["support"])
         if support:
-            low, high = wilson(round(row["recall"] * support), support)
+            low, high = wilson_interval(round(row["recall"] * support), support)
             rows.append(
                 ClassRow(name, row["precision"], row["recall"], low, high, row["f1"], support, row.get("unknown", 0))
             )

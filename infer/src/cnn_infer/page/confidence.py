@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnn_infer.highlights import Selection
+from cnn_infer.metrics import wilson_interval
 from cnn_infer.page.charts import Chart, Dot, horizontal, line, vertical
-from cnn_infer.page.classes import wilson
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 """The rows of the table of coverage and error."""
@@ -56,7 +56,7 @@ def reliability(calibration: Mapping[str, Any], name: str = "reliability") -> tu
     bins = []
     for row in calibration["bins"]:
         if row["count"]:
-            low, high = wilson(round(row["accuracy"] * row["count"]), row["count"])
+            low, high = wilson_interval(round(row["accuracy"] * row["count"]), row["count"])
             bins.append(Bin(row["count"], row["confidence"], row["accuracy"], low, high))
     x_axis, y_axis = horizontal(0, 1), vertical(0, 1)
     apart = max(bins, key=lambda row: row.count * abs(row.accuracy - row.confidence))
@@ -99,7 +99,7 @@ def coverage(selections: Iterable[Selection]) -> tuple[Chart, list[Answered]] | 
                 one.answered,
                 one.wrong,
                 one.wrong / one.answered,
-                *wilson(one.wrong, one.answered),
+                *wilson_interval(one.wrong, one.answered),
             )
         )
     rows = list(dict.fromkeys(rows))

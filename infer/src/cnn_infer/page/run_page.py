@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.page.classes import class_rows, confused_pairs, matrix, wilson
+from cnn_infer.metrics import wilson_interval
+from cnn_infer.page.classes import class_rows, confused_pairs, matrix
 from cnn_infer.page.confidence import coverage, reliability
 from cnn_infer.page.pictures import SIDE, Thumbnail, at_side, thumbnail
 from cnn_infer.page.render import render
@@ -118,7 +119,7 @@ def page_of(
     if report.accuracy is not None and report.per_class is not None and report.confusion is not None:
         unknown = [int(row["unknown"]) for row in report.per_class.values()]
         values |= {
-            "interval": wilson(round(report.accuracy * report.labelled), report.labelled),
+            "interval": wilson_interval(round(report.accuracy * report.labelled), report.labelled),
             "rows": class_rows(report.per_class),
             "matrix": matrix(report.confusion, unknown),
             "pairs": confused_pairs(report.confusion, unknown, spec.classes),

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cnn_infer.metrics import wilson_interval
 from cnn_infer.system.atomic import replacing
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cnn_train.metrics import wilson_interval
 from cnn_train.recipe.fit import Epoch
 
 TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
