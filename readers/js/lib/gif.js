@@ -1,5 +1,6 @@
 /** GIF files: the first frame, with transparency outside of it (GIF89a specification, CompuServe, 1990). */
 
+import { joined } from "./bytes.js";
 import { PictureError } from "./errors.js";
 
 const EXTENSION = 0x21;
@@ -20,18 +21,12 @@ const damaged = (what) => new PictureError(`damaged or unsupported picture: ${wh
 function blocksOf(data, at) {
   const parts = [];
   for (;;) {
-    if (at >= data.length) return { bytes: joined(parts), end: at, ended: false };
+    if (at >= data.length) return { bytes: joined(parts), end: at };
     const length = data[at];
-    if (length === 0) return { bytes: joined(parts), end: at + 1, ended: true };
+    if (length === 0) return { bytes: joined(parts), end: at + 1 };
     parts.push(data.subarray(at + 1, at + 1 + length));
     at += 1 + length;
   }
-}
-
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  parts.reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
-  return bytes;
 }
 
 /** Decompress LZW codes to `count` indices. */

@@ -4,6 +4,7 @@
  * node reads them, so they are taken out of the file before ONNX Runtime gets it.
  */
 
+import { joined } from "./bytes.js";
 import { fields, toVarint } from "./protobuf.js";
 
 const OPTIONAL_OUTPUTS = ["evidence", "strangeness"];
@@ -21,12 +22,6 @@ function nameOf(part, content) {
     if (field.number === NAME_FIELD[part]) return new TextDecoder("latin1").decode(field.content);
   }
   return "";
-}
-
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  parts.reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
-  return bytes;
 }
 
 /** Return the optional outputs of a model file. */
