@@ -1,46 +1,52 @@
 /** Keeps the files of the page, so that it works without a network from the second visit on. */
 
 const SITE = "site.json";
+const OURS = `edgecnn ${self.registration.scope} `; // other pages of this host have caches of their own
 
-async function cacheOf(site) {
-  return caches.open(`edgecnn ${site.version}`);
+/** Keep the files of an export, and drop those of the earlier one. */
+async function keep(site) {
+  const name = OURS + site.version;
+  const cache = await caches.open(name);
+  if (!(await cache.match(SITE))) await cache.addAll([...site.files, SITE, "./"]); // all of them or none
+  for (const other of await caches.keys()) if (other.startsWith(OURS) && other !== name) await caches.delete(other);
 }
 
-self.addEventListener("install", (event) => {
-  const keep = async () => {
-    const site = await (await fetch(SITE, { cache: "no-store" })).json();
-    await (await cacheOf(site)).addAll([...site.files, SITE, "./"]);
-    await self.skipWaiting();
-  };
-  event.waitUntil(keep());
-});
+/** The file that was kept, if there is one. */
+async function kept(request) {
+  for (const name of await caches.keys()) {
+    const found = name.startsWith(OURS) && (await (await caches.open(name)).match(request, { ignoreSearch: true }));
+    if (found) return found;
+  }
+  return undefined;
+}
 
-self.addEventListener("activate", (event) => {
-  event.waitUntil(self.clients.claim());
-});
-
-/** The network first, so that a new export is seen at once; then what was kept. Only pages of this folder are kept. */
-async function answer(request) {
+/** The network first, so that a new export is seen at once; then what was kept. */
+async function answer(event) {
+  const { request } = event;
   try {
     const found = await fetch(request);
-    if (found.ok && new URL(request.url).pathname.endsWith(`/${SITE}`)) await update(found.clone());
+    if (found.ok && request.url === new URL(SITE, self.registration.scope).href) {
+      event.waitUntil(found.clone().json().then(keep));
+    }
     return found;
   } catch (error) {
-    const kept = await caches.match(request, { ignoreSearch: true });
-    if (kept) return kept;
+    const copy = await kept(request);
+    if (copy) return copy;
     throw error;
   }
 }
 
-/** After a new export: keep its files, and drop those of the earlier one. */
-async function update(found) {
-  const site = await found.json();
-  const name = `edgecnn ${site.version}`;
-  if (!(await caches.has(name))) await (await cacheOf(site)).addAll([...site.files, SITE, "./"]);
-  for (const other of await caches.keys()) if (other.startsWith("edgecnn ") && other !== name) await caches.delete(other);
-}
+self.addEventListener("install", (event) => {
+  const first = async () => {
+    await keep(await (await fetch(SITE, { cache: "no-store" })).json());
+    await self.skipWaiting();
+  };
+  event.waitUntil(first());
+});
+
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
 self.addEventListener("fetch", (event) => {
   const isOurs = event.request.method === "GET" && new URL(event.request.url).origin === self.location.origin;
-  if (isOurs) event.respondWith(answer(event.request));
+  if (isOurs) event.respondWith(answer(event));
 });
