@@ -39,6 +39,8 @@ def test_one_command_exports_and_writes_the_page(run: Run, tmp_path: Path, monke
     done = CliRunner().invoke(command, [str(run.path), "--opset", "19", "--web", str(tmp_path / "page")])
     assert done.exit_code == 0, done.output
     assert "page           " in done.output
+    # another address than localhost is no secure context: no camera, no work without a network
+    assert "page --bind 127.0.0.1, then open http://localhost:8000\n" in done.output
     model = run.path / "model.onnx"
     assert (tmp_path / "page" / "models" / "model.onnx").read_bytes() == model.read_bytes()
     written = model.stat().st_mtime_ns
@@ -51,7 +53,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ExportError, match="run make web in the source folder, which needs npm"):
         site.write_site(tmp_path / "page", tmp_path)
     (tmp_path / "vendor").mkdir()
-    with pytest.raises(ExportError, match=r"has no model\.onnx: export it first"):
+    with pytest.raises(ExportError, match=r"has no model\.onnx: export it first, or name another run"):
         site.write_site(tmp_path / "page", tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(ExportError, match=r"export again"):

@@ -28,5 +28,5 @@ def exported_folder(run: str | os.PathLike[str] | None) -> Path:
         run = runs[-1]
     folder = Path(run)
     if not (folder / FP32_MODEL).exists():
-        raise ExportError(f"{printable(folder)} has no {FP32_MODEL}: export it first")
+        raise ExportError(f"{printable(folder)} has no {FP32_MODEL}: export it first, or name another run")
     return folder

@@ -97,7 +97,8 @@ def site_line(site: Site) -> str:
     """Where the page is, and how to open it."""
     return (
         f"page           {printable(site.folder)}: {' and '.join(site.models)}, {site.bytes / 2**20:.1f} MiB\n"
-        f"next step      python -m http.server -d {printable(site.folder)}, then open the address that it prints"
+        f"next step      python -m http.server -d {printable(site.folder)} --bind 127.0.0.1, "
+        "then open http://localhost:8000"
     )
 
 
