@@ -143,11 +143,12 @@ def test_a_promise_that_cannot_be_had_is_not_stored(run: Run) -> None:
     assert "no threshold" in json.loads((run.path / "export.json").read_text())["guarantee"]["fp32"]["refused"]
 
 
-@pytest.mark.parametrize("text", ["0", "1", "100%", "-1%", "one", "1%%", "nan"])
+@pytest.mark.parametrize("text", ["0", "1", "5", "100%", "-1%", "one", "1%%", "nan"])
 def test_shares_that_are_none_are_refused(text: str) -> None:
     done = CliRunner().invoke(command, ["nowhere", "--max-error", text])
     assert done.exit_code == 2
     assert "is neither a percentage, such as 1%, nor a share between 0 and 1, such as 0.01" in done.output
+    assert (f"; did you mean {text}%?" in done.output) == (text in ("1", "5"))
 
 
 def test_without_the_validation_pictures_there_is_no_guarantee(run: Run) -> None:

@@ -133,7 +133,8 @@ def test_the_command(
     assert message.endswith(
         "has no certified threshold: export it with cnn-export --max-error 1%, or pass a number as the threshold"
     )
-    assert "is not a valid float" in refused("in", "--model", "model.onnx", "--threshold", "certain")
+    message = refused("in", "--model", "model.onnx", "--threshold", "certifed")
+    assert "'certifed' is neither a number from 0 to 1 nor certified" in message
 
 
 def test_thresholds_that_are_no_probability_are_refused(models: Path) -> None:

@@ -41,9 +41,9 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic only from cli
         except ValueError:
             found = 0.0
         if not 0 < found < 1:
-            self.fail(
-                f"{text!r} is neither a percentage, such as 1%, nor a share between 0 and 1, such as 0.01", param, ctx
-            )
+            meant = f"; did you mean {text}%?" if 1 <= found < 100 and not text.endswith("%") else ""
+            reason = f"{text!r} is neither a percentage, such as 1%, nor a share between 0 and 1, such as 0.01{meant}"
+            self.fail(reason, param, ctx)
         return found
 
 

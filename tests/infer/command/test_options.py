@@ -43,6 +43,7 @@ def test_row_options_have_no_effect_with_latency(refused: Refused, option: tuple
         (("a.png", "-0"), "no effect without -: -0"),
         (("--info", "-0"), "no effect without -: -0"),
         (("-", "a.png", "-"), "- is named twice: standard input can be read only once"),
+        (("--info", "a.png", "run/model.onnx"), "a model is named with --model: --model run/model.onnx"),
         (
             ("a.png", "--output", os.devnull, "--resume"),
             f"no effect with --output {os.devnull}: --resume (a pipe or a device keeps no rows)",

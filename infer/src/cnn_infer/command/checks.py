@@ -66,6 +66,8 @@ def check_options(context: click.Context) -> None:
     if values["fleet"]:
         _check_fleet(given, paths)
         return
+    if not judge and (models := list(filter(is_model, paths))):
+        raise InputError(f"a model is named with --model: --model {printable(models[0])}")
     if "--certificate" in given and not (verify or judge):
         raise InputError("no effect without --verify or --judge: --certificate")
     if not (paths or info or verify or latency):

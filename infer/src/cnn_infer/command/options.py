@@ -31,7 +31,13 @@ class Certified(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return ``certified`` or a number in the range."""
-        return value if value == CERTIFIED else super().convert(value, param, ctx)
+        if value == CERTIFIED:
+            return value
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number from 0 to 1 nor {CERTIFIED}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 OPTIONS = (
