@@ -113,7 +113,7 @@ def test_other_test_pictures_are_refused(finished: Run, run: Path) -> None:
 def test_missing_data_and_missing_runs_are_refused(finished: Run, run: Path, tmp_path: Path) -> None:
     config = (run / "config.toml").read_text()
     (run / "config.toml").write_text(config.replace('data = "digits"', f'data = "{tmp_path}/gone"'))
-    with pytest.raises(RunError, match=r"needs the data set of the runs: .*gone.*; name it with --data if it"):
+    with pytest.raises(RunError, match=r"cannot open the data set of .*gone.*; if it has moved: --data PATH"):
         compare([run, run])
     assert compare([run, finished.path], data="digits").differing == 0
     with pytest.raises(RunError, match="two or more"):

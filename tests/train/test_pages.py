@@ -86,6 +86,16 @@ def test_int8_and_the_pictures_that_it_answers_differently(finished: Run, tmp_pa
     assert "model.onnx, 1,234,567 bytes, accuracy 90.00%" in page.text
 
 
+def test_moved_data_are_named_as_the_argument(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace('data = "digits"', 'data = "gone"'))
+    write_page(run, tmp_path / "page.html")
+    assert "gone" in caplog.text
+    assert "if it has moved: cnn-train DATA --run RUN --html FILE" in caplog.text
+    write_page(run, tmp_path / "page.html", data="digits")
+    assert "if it has moved" not in Page(tmp_path / "page.html").text
+
+
 def test_without_the_data_set_the_page_says_what_is_missing(finished: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished.path, run)

@@ -83,12 +83,15 @@ def open_compared(path: str | os.PathLike[str]) -> Opened:
     )
 
 
-def read_test(opened: Sequence[Opened], data: str | os.PathLike[str] | None) -> tuple[str, list[Split]]:
+def read_test(
+    opened: Sequence[Opened], data: str | os.PathLike[str] | None, place: str = "--data PATH"
+) -> tuple[str, list[Split]]:
     """Decode the test split on which all networks were tested, for each network at its size.
 
     Args:
         opened: The networks; they were tested on the same pictures.
         data: New place of the data set; None for the place where it was in training.
+        place: How the user names the new place, for messages.
 
     Returns:
         The name of the data set, and a split for each network; networks of the same size share one.
@@ -96,23 +99,23 @@ def read_test(opened: Sequence[Opened], data: str | os.PathLike[str] | None) -> 
     Raises:
         RunError: the data set is not found, or has other test pictures.
     """
-    source = _open_data(opened, data)
+    source = _open_data(opened, data, place)
     decoded: dict[tuple[object, ...], Split] = {}
     for entry in opened:
         key = _decoding(entry.spec)
         if key not in decoded:
-            decoded[key] = _read(source, entry)
+            decoded[key] = _read(source, entry, place)
     return source.name, [decoded[_decoding(entry.spec)] for entry in opened]
 
 
-def _read(source: Source, entry: Opened) -> Split:
+def _read(source: Source, entry: Opened, place: str) -> Split:
     for spelled in spellings(source):
         split, fingerprint, _ = read_split(spelled, "test", entry.spec)
         if fingerprint == entry.fingerprint:
             return split
     raise RunError(
         f"the test pictures in {printable(source.location or source.name)} are not those on which {entry.name} was "
-        "tested: name its data set with --data"
+        f"tested: name its data set: {place}"
     )
 
 
@@ -133,33 +136,31 @@ def _size(run: Run) -> int:
     return (run.path / WEIGHTS).stat().st_size
 
 
-def _open_data(opened: Sequence[Opened], data: str | os.PathLike[str] | None) -> Source:
+def _open_data(opened: Sequence[Opened], data: str | os.PathLike[str] | None, place: str) -> Source:
     """Open the data set, with the options that decide which pictures are its test split."""
     config = next((entry.run.config for entry in opened if entry.run is not None), None)
     settings: Mapping[str, Any] = {} if config is None else vars(config)
     if config is None:  # an exported file has the settings of its training
         found = opened[0].spec.details.get("settings")
         settings = found if isinstance(found, dict) else {}
-    place = os.fspath(data) if data is not None else _place(opened)
-    if place is None:
-        raise RunError(f"{opened[0].name} does not say where its data set is: name it with --data")
+    location = os.fspath(data) if data is not None else _location(opened)
+    if location is None:
+        raise RunError(f"{opened[0].name} does not say where its data set is: name it: {place}")
     try:
         return open_source(
-            place,
+            location,
             data_dir=settings.get("data_dir"),
             seed=settings.get("seed") or 0,
             classes=opened[0].spec.classes,
-            columns=settings.get("columns") if is_labels_file(place) else None,
+            columns=settings.get("columns") if is_labels_file(location) else None,
             group=settings.get("group"),
             fold=settings.get("fold"),
         )
     except DataError as error:
-        raise RunError(
-            f"a comparison needs the data set of the runs: {error}; name it with --data if it has moved"
-        ) from error
+        raise RunError(f"cannot open the data set of {opened[0].name}: {error}; if it has moved: {place}") from error
 
 
-def _place(opened: Sequence[Opened]) -> str | None:
+def _location(opened: Sequence[Opened]) -> str | None:
     """Where the data set of the first run is: its place in training or, if that is gone, as it was named then."""
     for entry in opened:
         if entry.run is not None:

@@ -33,7 +33,8 @@ def check_folder(dataset: Dataset, folder: Path, *, overwrite: bool) -> None:
     check_outside(dataset.source, folder, "--test-pictures", replaced=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise RunError(
-            f"{folder} is not empty: pass --overwrite to replace it, or name another folder for --test-pictures"
+            f"{folder} is not empty: --test-pictures writes the test split there: pass --overwrite to replace it, or "
+            "name another folder for --test-pictures"
         )
     if folder.exists():
         files = (path for path in folder.rglob("*") if not path.is_dir())

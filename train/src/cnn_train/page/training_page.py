@@ -67,7 +67,7 @@ def write_page(
     split: Split | None = None
     missing: str | None = None
     try:
-        _, (split,) = read_test([open_compared(run.path)], data)
+        _, (split,) = read_test([open_compared(run.path)], data, "cnn-train DATA --run RUN --html FILE")
     except RunError as error:
         if data is not None:
             raise
