@@ -151,7 +151,12 @@ def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) 
             "--threshold must be a probability from 0 to 1, or certified, not 2",
         ),
         (("rgb/model.onnx", ".", "--threshold", "certified"), "the model has no certified threshold: "),
-        (("rgb/model.onnx", ".", "--nope"), "Unknown option '--nope'"),
+        (("rgb/model.onnx", ".", "--nope"), "no such option: --nope (edgecnn --help explains)"),
+        (("--model", "rgb/model.onnx", "."), "the model is the first argument: edgecnn MODEL.onnx PATH... (edgecnn --"),
+        (("--model=rgb/model.onnx", "."), "the model is the first argument: edgecnn MODEL.onnx PATH... (edgecnn --"),
+        (("rgb/model.onnx", ".", "--top", "-3"), "--top needs a value (edgecnn --help explains)"),
+        (("rgb/model.onnx", ".", "--top"), "--top needs a value (edgecnn --help explains)"),
+        (("rgb/model.onnx", "--verify=3"), "--verify takes no value (edgecnn --help explains)"),
         (("rgb/model.onnx", ".", "--verify"), "--verify takes no pictures"),
         (
             ("rgb/model.onnx", "--verify", "--top", "5", "--max-bytes", "9"),

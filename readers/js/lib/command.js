@@ -74,12 +74,21 @@ function thresholdOf(text = "0") {
   throw new InputError(`--threshold must be a probability from 0 to 1, or ${CERTIFIED}, not ${text}`);
 }
 
+/** Say in one line what is wrong with the options. */
+function mistakeIn(error) {
+  const [option] = /--[^' ]+/.exec(error.message) ?? /-[^']/.exec(error.message) ?? [];
+  if (option === "--model") return "the model is the first argument: edgecnn MODEL.onnx PATH...";
+  if (error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") return `no such option: ${option}`;
+  if (error.code !== "ERR_PARSE_ARGS_INVALID_OPTION_VALUE") return lineOf(error);
+  return OPTIONS[option.slice(2)].type === "string" ? `${option} needs a value` : `${option} takes no value`;
+}
+
 function parsed(args) {
   let found;
   try {
     found = parseArgs({ args, options: OPTIONS, allowPositionals: true });
   } catch (error) {
-    throw new InputError(lineOf(error));
+    throw new InputError(mistakeIn(error));
   }
   const { values, positionals } = found;
   const threshold = thresholdOf(values.threshold);
