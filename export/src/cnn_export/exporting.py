@@ -45,6 +45,7 @@ from cnn_export.int8.targets import target_of
 from cnn_export.model_file import finished_spec, golden_pictures as choose_golden_pictures, model_file
 from cnn_export.options import RunOptions, Settings
 from cnn_export.parity import Parity
+from cnn_export.previous import left_out
 from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
@@ -165,6 +166,8 @@ def export_subject(
         ExportError, GraphError, ParityError: as for :func:`export`.
     """
     folder, spec, graph, test, reference = subject.folder, subject.spec, subject.graph, subject.test, subject.reference
+    for sentence in left_out(folder, settings):
+        log.warning(sentence)
     candidate = keep_contract(graph, spec)
     if settings.evidence:
         head_of(candidate)  # refuse a network that has no evidence before the work starts
