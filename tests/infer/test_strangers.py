@@ -93,6 +93,7 @@ def test_rows_have_the_strangeness_if_it_is_asked_for(
     assert "1 stranger, nothing like the training pictures: 33.33% of the pictures" in marked.stderr.decode()
     if form == "table":
         assert [line.split()[0] for line in after] == ["label", "grey", "stranger", "red"]
+        assert ["%" in line for line in after] == [False, True, False, True]
         return
     rows = [json.loads(line) for line in after] if form == "jsonl" else list(csv.DictReader(after))
     assert [row["label"] for row in rows] == ["grey", "stranger", "red"]

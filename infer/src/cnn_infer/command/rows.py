@@ -12,6 +12,7 @@ from cnn_infer.console import escaped
 from cnn_infer.evaluation import Row
 from cnn_infer.optional_outputs import STRANGENESS
 from cnn_infer.prediction import Prediction
+from cnn_infer.strangers import STRANGER
 
 FIELDS = ("path", "label", "index", "probability", "top", "error")
 """The fields of a row in JSON lines and CSV, in this order; the field ``strangeness`` follows if it is asked for."""
@@ -36,7 +37,7 @@ def formatter(
     """
     if form == "table":
         width = min(32, max(len("stranger" if strangers else "unknown"), *(len(label) for label in classes)))
-        return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width)
+        return f"{'label':<{width}}  probability  path\n", lambda row: _table_line(row, width, strangers=strangers)
     if form == "jsonl":
         header, text = "", partial(_json_line, strangers=strangers)
     else:
@@ -92,8 +93,11 @@ def _csv_line(values: Sequence[object]) -> str:
     return line[:-2] + "\n"
 
 
-def _table_line(row: Row, width: int) -> str:
+def _table_line(row: Row, width: int, *, strangers: bool) -> str:
     path = escaped(row.path)
     if row.prediction is None:
         return f"{'error':<{width}}  {'':>11}  {path}: {escaped(row.error or '')}\n"
-    return f"{escaped(row.prediction.label):<{width}}  {row.prediction.probability:>10.1%}   {path}\n"
+    # the probability is that of the class that a stranger does not get
+    hidden = strangers and row.prediction.label == STRANGER
+    probability = "" if hidden else f"{row.prediction.probability:.1%}"
+    return f"{escaped(row.prediction.label):<{width}}  {probability:>10}   {path}\n"
