@@ -76,9 +76,10 @@ def test_a_gate_that_sees_the_whole_picture_is_reported() -> None:
     ("layer", "expected"),
     [
         (nn.ChannelShuffle(2), Field((Axis(-1, 3, 1), Axis(-1, 3, 1)), gated=False)),
+        (nn.PixelUnshuffle(4), Field((Axis(-1, 6, 4), Axis(-1, 6, 4)), gated=False)),
         (nn.UpsamplingNearest2d(scale_factor=2), EVERYTHING),
     ],
-    ids=["shuffled channels", "unknown"],
+    ids=["shuffled channels", "blocks of pixels", "unknown"],
 )
 def test_an_unknown_operator_counts_as_one_that_sees_everything(layer: nn.Module, expected: Field) -> None:
     class Pooled(nn.Sequential):

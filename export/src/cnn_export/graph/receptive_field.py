@@ -26,6 +26,10 @@ POINTWISE = frozenset({
 })  # fmt: skip
 """Operators that compute each cell from the same cell of their inputs."""
 
+UNSHUFFLE = [0, 1, 3, 5, 2, 4]
+"""The permutation of a pixel unshuffle (space to depth), between two reshapes: (n, c, h / b, b, w / b, b) to
+(n, c, b, b, h / b, w / b)."""
+
 WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool"})
 GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMax", "ReduceMean", "ReduceSum"})
 
@@ -86,7 +90,8 @@ def receptive_field(model: ModelProto, start: str, tensor: str) -> Field:
     Returns:
         The field. If an operator between the two is not known, no ``axes``, and ``gated``.
     """
-    walk = _Walk(constants_of(model), shapes_of(model))
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    walk = _Walk(constants_of(model), shapes_of(model), made_by)
     fields: dict[str, Field] = {start: PIXELS}
     for node in model.graph.node:
         read = [fields[name] for name in node.input if name in fields]
@@ -100,10 +105,13 @@ def receptive_field(model: ModelProto, start: str, tensor: str) -> Field:
 class _Walk:
     constants: Mapping[str, NDArray[np.generic]]
     shapes: Mapping[str, list[Any]]
+    made_by: Mapping[str, NodeProto]
 
     def after(self, node: NodeProto, fields: Mapping[str, Field], read: Sequence[Field]) -> Field:
         """Return the field of a node's outputs, from those of its inputs."""
         first = fields.get(node.input[0])
+        if node.op_type == "Transpose" and list(attribute_of(node, "perm", [])) == UNSHUFFLE:
+            return self._unshuffle(node, fields)
         if all(field.axes is None for field in read) or node.op_type in GLOBAL:
             return EVERYTHING
         if node.op_type in POINTWISE or (node.op_type == "Concat" and attribute_of(node, "axis", 0) == 1):
@@ -127,6 +135,18 @@ class _Walk:
             axes = first.axes if kept or moved else [None, None]
         height, width = axes
         return EVERYTHING if height is None or width is None else Field((height, width), first.gated)
+
+    def _unshuffle(self, node: NodeProto, fields: Mapping[str, Field]) -> Field:
+        """Return the field between the two reshapes of a pixel unshuffle: each cell sees one block of cells."""
+        reshape = self.made_by.get(node.input[0])
+        field = fields.get(reshape.input[0], EVERYTHING) if reshape and reshape.op_type == "Reshape" else EVERYTHING
+        if field.axes is None or reshape is None:
+            return EVERYTHING
+        sides, blocks = self.shapes.get(reshape.input[0], [])[2:], self.shapes.get(node.input[0], [])[2:]
+        if len(blocks) != 4 or [blocks[0] * blocks[1], blocks[2] * blocks[3]] != sides:
+            return EVERYTHING
+        height, width = field.axes
+        return Field((height.window(blocks[1], blocks[1], 0, 1), width.window(blocks[3], blocks[3], 0, 1)), field.gated)
 
     def _window(self, node: NodeProto, axes: tuple[Axis, Axis]) -> list[Axis | None]:
         if attribute_of(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
