@@ -67,6 +67,9 @@ def test_the_proofs_are_in_the_report_and_the_summary(exported: Export) -> None:
         if line.startswith("  evidence     4 x 4 cells (width x height), each sees 23 x 23")
     ]
     assert len(lines) == 2
+    note = "a cell sees as much as the whole input: a drawing of its evidence says little about the place"
+    assert report["notes"] == [note]
+    assert f"note           {note}" in export_lines(exported)
 
 
 def test_evidence_that_is_not_that_of_the_logits_is_not_exported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from cnn_infer import Spec, console
+from cnn_infer.explanation import place_notes
 from cnn_infer.guarantee import KEY, Guarantee
 from cnn_infer.run_files import (
     CANDIDATES,
@@ -72,7 +73,7 @@ class Export:
             int8 model does not have the output.
         strangers: The rule for strangers, likewise.
         machine: The machine on which this was measured.
-        notes: What the user should know about the data and the network, for a network from elsewhere.
+        notes: What the user should know about the data and the network.
     """
 
     folder: Path
@@ -213,6 +214,7 @@ def export_subject(
             shipped, finished, strangers["int8"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
         files[int8.file] = model_file(folder, shipped, finished, carried, after.probabilities, compute)
         int8 = replace(int8, bytes=len(files[int8.file]))
+    proof = evidence.get("fp32")
     result = Export(
         folder=folder,
         run=subject.run,
@@ -225,7 +227,7 @@ def export_subject(
         evidence=evidence,
         strangers=strangers,
         machine=machine.description(),
-        notes=subject.notes,
+        notes=(*subject.notes, *(place_notes(proof.cells, proof.sees, (spec.height, spec.width)) if proof else ())),
     )
     _write(folder, files, result)
     calibrations = {name: found.calibration for name, found in confidence.items() if found.calibration}

@@ -94,8 +94,11 @@ def sight(spec: Spec, name: str) -> str:
     The arguments and the error are those of :func:`described`.
     """
     field, _ = described(spec, name)
-    text = f"{cells_text(spec.details[EVIDENCE]['cells'], field.size)} of the {spec.width} x {spec.height} input"
-    return f"{text} and, through a part of the network, the whole picture" if field.whole_picture else text
+    cells = spec.details[EVIDENCE]["cells"]
+    text = f"{cells_text(cells, field.size)} of the {spec.width} x {spec.height} input"
+    if field.whole_picture:
+        text += " and, through a part of the network, the whole picture"
+    return "; ".join([text, *place_notes(cells, field.size, (spec.height, spec.width))])
 
 
 def cells_text(cells: Sequence[int], size: Sequence[float]) -> str:
@@ -103,6 +106,21 @@ def cells_text(cells: Sequence[int], size: Sequence[float]) -> str:
     (rows, columns), (height, width) = cells, size
     count = f"{columns} x {rows} cells" if rows * columns > 1 else "1 cell"
     return f"{count} (width x height), each sees {width:g} x {height:g} pixels"
+
+
+def place_notes(cells: Sequence[int], size: Sequence[float], sides: Sequence[int]) -> list[str]:
+    """Say what a drawing of the evidence cannot show, if anything.
+
+    Args:
+        cells: Rows and columns of the last feature map.
+        size: Height and width of what a cell sees, in pixels of the input.
+        sides: Height and width of the input in pixels.
+    """
+    if tuple(cells) == (1, 1):
+        return ["1 cell: a drawing of its evidence cannot show a place"]
+    if all(seen >= side for seen, side in zip(size, sides, strict=True)):
+        return ["a cell sees as much as the whole input: a drawing of its evidence says little about the place"]
+    return []
 
 
 def explain(model: Model, pixels: NDArray[np.uint8], prediction: Prediction) -> Explanation:

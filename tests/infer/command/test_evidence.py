@@ -119,6 +119,32 @@ def test_a_picture_from_elsewhere_keeps_its_whole_path(
     assert drawing.stat().st_mtime_ns == written.st_mtime_ns
 
 
+@pytest.mark.parametrize(
+    ("cells", "size", "note"),
+    [
+        (
+            [8, 8],
+            [8, 9],
+            "a cell sees as much as the whole input: a drawing of its evidence says little about the place",
+        ),
+        ([1, 1], [3, 3], "1 cell: a drawing of its evidence cannot show a place"),
+        ([8, 8], [8, 7], None),
+    ],
+    ids=["all of the input", "one cell", "less than the input"],
+)
+def test_what_a_drawing_cannot_show_is_said(
+    cli: Cli, models: Path, model: Callable[..., Path], cells: list[int], size: list[int], note: str | None
+) -> None:
+    entry = Classifier(models / "optional.onnx").spec.details["evidence"]
+    field = {**entry["receptive_field"], "size": size}
+    path = model(details={"evidence": {**entry, "cells": cells, "receptive_field": field}})
+    [line] = [line for line in cli("--info", "--model", path).stdout.decode().splitlines() if "evidence" in line]
+    wanted = "" if note is None else f"; {note}"
+    assert line.endswith(
+        f"each sees {size[1]} x {size[0]} pixels of the 8 x 8 input{wanted}; cnn-infer --evidence FOLDER"
+    )
+
+
 def test_nothing_is_overwritten_or_searched_by_mistake(
     cli: Cli, refused: Refused, models: Path, tmp_path: Path
 ) -> None:
