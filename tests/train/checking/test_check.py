@@ -147,7 +147,7 @@ def test_files_have_one_row_per_finding_counts_and_the_worst_pictures(found: Che
 
 def test_the_table_has_a_line_of_advice_for_each_kind(found: Check) -> None:
     head, *lines = found.text().splitlines()
-    assert head.split() == ["finding", "number", "what", "to", "do"]
+    assert head.split() == ["finding", "number", "level", "what", "to", "do"]
     assert [line.split()[0] for line in lines] == list(found.report["kinds"])
     assert any(line.split()[:3] == ["copy", "2", "problem"] and "keep one" in line for line in lines)
 
@@ -219,6 +219,8 @@ def test_every_form_of_data_is_checked(planted: Path, tmp_path: Path, found: Che
     assert [(each.kind, Path(each.path).name) for each in packed.findings if each.kind != "left-out"] == [
         (each.kind, Path(each.path).name) for each in found.findings if each.kind != "left-out"
     ]
+    # its paths are relative to the data set
+    assert (packed.path / "sheet.png").read_bytes() == (found.path / "sheet.png").read_bytes()
     fill(tmp_path / "rows", 1, 12)
     shutil.copy(tmp_path / "rows" / "0.png", tmp_path / "rows" / "z.png")
     lines = [f"{path.name};{'ab'[number % 2]}" for number, path in enumerate(sorted((tmp_path / "rows").iterdir()))]

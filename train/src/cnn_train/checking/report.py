@@ -47,7 +47,7 @@ def as_text(findings: Sequence[Finding], report: Mapping[str, Any], form: str) -
     kinds = report["kinds"]
     if not kinds:
         return "nothing was found"
-    table = [("finding", "number", "", "what to do")]
+    table = [("finding", "number", "level", "what to do")]
     table += [
         (kind, f"{entry['count']:,}", "problem" if entry["problem"] else "note", entry["advice"])
         for kind, entry in kinds.items()

@@ -25,7 +25,7 @@ ACROSS = 8
 SIDE, GAP, LINE = 128, 8, 14
 """Sides of a thumbnail, distances and height of a line of text, in pixels."""
 
-_HEAD, _CAPTIONS = 2 * LINE, 3 * LINE
+_HEAD, _CAPTIONS = 2 * LINE, 4 * LINE
 _ROW = _HEAD + SIDE + _CAPTIONS + GAP
 
 
@@ -56,10 +56,11 @@ def write_sheet(path: Path, findings: Mapping[str, Sequence[Finding]], pictures:
                 x, y = left + offset * (SIDE + GAP), top + _HEAD
                 sheet.paste(_thumbnail(pictures, at), (x, y))
                 draw.rectangle((x - 1, y - 1, x + SIDE, y + SIDE), outline="#888888")
-                draw.text((x, y + SIDE + 2), _end(name, font, SIDE), "black", font)
+                for line, text in enumerate(_caption(name, pictures.source.location)):
+                    draw.text((x, y + SIDE + 2 + line * LINE), _end(text, font, SIDE), "black", font)
             width = len(shown) * (SIDE + GAP) - GAP
             for line, text in enumerate(_wrapped(finding.detail, font, width)):
-                draw.text((left, top + _HEAD + SIDE + 2 + (1 + line) * LINE), text, "#555555", font)
+                draw.text((left, top + _HEAD + SIDE + 2 + (2 + line) * LINE), text, "#555555", font)
             place += len(shown)
     with replacing(path) as stream:
         sheet.save(stream, "PNG")
@@ -87,6 +88,12 @@ def _thumbnail(pictures: Pictures, at: int) -> Image.Image:
         draw.line((0, 0, SIDE, SIDE), "#bb3344", 2)
         draw.line((0, SIDE, SIDE, 0), "#bb3344", 2)
         return broken
+
+
+def _caption(path: str, location: str | None) -> tuple[str, str]:
+    """The folder of a picture, relative to the data set, and its name."""
+    folder, _, name = path.removeprefix(f"{location}/").rpartition("/")
+    return folder, name
 
 
 def _end(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
