@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from cnn_export import ExportError, GraphError, export_lines, export_network
+from cnn_export import ExportError, GraphError, export as export_run, export_lines, export_network
 from cnn_export.graph.first_layer import OWN_LAYER
 from cnn_infer import Classifier, newest_export, to_pixels, verify_all
 from cnn_train import DataError
@@ -115,6 +115,11 @@ def quantized(photos: Path, trained_network: nn.Sequential, tmp_path_factory: py
     return export_network(
         trained_network, out / "mine", data=photos, size=16, mean=MEAN, std=STD, classes=classes, **options
     )
+
+
+def test_the_command_refuses_the_folder_and_names_the_function(quantized: Any) -> None:
+    with pytest.raises(ExportError, match=r"mine has no run of cnn-train: it was written by export_network.*quantize"):
+        export_run(quantized.folder)
 
 
 def test_int8_ships_and_reads_raw_bytes(quantized: Any) -> None:

@@ -25,7 +25,7 @@ from onnx import ModelProto, TensorProto, helper
 from cnn_export.errors import ExportError
 from cnn_export.graph.passes import makers_of
 from cnn_export.graph.tensors import Tensors
-from cnn_export.run_data import decode_test_split, open_run_source, recorded_data
+from cnn_export.run_data import decode_test_split, open_run, open_run_source, recorded_data
 from cnn_export.selection import classes_in_turn
 
 PICTURES = 64
@@ -71,8 +71,7 @@ def explain(
         DeviceError: ONNX Runtime is not installed.
     """
     load_runtime()
-    if not isinstance(run, Run):
-        run = Run.newest() if run is None else Run.open(run)
+    run = open_run(run)
     fp32 = run.path / FP32_MODEL
     if not fp32.exists():
         raise ExportError(f"{run.path} has no {FP32_MODEL}: export it first")

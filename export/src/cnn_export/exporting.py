@@ -49,7 +49,7 @@ from cnn_export.parity import Parity
 from cnn_export.previous import left_out
 from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs
 from cnn_export.reports import json_text
-from cnn_export.run_data import open_run_source, read_dataset, read_test_split, read_validation_split
+from cnn_export.run_data import open_run, open_run_source, read_dataset, read_test_split, read_validation_split
 from cnn_export.strangers import Strangers, check_network, with_strangeness
 from cnn_export.subject import Subject
 
@@ -129,8 +129,7 @@ def export(
     settings = Settings.of(options, RunOptions)
     check_opset(settings.opset)
     load_runtime()  # if it is missing, say so before the work starts
-    if not isinstance(run, Run):
-        run = Run.newest() if run is None else Run.open(run)
+    run = open_run(run)
     source = open_run_source(run, data)
     test = read_test_split(run, source)
     network = run.network()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from cnn_infer.paths.labels_file import is_labels_file
-from cnn_infer.paths.naming import composed
-from cnn_infer.run_files import SPEC
+from cnn_infer.paths.naming import composed, printable
+from cnn_infer.run_files import CONFIG, EXPORT_REPORT, SPEC
 from cnn_train import DataError, Dataset, Run, Source, Split, open_source, prepare
 from cnn_train.replay import pixel_digest, read_split, spellings
 
@@ -17,6 +18,25 @@ from cnn_export.errors import ExportError
 from cnn_export.reports import parity_failure
 
 log = logging.getLogger(__name__)
+
+
+def open_run(run: Run | str | os.PathLike[str] | None) -> Run:
+    """Return a run, that of a folder, or the newest under ``runs/``.
+
+    Raises:
+        RunError: there is no such run, or its training is not finished.
+        ExportError: the folder has an export of a network from elsewhere, and no run.
+    """
+    if run is None:
+        return Run.newest()
+    if isinstance(run, Run):
+        return run
+    if (Path(run) / EXPORT_REPORT).exists() and not (Path(run) / CONFIG).exists():
+        raise ExportError(
+            f"{printable(run)} has no run of cnn-train: it was written by export_network, which has options of its "
+            "own, such as quantize=True"
+        )
+    return Run.open(run)
 
 
 def recorded_data(run: Run) -> dict[str, Any]:
