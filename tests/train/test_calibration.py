@@ -71,3 +71,16 @@ def test_the_picture_shows_all_models_and_leaves_empty_bins_out() -> None:
     assert len(drawn["fp32"].lines[0].get_xdata()) == filled < BINS
     assert upper.get_title() == "title"
     assert lower.get_ylabel() == "pictures"
+
+
+@pytest.mark.parametrize("count", [12, 3000])
+def test_the_axis_of_counts_has_plain_numbers_and_sure_answers_are_inside_the_frame(count: int) -> None:
+    sure = np.tile(np.float32((1, 0)), (count, 1))
+    figure = plots.reliability({"fp32": calibration_of(sure, np.zeros(count, np.int64))}, "title")
+    figure.draw_without_rendering()
+    upper, lower = figure.axes
+    low, high = lower.get_ylim()
+    texts = [text.get_text() for text in lower.get_yticklabels() if low <= text.get_position()[1] <= high]
+    assert len(texts) > 2
+    assert all(text.replace(",", "").isdigit() for text in texts)
+    assert upper.get_xlim()[1] > 1 < upper.get_ylim()[1]

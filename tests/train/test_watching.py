@@ -41,5 +41,7 @@ def test_curves_can_be_drawn_before_there_is_an_epoch_and_before_one_is_kept(fin
     for count in range(3):
         for axes, what in zip(plots.curves(finished.epochs[:count]).axes, ("loss", "accuracy"), strict=True):
             assert what in axes.get_title()
-            assert [len(line.get_xdata()) for line in axes.lines] == [count, count]
-    assert [len(axes.lines) for axes in plots.curves(finished.epochs, kept=2).axes] == [3, 3]
+            assert [len(line.get_xdata()) for line in axes.lines] == [count] * (3 if what == "loss" else 2)
+    loss, accuracy = plots.curves(finished.epochs, kept=2).axes
+    assert [len(axes.lines) for axes in (loss, accuracy)] == [4, 3]
+    assert [*loss.lines[2].get_ydata()] == [epoch.val_calibrated_loss for epoch in finished.epochs]

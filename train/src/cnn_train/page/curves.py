@@ -16,7 +16,7 @@ def loss_chart(epochs: Sequence[Epoch], kept: int) -> Chart:
         "loss",
         "Loss",
         f"After epoch {kept}, which is kept, the training loss is {best.train_loss:.4f} and the validation loss "
-        f"{best.val_loss:.4f}.",
+        f"{best.val_loss:.4f}; calibrated, {best.val_calibrated_loss:.4f}, which decides the epoch that is kept.",
         "cross-entropy in nats",
         [epoch.train_loss for epoch in epochs],
         [epoch.val_loss for epoch in epochs],

@@ -32,7 +32,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def curves(epochs: Sequence[Epoch], kept: int | None = None) -> Figure:
-    """Plot loss and accuracy of training and validation over the epochs.
+    """Plot loss, calibrated validation loss and accuracy of training and validation over the epochs.
 
     Args:
         epochs: The epochs so far, as the ``on_epoch`` of :func:`cnn_train.train` gets them; without any the axes are
@@ -48,6 +48,9 @@ def curves(epochs: Sequence[Epoch], kept: int | None = None) -> Figure:
             axes.plot(
                 numbers, values, color=colour, label=label, marker="o" if len(epochs) < 30 else None, markersize=4
             )
+        if what == "loss":  # this one decides which epoch is kept
+            values = [epoch.val_calibrated_loss for epoch in epochs]
+            axes.plot(numbers, values, color=VALIDATION, linestyle="--", label="validation, calibrated")
         if kept is not None:
             axes.axvline(kept, color="black", linestyle=":", linewidth=1, label=f"kept: epoch {kept}")
         axes.set(xlabel="epoch", title="loss (cross-entropy)" if what == "loss" else "accuracy (%)")
@@ -139,8 +142,15 @@ def reliability(calibrations: Mapping[str, Mapping[str, Any]], title: str) -> Fi
         upper.errorbar(confidence, accuracy, errors, color=colour, label=label, marker="o", markersize=4, capsize=2)
         edges = np.linspace(0, 1, len(found["bins"]) + 1)
         lower.stairs([part["count"] for part in found["bins"]], edges, color=colour, label=name)
-    upper.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    lower.set(xlabel="confidence (top probability)", ylabel="pictures", yscale="symlog")
+    upper.set(title=title, ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    lower.set(xlabel="confidence (top probability)", ylabel="pictures")
+    most = max((part["count"] for found in calibrations.values() for part in found["bins"]), default=0)
+    if most < 20:  # a logarithmic axis would have a single number
+        lower.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        lower.set_ylim(bottom=0)
+    else:
+        lower.set_yscale("symlog")
+        lower.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     upper.legend(loc="lower right")
