@@ -61,3 +61,14 @@ def test_axe_core_finds_nothing_and_nothing_is_requested(
         assert (view.violations, view.errors, view.overflow) == ([], [], 0), (view.target, view.width, view.scheme)
         assert view.requests == [view.target]
         assert view.result == ["Skip to the content", True, ""]
+
+
+def test_the_tables_of_a_comparison_fit_a_window_of_1100_pixels(
+    visit: Callable[..., list[Any]], pages: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "wide.mjs").write_text(
+        "export default (page) => page.evaluate(() => [...document.querySelectorAll('.scroll')]"
+        ".filter((part) => part.scrollWidth > part.clientWidth).map((part) => part.ariaLabel));"
+    )
+    (view,) = visit(pages[2], script=tmp_path / "wide.mjs", at=[(1100, "light")])
+    assert view.result == []

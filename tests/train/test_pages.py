@@ -121,6 +121,7 @@ def test_the_page_of_a_comparison_has_its_figures(finished: Run, tmp_path: Path)
     assert page.rows["pairs"][1][:3] == ["2 against 1", "+0.00", page.rows["pairs"][1][2]]
     assert page.rows["pairs"][1][-1] == "1"
     assert "All pictures are answered alike." in page.text
+    assert "with few pictures of this kind it may exclude 0 although p is above 0.05" in page.text
 
 
 def test_the_command_writes_the_page_of_a_training_and_later_that_of_its_run(
