@@ -17,7 +17,6 @@ import numpy as np
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.drift import Drift, validation_of
 from cnn_infer.errors import InputError
-from cnn_infer.highlights import Highlights
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
@@ -29,6 +28,7 @@ from cnn_infer.system import machine
 from cnn_infer.tally import Tally
 
 if TYPE_CHECKING:
+    from cnn_infer.highlights import Highlights
     from cnn_infer.paths.truth import Truth
 
 
@@ -223,11 +223,13 @@ class Evaluation:
         self._skipped = Skipped()
         validation = validation_of(classifier.spec.details)
         self._tally = Tally(classifier.spec.classes, validation, truth, classifier.guarantee, classifier.stranger_rule)
-        self.highlights = Highlights() if page else None
         if counted is not None:
             self._tally.restore(counted)
-            if page:
-                self.highlights = Highlights.restored(counted.get("page"))
+        self.highlights: Highlights | None = None
+        if page:
+            from cnn_infer.highlights import Highlights  # imported late: few runs need it
+
+            self.highlights = Highlights() if counted is None else Highlights.restored(counted.get("page"))
         self._seconds = 0.0
         self._answered = 0
 
