@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 from cnn_export import GuaranteeError, guarantee
 from cnn_export.parity import run_model
+from cnn_export.run_data import open_run_source
 from cnn_export.selective import Labelled
 from cnn_infer import console, open_model
-from cnn_train import Run, open_source
+from cnn_train import Run
 from cnn_train.replay import read_split
 from numpy.typing import NDArray
 from report import conditions, parser, short, write
@@ -98,7 +99,7 @@ def main() -> None:
     results = []
     for run, _, data in (pair.partition("=") for pair in options.pairs):
         opened = Run.open(run)
-        source = open_source(data, classes=opened.spec.classes, seed=opened.config.seed)
+        source = open_run_source(opened, data)
         split, validation = (read_split(source, name, opened.spec)[0] for name in ("test", "val"))
         for file in FILES:
             model = opened.path / file

@@ -37,11 +37,12 @@ from typing import Any
 import numpy as np
 import onnx
 from cnn_export.graph.features import maps_of
+from cnn_export.run_data import open_run_source, read_dataset
 from cnn_export.strangers import TRAINING_PICTURES, with_strangeness
 from cnn_infer import Classifier, find_pictures, open_model
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from cnn_infer.optional_outputs import STRANGENESS
-from cnn_train import Dataset, Run, open_source, prepare
+from cnn_train import Dataset, Run, open_source
 from cnn_train.replay import read_split
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -287,8 +288,7 @@ def main() -> None:
     command = "strangers.py RUN=DATA... --photographs FOLDER..."
     rows = []
     for run, data in pairs:
-        spec, source = run.spec, open_source(data, seed=run.config.seed)
-        found = prepare(source, size=spec.shape[:2], resize=spec.resize, filter=spec.filter, colour=spec.colour)
+        found = read_dataset(run, open_run_source(run, data))
         others = {Path(other).name: open_source(other) for other in sorted({place for _, place in pairs} - {data})}
         for file in ("model.onnx", "model.int8.onnx"):
             if (run.path / file).exists():
