@@ -28,80 +28,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from processes import run
 from report import conditions, parser, write
 from train_picture import draw, draw_few
+from train_rows import ROWS, Row
 
 RESULTS = Path(__file__).parent / "results"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: a training and its target.
-
-    Attributes:
-        data: The name of a data set. If cnn-train cannot find it by name, ``--data`` names its folder.
-        model: The ``--model`` of cnn-train.
-        options: Further options of cnn-train.
-        target: Mean test accuracy to reach, 0 to 1; 0 for a row that others are compared with.
-        budget: Largest median time in seconds.
-        device: ``cpu`` or ``cuda``.
-        per_class: Training pictures per class that are drawn from a folder; None for all pictures of the data set.
-        teacher: The row that trains the teacher, on the same pictures and with the same seed, if there is one. Its time
-            does not count.
-    """
-
-    data: str
-    model: str
-    options: str
-    target: float
-    budget: float
-    device: str = "cpu"
-    per_class: int | None = None
-    teacher: str = ""
-
-    @property
-    def clock(self) -> str:
-        """The key of the run's report whose time counts."""
-        return "seconds_with_preparation" if self.device == "cpu" else "seconds"
-
-
-ROWS = {
-    "digits-nano": Row("digits", "nano", "--epochs 8", 0.90, 10),
-    "fashion-mnist-nano-90s": Row("fashion-mnist", "nano", "", 0.930, 90),
-    "fashion-mnist-small-4min": Row("fashion-mnist", "small", "", 0.940, 240),
-    "fashion-mnist-small-10min": Row("fashion-mnist", "small", "--epochs 36", 0.945, 600),
-    "fashion-mnist-base-1h": Row("fashion-mnist", "base", "--epochs 75 --augment flip,crop,cutout", 0.955, 3600),
-    "cifar10-large-15min": Row("cifar10", "large", "--epochs 25", 0.895, 900),
-    "cifar10-large-1h": Row("cifar10", "large", "--epochs 60", 0.920, 3600),
-    "cifar10-large-gpu-5s": Row("cifar10", "large", "--epochs 25", 0.895, 5, "cuda"),
-    "cifar10-large-gpu-1min": Row("cifar10", "large", "--epochs 100", 0.920, 60, "cuda"),
-    "fashion-mnist-base-gpu-2min": Row(
-        "fashion-mnist", "base", "--epochs 75 --augment flip,crop,cutout", 0.955, 120, "cuda"
-    ),
-    "ants-bees-scratch": Row("ants-bees", "small", "", 0.0, 180, per_class=200),
-    "ants-bees-frozen": Row("ants-bees", "lite0", "--pretrained --epochs 1", 0.95, 180, per_class=200),
-    "ants-bees-pretrained": Row("ants-bees", "lite0", "--pretrained", 0.95, 180, per_class=200),
-    **{f"cifar10-{n}-scratch": Row("cifar10", "small", "", 0.0, 600, per_class=n) for n in (20, 100, 500)},
-    **{
-        f"cifar10-{n}-frozen": Row("cifar10", "lite0", "--pretrained --epochs 1 --size 192", goal, 600, per_class=n)
-        for n, goal in ((20, 0.65), (100, 0.75), (500, 0.80))
-    },
-    "cifar10-20-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.75, 600, per_class=20),
-    "cifar10-100-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.85, 1200, per_class=100),
-    **{
-        f"cifar10-{n}-{model}-{kind}": Row(
-            "cifar10", model, "", 0.0, 3600, per_class=n, teacher=f"cifar10-{n}-pretrained" if kind == "taught" else ""
-        )
-        for n in (20, 100)
-        for model in ("nano", "small")
-        for kind in ("alone", "taught")
-    },
-}
 
 
 def arguments(row: Row, more: list[str]) -> list[str]:
@@ -130,15 +66,20 @@ def few_pictures(data: Path, per_class: int, seed: int, folder: Path) -> Path:
     return part
 
 
-def train(row: Row, data: str, given: list[str], seed: int) -> dict[str, Any]:
-    """Train once, with an empty cache, and return the run's report together with its description of the ``data``."""
+def train(row: Row, data: str, given: list[str], seed: int, teachers: Path) -> dict[str, Any]:
+    """Train once, with an empty cache, and return the run's report together with its description of the ``data``.
+
+    A teacher that ``teachers`` holds already, as ``ROW-SEED``, is not trained again.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if row.per_class is not None:
             data = str(few_pictures(Path(data), row.per_class, seed, Path(folder)))
         if row.teacher:
-            first = arguments(ROWS[row.teacher], ["--seed", str(seed), "--cache", f"{folder}/teacher-cache"])
-            run([sys.executable, "-m", "cnn_train", data, *first, "--out", f"{folder}/teacher"])
-            given = [*given, "--teacher", f"{folder}/teacher"]
+            teacher = teachers / f"{row.teacher}-{seed}"
+            if not (teacher / "report.json").is_file():
+                first = arguments(ROWS[row.teacher], ["--seed", str(seed), "--cache", f"{folder}/teacher-cache"])
+                run([sys.executable, "-m", "cnn_train", data, *first, "--out", str(teacher), "--overwrite"])
+            given = [*given, "--teacher", str(teacher)]
         places = ["--cache", f"{folder}/cache", "--out", f"{folder}/run"]
         run([sys.executable, "-m", "cnn_train", data, *given, "--seed", str(seed), *places])
         report, spec = (
@@ -172,7 +113,9 @@ def card(device: str) -> str | None:
     return torch.cuda.get_device_name() if device == "cuda" else None
 
 
-def measure(row: Row, data: str, given: list[str], seed: int, before: float, steps: int) -> tuple[dict[str, Any], Any]:
+def measure(
+    row: Row, data: str, given: list[str], seed: int, teachers: Path, before: float, steps: int
+) -> tuple[dict[str, Any], Any]:
     """Train between two measurements of the plain net.
 
     Args:
@@ -180,13 +123,14 @@ def measure(row: Row, data: str, given: list[str], seed: int, before: float, ste
         data: The data set or its folder.
         given: The arguments of cnn-train.
         seed: The random seed.
+        teachers: Where trained teachers are kept.
         before: Seconds of an epoch of the plain net, measured before this call.
         steps: Steps of the plain net to measure after the training.
 
     Returns:
         The entry of this seed, and the run's report.
     """
-    report = train(row, data, given, seed)
+    report = train(row, data, given, seed, teachers)
     after = plain_epoch(row.device, steps)
     seconds = report[row.clock]
     entry = {
@@ -246,13 +190,15 @@ def text(found: dict[str, Any]) -> str:
     )
 
 
-def benchmark(name: str, data: str, seeds: list[int], more: list[str], steps: int, output: Path | None) -> None:
+def benchmark(
+    name: str, data: str, seeds: list[int], more: list[str], steps: int, teachers: Path, output: Path | None
+) -> None:
     """Train a row with each seed. The output is written after each one, because the next may take an hour."""
     row, given = ROWS[name], arguments(ROWS[name], more)
     plain = plain_epoch(row.device, steps)
     runs: list[dict[str, Any]] = []
     for seed in seeds:
-        entry, report = measure(row, data, given, seed, plain, steps)
+        entry, report = measure(row, data, given, seed, teachers, plain, steps)
         plain = entry["plain_epoch_after"]
         runs.append(entry)
         found = document(name, more, runs, report)
@@ -269,6 +215,9 @@ def main() -> None:
     parsing.add_argument("row", nargs="?", choices=ROWS, metavar="ROW", help="a row of the table")
     parsing.add_argument("--data", help="folder of the row's data set; default: cnn-train finds it by name")
     parsing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a training for each random seed")
+    parsing.add_argument(
+        "--teachers", type=Path, metavar="FOLDER", help="keep the trained teachers there, for rows with the same ones"
+    )
     parsing.add_argument("--steps", type=int, default=20, help="steps of the plain net before and after each training")
     parsing.add_argument("--list", action="store_true", help="list the rows")
     parsing.add_argument("--draw", type=Path, metavar="PNG", help="draw all results; train nothing")
@@ -287,7 +236,9 @@ def main() -> None:
         parsing.error("name a row (--list shows them), or pass --draw or --draw-few")
     else:
         data = options.data or ROWS[options.row].data
-        benchmark(options.row, data, options.seeds, more, options.steps, options.output)
+        with tempfile.TemporaryDirectory() as scratch:
+            teachers = options.teachers or Path(scratch)
+            benchmark(options.row, data, options.seeds, more, options.steps, teachers, options.output)
 
 
 if __name__ == "__main__":

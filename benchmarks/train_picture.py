@@ -16,7 +16,10 @@ OTHER = "#777777"
 KINDS = {
     "-pretrained": ("#4477aa", "lite0, pretrained, fine-tuned"),
     "-frozen": ("#228833", "lite0, pretrained, last layer only"),
+    "-small-taught": ("#ccbb44", "small, taught by the fine-tuned lite0"),
+    "-nano-taught": ("#66ccee", "nano, taught by the fine-tuned lite0"),
     "-scratch": ("#aa3377", "small, from scratch"),
+    "-nano-alone": ("#777777", "nano, from scratch"),
 }
 """How rows with few pictures end, with the colour and the name of their line."""
 
