@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.guarantee import Guarantee, Threshold, check_threshold, resolve_threshold
-from cnn_infer.model import INPUT, PROBABILITIES, Model, open_model
+from cnn_infer.model import PROBABILITIES, Model, open_model
 from cnn_infer.optional_outputs import EVIDENCE, STRANGENESS
 from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
@@ -42,7 +42,7 @@ class Classifier:
         model: The path or the bytes of an ``.onnx`` file that cnn-export wrote, or an open
             :class:`~cnn_infer.Model`. For an open model ``device`` and ``threads`` have no effect.
         device: ``auto`` (CUDA if it works, else the CPU), ``cpu``, ``cuda`` or another of
-            :data:`cnn_infer.model.DEVICES`.
+            :data:`cnn_infer.providers.devices.DEVICES`.
         threads: CPU threads for each run of the model, at least 1. To use all cores for many pictures, keep 1 here
             and pass ``workers`` to :meth:`predict_many`: that is faster for small models.
         top: Number of classes in :attr:`Prediction.top`, at least 1.
@@ -52,6 +52,7 @@ class Classifier:
         max_bytes: Files with more bytes are refused before they are read.
         strangers: Whether pictures that are nothing like those of training get the label ``stranger``. Only for a model
             that was exported with ``cnn-export --strangers``.
+        device_options: Options of the device, as :func:`~cnn_infer.open_model` takes them.
 
     Attributes:
         model: The open model.
@@ -77,13 +78,14 @@ class Classifier:
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
         strangers: bool = False,
+        device_options: Mapping[str, str] | None = None,
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
         check_threshold(threshold)
         outputs = [STRANGENESS] if strangers else []
         if not isinstance(model, Model):
-            model = open_model(model, device=device, threads=threads, outputs=outputs)
+            model = open_model(model, device=device, threads=threads, outputs=outputs, device_options=device_options)
         elif not set(outputs) <= set(model.outputs):
             model = model.with_outputs([*model.outputs, *outputs])
         self.model = model
@@ -138,7 +140,7 @@ class Classifier:
                 f"expected uint8 of shape (n, {', '.join(map(str, self._shape))}), not {batch.dtype} {batch.shape}"
             )
         try:
-            found = self.model.session.run(self._outputs, {INPUT: batch})
+            found = self.model.run(self._outputs, batch)
         except Exception as error:
             count = f"{len(batch)} picture{'s' * (len(batch) > 1)}"
             raise ModelError(f"the model failed on {count}: {' '.join(str(error).split())}") from error
@@ -284,15 +286,11 @@ class Classifier:
             probabilities, strangeness = self._run(np.stack(good))
             share = 1e3 * (time.perf_counter() - start) / len(good)
             found = zip(self._to_predictions(probabilities, strangeness), probabilities, strict=True)
-        return [
-            Answer(None, item, 0.0, decoding, path_of(picture))
-            if isinstance(item, PictureError)
-            else _answer(*next(found), share, decoding + share, picture)
-            for picture, item, decoding in zip(pictures, decoded, spent, strict=True)
-        ]
-
-
-def _answer(
-    prediction: Prediction, probabilities: NDArray[np.float32], model_ms: float, total_ms: float, picture: Picture
-) -> Answer:
-    return Answer(prediction, None, model_ms, total_ms, path_of(picture), probabilities)
+        answers: list[Answer] = []
+        for picture, item, decoding in zip(pictures, decoded, spent, strict=True):
+            if isinstance(item, PictureError):
+                answers.append(Answer(None, item, 0.0, decoding, path_of(picture)))
+            else:
+                prediction, row = next(found)
+                answers.append(Answer(prediction, None, share, decoding + share, path_of(picture), row))
+        return answers

@@ -1,27 +1,32 @@
-"""Open an exported model: read the file, choose the device, and check the model's contract."""
+"""Open an exported model: read the file, open it on a device, and check the model's contract."""
 
 from __future__ import annotations
 
 import builtins
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cnn_infer.errors import DeviceError, InputError, ModelError
+from cnn_infer.errors import InputError, ModelError
 from cnn_infer.optional_outputs import OPTIONAL_OUTPUTS, select_outputs, shape_of
 from cnn_infer.paths.find import folders_holding
 from cnn_infer.paths.naming import printable
+from cnn_infer.providers.devices import BY_NAME
+from cnn_infer.providers.session import bound_runner, open_session
 from cnn_infer.run_files import EXPORT_REPORT, RUNS
 from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import Spec
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnxruntime
+    from numpy.typing import NDArray
+
+    from cnn_infer.providers.binding import BoundRunner
 
 SPEC_KEY = "cnn.spec"
 """Metadata key of the model's specification, :class:`~cnn_infer.Spec`, as JSON."""
@@ -44,21 +49,6 @@ PROBABILITIES = "probabilities"
 MAX_MODEL_BYTES = 2 << 30
 """Larger files are refused before they are read. ONNX's single-file format has the same limit."""
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "MIGraphXExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-}
-"""The ONNX Runtime execution provider of each device name."""
-
-DEVICES = ("auto", *PROVIDERS)
-"""The device names that :func:`open_model` accepts."""
-
 
 @dataclass(frozen=True)
 class Model:
@@ -72,13 +62,17 @@ class Model:
         spec: The model's specification.
         session: The ONNX Runtime session. It computes ``logits``, ``probabilities`` and :attr:`outputs`.
         provider: The name of the execution provider that runs the model.
-        chosen: Why this provider was chosen, as text.
+        chosen: Why this provider was chosen, and how many nodes run on the CPU instead, as text.
         metadata: The file's metadata.
         bytes: The file's size in bytes.
         data: The bytes of the file. The session uses the same object, so they take no extra memory; but a copy if
             there are optional outputs that it does not compute.
         outputs: The optional outputs that the session computes.
         available: The optional outputs that the file has, from :data:`cnn_infer.optional_outputs.OPTIONAL_OUTPUTS`.
+        device: The name of the device.
+        device_options: The options of the device that were given.
+        nodes: How many nodes of the model each execution provider runs; empty on the CPU, where there is one.
+        bound: Runs the model with its tensors on the device; None if they are passed in the memory of the CPU.
     """
 
     name: str
@@ -91,6 +85,10 @@ class Model:
     data: builtins.bytes = field(repr=False)
     outputs: tuple[str, ...] = ()
     available: tuple[str, ...] = ()
+    device: str = "cpu"
+    device_options: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    bound: BoundRunner | None = field(default=None, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -100,7 +98,14 @@ class Model:
         return hashlib.sha256(self.data).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-        return _reopened, (self.name, self.data, self.provider, self.chosen, self._threads, self.outputs)
+        return _reopened, (*self._opening, self.outputs)
+
+    def run(self, outputs: Sequence[str], batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return the named outputs for a batch, uint8, (n, height, width, channels). Errors are ONNX Runtime's."""
+        if self.bound is not None:
+            return self.bound.run(outputs, batch)
+        found: list[NDArray[np.float32]] = self.session.run(outputs, {INPUT: batch})
+        return found
 
     def with_outputs(self, outputs: Collection[str]) -> Model:
         """Open the model again, on the same device, to compute other optional outputs.
@@ -108,39 +113,45 @@ class Model:
         Raises:
             InputError: the file does not have one of them.
         """
-        return _reopened(self.name, self.data, self.provider, self.chosen, self._threads, outputs)
+        return _reopened(*self._opening, outputs)
 
     @property
-    def _threads(self) -> int:
-        threads: int = self.session.get_session_options().intra_op_num_threads
-        return threads
+    def _opening(self) -> tuple[str, builtins.bytes, str, str, int, Mapping[str, str]]:
+        threads = self.session.get_session_options().intra_op_num_threads
+        return self.name, self.data, self.device, self.chosen, threads, self.device_options
 
 
 def open_model(
-    source: str | os.PathLike[str] | bytes, *, device: str = "auto", threads: int = 1, outputs: Collection[str] = ()
+    source: str | os.PathLike[str] | bytes,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    outputs: Collection[str] = (),
+    device_options: Mapping[str, str] | None = None,
 ) -> Model:
     """Open a model and check that it keeps the contract: its input, its outputs and its specification.
 
     Args:
         source: The path or the bytes of an ``.onnx`` file that cnn-export wrote.
-        device: One of :data:`DEVICES`. ``auto`` is CUDA if it works, else the CPU.
+        device: One of :data:`cnn_infer.providers.devices.DEVICES`. ``auto`` is CUDA if it works, else the CPU.
         threads: CPU threads for each run of the model, at least 1.
         outputs: Optional outputs to compute in each run, from :attr:`Model.available`. Without them a run takes as
             long as it takes for a file that does not have them.
+        device_options: Options of the device: those of its execution provider, as ONNX Runtime documents them, and
+            ``io_binding``: ``on`` or ``off``.
 
     Raises:
         ModelError: the file is missing, larger than 2 GiB, damaged, or was not written by cnn-export.
-        InputError: ``device`` is not a known name, or the file does not have one of ``outputs``.
-        DeviceError: ONNX Runtime is not installed, or the device is not available. There is no silent fallback.
+        InputError: ``device`` is not a known name, an option of it has no effect, or the file does not have one of
+            ``outputs``.
+        DeviceError: ONNX Runtime is not installed, or the device is not available or runs no part of the model. There
+            is no silent fallback.
     """
     ort = load_runtime()
     name, data = _read(source)
     selected, available = select_outputs(data, outputs)
-    if device == "auto":
-        session, provider, chosen = _open_best(ort, name, selected, threads)
-    else:
-        provider, chosen = _provider(ort, device), "asked for"
-        session = _open_session(ort, name, selected, provider, threads)
+    opened = open_session(ort, name, selected, device, threads, device_options or {})
+    session = opened.session
     try:
         properties = session.get_modelmeta().custom_metadata_map
         if SPEC_KEY not in properties:
@@ -158,13 +169,36 @@ def open_model(
         _check_contract(session, spec, computed, name)
     except UnicodeDecodeError as error:
         raise ModelError(f"not an ONNX model, or damaged: {name} (a text in it is not UTF-8)") from error
-    return Model(name, spec, session, provider, chosen, properties, len(data), data, computed, available)
+    return Model(
+        name,
+        spec,
+        session,
+        BY_NAME[opened.device].provider,
+        opened.chosen,
+        properties,
+        len(data),
+        data,
+        computed,
+        available,
+        opened.device,
+        opened.options,
+        opened.nodes,
+        bound_runner(ort, opened),
+    )
 
 
-def _reopened(name: str, data: bytes, provider: str, chosen: str, threads: int, outputs: Collection[str] = ()) -> Model:
+def _reopened(
+    name: str,
+    data: bytes,
+    device: str,
+    chosen: str,
+    threads: int,
+    device_options: Mapping[str, str],
+    outputs: Collection[str] = (),
+) -> Model:
     """Open a pickled or copied model."""
-    device = next(device for device, known in PROVIDERS.items() if known == provider)
-    return replace(open_model(data, device=device, threads=threads, outputs=outputs), name=name, chosen=chosen)
+    opened = open_model(data, device=device, threads=threads, outputs=outputs, device_options=device_options)
+    return replace(opened, name=name, chosen=chosen)
 
 
 def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
@@ -200,57 +234,6 @@ def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         raise ModelError(f"cannot read the model: {name} ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, str, str]:
-    """Open a session on CUDA if that works, else on the CPU; return it, its provider, and why it was chosen."""
-    cpu, cuda = PROVIDERS["cpu"], PROVIDERS["cuda"]
-    if cuda not in ort.get_available_providers():
-        return _open_session(ort, name, data, cpu, threads), cpu, "the installed ONNX Runtime has no CUDA"
-    try:
-        return _open_session(ort, name, data, cuda, threads), cuda, "CUDA works"
-    except DeviceError as error:
-        return _open_session(ort, name, data, cpu, threads), cpu, str(error)
-
-
-def _open_session(ort: ModuleType, name: str, data: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised: the log would only repeat them
-    # a model of bytes may refer to weight files in the working directory: name a folder that cannot hold any
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    # single operators that the device lacks may run on the CPU
-    providers = list(dict.fromkeys([provider, PROVIDERS["cpu"]]))
-    try:
-        # ONNX Runtime's own fallback prints to standard output, where the rows go
-        session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
-    except Exception as error:
-        if "pthread_create failed" in str(error):
-            raise ModelError(f"the system does not start {threads} threads to run {name}: choose fewer") from error
-        if provider != PROVIDERS["cpu"]:
-            raise DeviceError(f"{provider} does not come up: {_one_line(error)}") from error
-        raise ModelError(
-            f"not an ONNX model, or damaged: {name} ({_one_line(error)}); cnn-export writes models"
-        ) from error
-    if session.get_providers()[0] != provider:
-        raise DeviceError(
-            f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: install the "
-            "driver and the libraries that it needs (for CUDA: CUDA and cuDNN), or pass --device cpu"
-        )
-    session.disable_fallback()
-    return session
-
-
-def _provider(ort: ModuleType, device: str) -> str:
-    if device not in PROVIDERS:
-        raise InputError(f"unknown device {device!r}: one of {', '.join(DEVICES)}")
-    provider, available = PROVIDERS[device], ort.get_available_providers()
-    if provider not in available:
-        have = ", ".join(key for key, value in PROVIDERS.items() if value in available)
-        hint = ": pip uninstall -y onnxruntime, then pip install 'cnn-infer[gpu]'" if device == "cuda" else ""
-        raise DeviceError(f"the installed ONNX Runtime has no {provider} (it has {have}){hint}")
-    return provider
-
-
 def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, optional: Collection[str], name: str) -> None:
     """Check names, types and shapes of the input and the outputs.
 
@@ -269,8 +252,3 @@ def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, optional:
     batch = session.get_inputs()[0].shape[0]
     if isinstance(batch, int):
         raise ModelError(f"the model does not keep its own contract: its batch size is fixed at {batch}: {name}")
-
-
-def _one_line(error: Exception) -> str:
-    """Return the start of the error's text, without line breaks."""
-    return " ".join(str(error).split())[:200]

@@ -10,9 +10,9 @@ import click
 
 from cnn_infer.classifier import BATCH_SIZE
 from cnn_infer.guarantee import CERTIFIED
-from cnn_infer.model import DEVICES
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
+from cnn_infer.providers.devices import DEVICES
 
 COUNT = click.IntRange(1, 1 << 20)
 RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
