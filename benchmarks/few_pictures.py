@@ -32,17 +32,17 @@ def main() -> None:
     parsing.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="a training for each random seed")
     parsing.add_argument("--results", type=Path, default=RESULTS, help="where the reports and the picture are written")
     options = parsing.parse_args()
-    teachers = options.results / "teachers.partial"
+    runs = options.results / "runs.partial"
     folders = {"ants-bees": options.ants_bees, "cifar10": options.cifar10}
     for name, row in ROWS.items():
         report = options.results / f"train_{name.replace('-', '_')}_{options.machine}.json"
         if row.per_class is None or folders[row.data] is None or report.exists():
             continue
         partial = report.with_suffix(".partial")  # train.py writes after each seed
-        place = ["--data", str(folders[row.data]), "--output", str(partial), "--teachers", str(teachers)]
+        place = ["--data", str(folders[row.data]), "--output", str(partial), "--runs", str(runs)]
         subprocess.run([sys.executable, str(SCRIPT), name, *place, "--seeds", *options.seeds], check=True)
         partial.rename(report)
-    shutil.rmtree(teachers, ignore_errors=True)
+    shutil.rmtree(runs, ignore_errors=True)
     drawn = options.results / "few_pictures.png"
     subprocess.run(
         [sys.executable, str(SCRIPT), "--draw-few", str(drawn), "--results", str(options.results)], check=True

@@ -66,25 +66,23 @@ def few_pictures(data: Path, per_class: int, seed: int, folder: Path) -> Path:
     return part
 
 
-def train(row: Row, data: str, given: list[str], seed: int, teachers: Path) -> dict[str, Any]:
-    """Train once, with an empty cache, and return the run's report together with its description of the ``data``.
+def train(name: str, data: str, given: list[str], seed: int, runs: Path) -> dict[str, Any]:
+    """Train a row once, with an empty cache, and return the run's report together with its description of the ``data``.
 
-    A teacher that ``teachers`` holds already, as ``ROW-SEED``, is not trained again.
+    The run becomes ``ROW-SEED`` in the folder ``runs``. A teacher that is there already is not trained again.
     """
+    row = ROWS[name]
+    own, teacher = runs / f"{name}-{seed}", runs / f"{row.teacher}-{seed}"
     with tempfile.TemporaryDirectory() as folder:
         if row.per_class is not None:
             data = str(few_pictures(Path(data), row.per_class, seed, Path(folder)))
+        start = [sys.executable, "-m", "cnn_train", data, "--seed", str(seed), "--overwrite"]
         if row.teacher:
-            teacher = teachers / f"{row.teacher}-{seed}"
             if not (teacher / "report.json").is_file():
-                first = arguments(ROWS[row.teacher], ["--seed", str(seed), "--cache", f"{folder}/teacher-cache"])
-                run([sys.executable, "-m", "cnn_train", data, *first, "--out", str(teacher), "--overwrite"])
+                run([*start, *arguments(ROWS[row.teacher], []), "--cache", f"{folder}/first", "--out", str(teacher)])
             given = [*given, "--teacher", str(teacher)]
-        places = ["--cache", f"{folder}/cache", "--out", f"{folder}/run"]
-        run([sys.executable, "-m", "cnn_train", data, *given, "--seed", str(seed), *places])
-        report, spec = (
-            json.loads(Path(folder, "run", name).read_text(encoding="utf-8")) for name in ("report.json", "spec.json")
-        )
+        run([*start, *given, "--cache", f"{folder}/cache", "--out", str(own)])
+    report, spec = (json.loads((own / file).read_text(encoding="utf-8")) for file in ("report.json", "spec.json"))
     return {**report, "data": spec["details"]["data"]}
 
 
@@ -114,23 +112,24 @@ def card(device: str) -> str | None:
 
 
 def measure(
-    row: Row, data: str, given: list[str], seed: int, teachers: Path, before: float, steps: int
+    name: str, data: str, given: list[str], seed: int, runs: Path, before: float, steps: int
 ) -> tuple[dict[str, Any], Any]:
     """Train between two measurements of the plain net.
 
     Args:
-        row: The row of the table.
+        name: The row of the table.
         data: The data set or its folder.
         given: The arguments of cnn-train.
         seed: The random seed.
-        teachers: Where trained teachers are kept.
+        runs: Where the runs are kept.
         before: Seconds of an epoch of the plain net, measured before this call.
         steps: Steps of the plain net to measure after the training.
 
     Returns:
         The entry of this seed, and the run's report.
     """
-    report = train(row, data, given, seed, teachers)
+    report = train(name, data, given, seed, runs)
+    row = ROWS[name]
     after = plain_epoch(row.device, steps)
     seconds = report[row.clock]
     entry = {
@@ -191,14 +190,14 @@ def text(found: dict[str, Any]) -> str:
 
 
 def benchmark(
-    name: str, data: str, seeds: list[int], more: list[str], steps: int, teachers: Path, output: Path | None
+    name: str, data: str, seeds: list[int], more: list[str], steps: int, folder: Path, output: Path | None
 ) -> None:
     """Train a row with each seed. The output is written after each one, because the next may take an hour."""
     row, given = ROWS[name], arguments(ROWS[name], more)
     plain = plain_epoch(row.device, steps)
     runs: list[dict[str, Any]] = []
     for seed in seeds:
-        entry, report = measure(row, data, given, seed, teachers, plain, steps)
+        entry, report = measure(name, data, given, seed, folder, plain, steps)
         plain = entry["plain_epoch_after"]
         runs.append(entry)
         found = document(name, more, runs, report)
@@ -216,7 +215,7 @@ def main() -> None:
     parsing.add_argument("--data", help="folder of the row's data set; default: cnn-train finds it by name")
     parsing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a training for each random seed")
     parsing.add_argument(
-        "--teachers", type=Path, metavar="FOLDER", help="keep the trained teachers there, for rows with the same ones"
+        "--runs", type=Path, metavar="FOLDER", help="keep the runs there, and take teachers from there"
     )
     parsing.add_argument("--steps", type=int, default=20, help="steps of the plain net before and after each training")
     parsing.add_argument("--list", action="store_true", help="list the rows")
@@ -237,8 +236,8 @@ def main() -> None:
     else:
         data = options.data or ROWS[options.row].data
         with tempfile.TemporaryDirectory() as scratch:
-            teachers = options.teachers or Path(scratch)
-            benchmark(options.row, data, options.seeds, more, options.steps, teachers, options.output)
+            runs = options.runs or Path(scratch)
+            benchmark(options.row, data, options.seeds, more, options.steps, runs, options.output)
 
 
 if __name__ == "__main__":
