@@ -1,0 +1,64 @@
+"""Requests in the thread of fsspec's event loop: start them, wait for them, and repeat those that may yet succeed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from cnn_infer.storage.failures import TooLargeError, failure, is_transient
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 5
+"""How often a request is tried."""
+
+FIRST_WAIT = 0.25
+"""Mean seconds before the second attempt. Each further wait is twice as long: 3.75 seconds in all."""
+
+TIMEOUT = 30
+"""Seconds without an answer, or without a further byte, after which an attempt has failed."""
+
+
+def start(work: Coroutine[Any, Any, Result]) -> Future[Result]:
+    """Start a coroutine in the loop of fsspec, whose thread is a daemon: it does not keep the process from ending."""
+    from fsspec.asyn import get_loop
+
+    return asyncio.run_coroutine_threadsafe(work, get_loop())
+
+
+def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine in the loop of fsspec and return its result. Ctrl-C cancels it."""
+    future = start(work)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def with_retries(url: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """Return the result of ``attempt``; it is called up to :data:`ATTEMPTS` times, with growing random waits between.
+
+    Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    Args:
+        url: The object or folder, for the error.
+        attempt: Makes the request.
+
+    Raises:
+        StorageError: the last attempt failed, or one in a way that another would not change.
+        TooLargeError: as ``attempt`` raised it.
+    """
+    for number in range(1, ATTEMPTS + 1):
+        try:
+            return await attempt()
+        except TooLargeError:
+            raise
+        except Exception as error:
+            if number == ATTEMPTS or not is_transient(error):
+                raise failure(url, error, number) from error
+        await asyncio.sleep(FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+    raise AssertionError("not reached")

@@ -1,0 +1,106 @@
+"""Single objects on a server that speaks S3 and on a web server, with faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cnn_infer.errors import InputError
+from cnn_infer.storage import objects, requests, urls
+from cnn_infer.storage.failures import StorageError
+
+from .conftest import S3, Web
+
+
+def test_an_object_is_written_read_looked_up_and_deleted(s3: S3, tmp_path: Path) -> None:
+    url = "s3://pictures/a folder/ü+%20.bin"
+    assert objects.look_up(url) is None
+    objects.write(url, b"first")
+    (tmp_path / "second").write_bytes(b"second" * 3)
+    objects.upload(tmp_path / "second", url)
+    assert objects.read(url, max_bytes=18) == b"second" * 3
+    found = objects.look_up(url)
+    assert found is not None
+    assert (found.folder, found.size) == (False, 18)
+    assert found.version
+    assert objects.look_up("s3://pictures/a folder") == (True, 0, "")
+    with pytest.raises(StorageError, match=r"ü\+%20.bin: it has more than 17 bytes"):
+        objects.read(url, max_bytes=17)
+    objects.delete(url)
+    objects.delete(url)
+    assert not objects.exists(url)
+
+
+def test_memory_and_web(web: Web, tmp_path: Path) -> None:
+    objects.write("memory://box/1", b"data")
+    assert objects.read("memory://box/1", 9) == b"data"
+    (tmp_path / "web" / "1.bin").write_bytes(b"from the web")
+    assert objects.read(web.url + "1.bin", 12) == b"from the web"
+    with pytest.raises(StorageError, match="more than 11 bytes"):
+        objects.read(web.url + "1.bin", 11)
+    assert objects.look_up(web.url + "1.bin").size == 12  # type: ignore[union-attr]
+    assert objects.look_up(web.url + "2.bin") is None
+    with pytest.raises(InputError, match="a web server can only be read"):
+        objects.write(web.url + "3.bin", b"")
+
+
+@pytest.mark.parametrize("fault", [503, 500, 429, "break"])
+def test_a_passing_fault_is_tried_again(fault: int | str, s3: S3, web: Web, tmp_path: Path) -> None:
+    url = s3.put("fault.bin", b"whole" * 100)
+    (tmp_path / "web" / "fault.bin").write_bytes(b"whole" * 100)
+    for server, place in ((s3, url), (web, web.url + "fault.bin")):
+        server.faults.clear()
+        server.faults.planned["/fault.bin"] = [fault]
+        assert objects.read(place, 500) == b"whole" * 100
+        assert list(server.faults.requests.values()) == [2]
+
+
+def test_a_lasting_fault_is_tried_five_times_and_then_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
+    url = s3.put("slow.bin", b"")
+    s3.faults.planned["/slow.bin"] = [503] * 9
+    with pytest.raises(
+        StorageError, match=r"s3://pictures/slow.bin: the server answered HTTP 503 \(SlowDown\), after 5"
+    ):
+        objects.read(url, 1)
+    assert s3.faults.requests["/pictures/slow.bin"] == 5
+
+
+def test_errors_that_another_attempt_does_not_change(s3: S3) -> None:
+    with pytest.raises(StorageError, match="there is no such object"):
+        objects.read("s3://pictures/none", 1)
+    with pytest.raises(StorageError, match="there is no such bucket"):
+        objects.read("s3://nowhere/none", 1)
+    s3.faults.planned["/none"] = [403]
+    with pytest.raises(StorageError, match=r"access is denied \(HTTP 403, InvalidAccessKeyId\): check") as caught:
+        objects.write("s3://pictures/none", b"")
+    assert "key-of-the-tests" not in str(caught.value)
+    assert max(s3.faults.requests.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("file:///photos/a%20cat.jpg", "/photos/a cat.jpg"),
+        ("zip://cat/1.jpg::s3://b/photos.ZIP", "s3://b/photos.ZIP/cat/1.jpg"),
+        ("tar://::gs://b/photos.tar.gz", "gs://b/photos.tar.gz"),
+        ("S3://Bucket/Key", "s3://Bucket/Key"),
+        ("photos/1.jpg", "photos/1.jpg"),
+        ("C://photos", "C://photos"),
+        ("./a://b", "./a://b"),
+    ],
+)
+def test_forms_of_paths(path: str, expected: str) -> None:
+    assert urls.resolved(path) == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["reference://x", "ssh://host/x", "simplecache::s3://b/k", "zip://x", "zip://::s3://b/k"]
+)
+def test_protocols_that_are_refused(path: str) -> None:
+    with pytest.raises(InputError):
+        urls.resolved(path)
+
+
+def test_no_credential_is_shown() -> None:
+    assert urls.shown("https://me:secret@host/1.jpg?X-Amz-Signature=secret") == "https://host/1.jpg"
