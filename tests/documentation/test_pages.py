@@ -13,7 +13,7 @@ import pytest
 from cnn_export.int8.targets import TARGETS
 from cnn_export.int8.verdict import MAX_DROP, MAX_FLIPS, MIN_SPEEDUP
 from cnn_infer import Spec, open_model
-from cnn_infer.command.rows import FIELDS
+from cnn_infer.rows import FIELDS
 from cnn_infer.run_files import EXPORT_FILES, TRAINING_FILES
 
 ROOT = Path(__file__).parents[2]

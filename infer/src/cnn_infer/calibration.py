@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BINS = 15
 """Bins of the top probability, of equal width; a probability on the edge of two belongs to the lower one."""
 
+_UNIT = 1 << 52
+"""Sums are integers in units of 1 / ``_UNIT``: exact, and the same in whatever order parts of a run are added."""
+
 _EDGES = [index / BINS for index in range(1, BINS)]
 
 
@@ -28,8 +31,8 @@ class Calibration:
     def __init__(self) -> None:
         self._counts = [0] * BINS
         self._right = [0] * BINS
-        self._confidence = [0.0] * BINS
-        self._squares = 0.0
+        self._confidence = [0] * BINS
+        self._squares = 0
 
     def add(self, probabilities: NDArray[np.float32], truth: int) -> None:
         """Count one picture.
@@ -43,8 +46,8 @@ class Calibration:
         place = bisect_left(_EDGES, confidence)
         self._counts[place] += 1
         self._right[place] += found == truth
-        self._confidence[place] += confidence
-        self._squares += float(probabilities @ probabilities) - 2 * float(probabilities[truth]) + 1
+        self._confidence[place] += round(confidence * _UNIT)
+        self._squares += round((float(probabilities @ probabilities) - 2 * float(probabilities[truth]) + 1) * _UNIT)
 
     def counted(self) -> list[Any]:
         """Return the counts and sums as plain JSON."""
@@ -62,8 +65,15 @@ class Calibration:
         if not len(counts) == len(right) == len(confidence) == BINS:
             raise ValueError(f"the calibration does not have {BINS} bins")
         found._counts, found._right = [int(count) for count in counts], [int(count) for count in right]
-        found._confidence, found._squares = [float(value) for value in confidence], float(squares)
+        found._confidence, found._squares = [_exact(value) for value in confidence], _exact(squares)
         return found
+
+    def merge(self, other: Calibration) -> None:
+        """Add the counts and sums of other pictures."""
+        pairs = (self._counts, other._counts), (self._right, other._right), (self._confidence, other._confidence)
+        for mine, theirs in pairs:
+            mine[:] = [first + second for first, second in zip(mine, theirs, strict=True)]
+        self._squares += other._squares
 
     def results(self) -> dict[str, Any] | None:
         """Return the figures as plain JSON; None without a picture.
@@ -74,11 +84,12 @@ class Calibration:
         total = sum(self._counts)
         if not total:
             return None
-        rows = list(zip(self._counts, self._right, self._confidence, strict=True))
+        confidences = [value / _UNIT for value in self._confidence]
+        rows = list(zip(self._counts, self._right, confidences, strict=True))
         return {
             "images": total,
             "ece": sum(abs(right - confidence) for _, right, confidence in rows) / total,
-            "brier": self._squares / total,
+            "brier": self._squares / _UNIT / total,
             "bins": [
                 {
                     "count": count,
@@ -88,6 +99,11 @@ class Calibration:
                 for count, right, confidence in rows
             ],
         }
+
+
+def _exact(value: float) -> int:
+    """A sum in units of 1 / ``_UNIT``; an older version wrote it as a float."""
+    return round(value * _UNIT) if isinstance(value, float) else int(value)
 
 
 def calibration_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from cnn_infer.errors import InputError
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
-from cnn_infer.paths.skipped import Skipped, skipped_text
-from cnn_infer.pixels.open import KINDS
+from cnn_infer.paths.skipped import Skipped, no_pictures
 from cnn_infer.prediction import Answer, Prediction
 from cnn_infer.stream import Workers
 from cnn_infer.system import machine
@@ -235,11 +234,17 @@ class Evaluation:
 
     def rows(self, paths: Iterable[str | os.PathLike[str] | Listed], skip: int = 0) -> Generator[Row, None, None]:
         """Yield a row for each picture but the first ``skip``, in order. The errors are those of :func:`evaluate`."""
+        everything = find_below(paths, follow_symlinks=self._follow_symlinks, skipped=self._skipped)
+        yield from self.rows_of(islice(everything, skip, None))
+        if not self._tally.images:
+            raise no_pictures(self._skipped.counts)
+
+    def rows_of(self, pictures: Iterable[Found]) -> Generator[Row, None, None]:
+        """Yield a row for each of these pictures, in order, as :meth:`rows` does."""
         waiting: deque[Found] = deque()
 
         def remembered() -> Iterator[str]:
-            everything = find_below(paths, follow_symlinks=self._follow_symlinks, skipped=self._skipped)
-            for found in islice(everything, skip, None):
+            for found in pictures:
                 waiting.append(found)
                 yield found.path
 
@@ -256,12 +261,6 @@ class Evaluation:
                 self._answered += answer.prediction is not None
                 self._seconds = time.perf_counter() - start
                 yield Row(printable(found.path), answer.prediction, str(answer.error) if answer.error else None)
-        if not self._tally.images:
-            text = skipped_text(self._skipped.counts)
-            raise InputError(
-                f"no pictures found: expected files or folders with {KINDS} files"
-                + (f"; left out: {text}" if text else "")
-            )
 
     def _count(self, found: Found, answer: Answer) -> None:
         truth = self._tally.add(found if self._labels else None, answer)
@@ -273,9 +272,9 @@ class Evaluation:
             name = None if truth is None else self._classifier.spec.classes[truth]
             self.highlights.add(found.path, answer.prediction, name)
 
-    def counted(self) -> dict[str, Any]:
-        """Return the counts up to the last row, without times, as plain JSON."""
-        counts = self._tally.counted()
+    def counted(self, *, times: bool = False) -> dict[str, Any]:
+        """Return the counts up to the last row as plain JSON; ``times`` adds those of the pictures."""
+        counts = self._tally.counted(times=times)
         return counts if self.highlights is None else {**counts, "page": self.highlights.counted()}
 
     def report(self) -> Report:

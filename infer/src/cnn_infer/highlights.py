@@ -102,6 +102,25 @@ class Highlights:
         if len(self._unreadable) < MOST_UNREADABLE:
             self._unreadable.append((path, reason))
 
+    def merge(self, counted: Any) -> None:
+        """Add a result of :meth:`counted` of the pictures that follow in the run.
+
+        Raises:
+            InputError: it is no such result.
+        """
+        other = Highlights.restored(counted)
+        for mine, theirs, most in (
+            (self._worst, other._worst, MOST_MISTAKES),
+            (self._unsure, other._unsure, MOST_UNSURE),
+        ):
+            for key, number, *names in theirs:
+                _keep(mine, _entry(key, number - self._seen, *names), most)
+        for path, reason in other._unreadable:
+            self.add_unreadable(path, reason)
+        self._right = [first + second for first, second in zip(self._right, other._right, strict=True)]
+        self._wrong = [first + second for first, second in zip(self._wrong, other._wrong, strict=True)]
+        self._seen += other._seen
+
     @property
     def mistakes(self) -> list[Shown]:
         """The wrong answers with the highest probabilities, the highest first, up to :data:`MOST_MISTAKES`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 LEAST_MS = 1e-3
 STEP = math.log(1.01)
@@ -24,6 +25,22 @@ class Histogram:
         self._counts[min(place, BINS - 1)] += 1
         self._sum += milliseconds
         self._count += 1
+
+    def counted(self) -> list[Any]:
+        """Return the times as plain JSON: the bins that are not empty as [place, count], and the sum."""
+        return [[[place, count] for place, count in enumerate(self._counts) if count], self._sum]
+
+    def merge(self, counted: Any) -> None:
+        """Add the times of a result of :meth:`counted`.
+
+        Raises:
+            ValueError, TypeError, IndexError: it is no such result.
+        """
+        bins, total = counted
+        for place, count in bins:
+            self._counts[place] += int(count)
+            self._count += int(count)
+        self._sum += float(total)
 
     def summary(self) -> dict[str, float]:
         """Return ``p50``, ``p90``, ``p99`` and ``mean`` in milliseconds, and the count ``n``; all 0 when empty."""

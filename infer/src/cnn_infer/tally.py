@@ -99,8 +99,8 @@ class Tally:
                 self.calibration.add(answer.probabilities, truth)
         return truth
 
-    def counted(self) -> dict[str, Any]:
-        """Return the counts, without times, as plain JSON."""
+    def counted(self, *, times: bool = False) -> dict[str, Any]:
+        """Return the counts as plain JSON; ``times`` adds those of the pictures."""
         pairs = zip(*np.nonzero(self.confusion), strict=True)
         return {
             "images": self.images,
@@ -113,6 +113,7 @@ class Tally:
             "folders": dict(self.folders),
             "truth": [self.with_row, self.without_row, dict(self.other_labels)],
             "top": None if self.top is None else list(self.top.counts),
+            **({"times": [self.model_ms.counted(), self.total_ms.counted()]} if times else {}),
         }
 
     def restore(self, counted: Any) -> None:
@@ -138,6 +139,34 @@ class Tally:
                 self.top = None if counts is None else TopProbabilities(self.top.edges, [int(n) for n in counts])
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
+
+    def merge(self, counted: Any) -> None:
+        """Add the counts and times of other pictures of the same run.
+
+        Args:
+            counted: The result of :meth:`counted` with ``times``, of a tally that was made with the same arguments.
+
+        Raises:
+            InputError: it is no such result.
+        """
+        other = Tally(self.classes, self.validation, None, self.guarantee, self.rule)
+        other.restore(counted)
+        try:
+            model_ms, total_ms = counted["times"]
+            self.model_ms.merge(model_ms)
+            self.total_ms.merge(total_ms)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise InputError(f"the times to merge are damaged ({error})") from error
+        for name in ("images", "errors", "answered", "strangers", "with_row", "without_row"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.confusion += other.confusion
+        self.unknown += other.unknown
+        self.folders.update(other.folders)
+        self.other_labels.update(other.other_labels)
+        if self.calibration is not None and other.calibration is not None:
+            self.calibration.merge(other.calibration)
+        if self.top is not None and other.top is not None:
+            self.top.counts = [mine + theirs for mine, theirs in zip(self.top.counts, other.top.counts, strict=True)]
 
     def _true_class(self, found: Found, label: str | None) -> int | None:
         """The index of the true class, or None; a picture without one is counted by folder or label."""

@@ -15,13 +15,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command import tuning
-from cnn_infer.command.growing_file import GrowingFile, digest_of
+from cnn_infer.command.growing_file import GrowingFile
 from cnn_infer.command.results import Results
-from cnn_infer.command.rows import formatter
 from cnn_infer.evaluation import Evaluation, Report
+from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
+from cnn_infer.rows import formatter
 from cnn_infer.system import machine
 from cnn_infer.system.interrupt import deferred_interrupt
 

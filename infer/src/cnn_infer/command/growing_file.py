@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from cnn_infer.archives.access import stat_of
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import flush_to_disk, replacing
@@ -43,24 +42,6 @@ class Start:
 
     rows: int
     counted: Any
-
-
-def digest_of(paths: Iterable[str]) -> str:
-    """Return the SHA-256, hexadecimal, of the names, sizes and modification times of the files, in this order.
-
-    For a file in an archive, size and time are those of the archive.
-    """
-    import hashlib  # imported late: it loads OpenSSL
-
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = stat_of(path)
-            facts = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # the file cannot be read: its row has the error
-            facts = "none"
-        digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\n")
-    return digest.hexdigest()
 
 
 class GrowingFile:

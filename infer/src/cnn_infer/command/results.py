@@ -18,6 +18,7 @@ from cnn_infer.system.atomic import write_text
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from cnn_infer.highlights import Highlights
     from cnn_infer.page.run_page import Draw
 
 
@@ -44,15 +45,26 @@ class Results:
             OSError: a file cannot be written.
         """
         report = evaluation.report()
+        self.write_report(report, evaluation.highlights, classifier, paths)
+        return report
+
+    def write_report(
+        self, report: Report, highlights: Highlights | None, classifier: Classifier, paths: Sequence[str | Listed]
+    ) -> None:
+        """Write a report to its files; the page only with what it shows of single pictures.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
         if self.report is not None:
             write_text(self.report, report.to_json() + "\n")
-        if self.html is not None and evaluation.highlights is not None:
+        if self.html is not None and highlights is not None:
             from cnn_infer.command.info import facts
             from cnn_infer.page.run_page import page_of
 
             page = page_of(
                 report,
-                evaluation.highlights,
+                highlights,
                 classifier,
                 facts=facts(classifier),
                 notes=[*findings(report), *remarks(report, only_files=False)],
@@ -62,7 +74,6 @@ class Results:
                 max_bytes=self.max_bytes,
             )
             write_text(self.html, page)
-        return report
 
 
 def _draw(classifier: Classifier) -> Draw:

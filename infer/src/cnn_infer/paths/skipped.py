@@ -6,6 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
+from cnn_infer.errors import InputError
+from cnn_infer.pixels.open import KINDS
+
 SYSTEM_NAMES = frozenset(
     [
         "$recycle.bin",  # Windows
@@ -59,6 +62,13 @@ class Skipped:
         """Count a file, or another entry that is not a folder, by the extension of its name."""
         kind = os.path.splitext(name)[1].lower().encode("utf-8", "backslashreplace").decode() or NO_EXTENSION
         self.counts[kind if kind in self.counts or len(self.counts) < _MOST_KINDS else OTHER] += 1
+
+
+def no_pictures(counts: Mapping[str, int]) -> InputError:
+    """Return the error of a search that found no picture; ``counts`` are those of :class:`Skipped`."""
+    text = skipped_text(counts)
+    left_out = f"; left out: {text}" if text else ""
+    return InputError(f"no pictures found: expected files or folders with {KINDS} files{left_out}")
 
 
 def skipped_text(counts: Mapping[str, int]) -> str | None:

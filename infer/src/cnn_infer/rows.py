@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from math import isfinite
+from typing import Any
 
 from cnn_infer.console import escaped
 from cnn_infer.evaluation import Row
@@ -46,17 +47,27 @@ def formatter(
     return header, (lambda row: escaped(text(row)[:-1]) + "\n") if on_terminal else text
 
 
-def _json_line(row: Row, *, strangers: bool) -> str:
+def fields(row: Row, *, strangers: bool) -> dict[str, Any]:
+    """Return a row as plain JSON, with the names and values of JSON lines.
+
+    Args:
+        row: The row.
+        strangers: Whether the field ``strangeness`` is added.
+    """
     found = row.prediction
     if found is None:
-        values: tuple[object, ...] = (row.path, None, None, None, None, row.error)
+        values: tuple[Any, ...] = (row.path, None, None, None, None, row.error)
     else:
         top = [{"label": label, "probability": round(value, _DIGITS)} for label, value in found.top]
         values = (row.path, found.label, found.index, round(found.probability, _DIGITS), top, None)
-    fields = dict(zip(FIELDS, values, strict=True))
+    named = dict(zip(FIELDS, values, strict=True))
     if strangers:
-        fields[STRANGENESS] = _strangeness(found)
-    return _as_json(fields) + "\n"
+        named[STRANGENESS] = _strangeness(found)
+    return named
+
+
+def _json_line(row: Row, *, strangers: bool) -> str:
+    return _as_json(fields(row, strangers=strangers)) + "\n"
 
 
 def _csv_row(row: Row, *, strangers: bool) -> str:
