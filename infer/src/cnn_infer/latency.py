@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
 
@@ -82,7 +82,11 @@ class Latency:
 
 
 def measure(
-    model: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str] | Listed], *, device: str = "auto"
+    model: str | os.PathLike[str],
+    paths: Iterable[str | os.PathLike[str] | Listed],
+    *,
+    device: str = "auto",
+    device_options: Mapping[str, str] | None = None,
 ) -> Latency:
     """Measure a model on pictures: SingleStream for five seconds, then Offline for at least 1.5 seconds.
 
@@ -91,6 +95,7 @@ def measure(
         paths: Files, folders and patterns, as :func:`cnn_infer.find_pictures` takes them. The first 256 pictures are
             used, again and again.
         device: As for :class:`~cnn_infer.Classifier`.
+        device_options: As for :class:`~cnn_infer.Classifier`.
 
     Raises:
         InputError: a path does not exist, there are no pictures, or none can be read.
@@ -102,14 +107,14 @@ def measure(
         raise InputError("no pictures found: latency needs at least one picture")
     imported = _import_ms()
     start = time.perf_counter()
-    opened = open_model(model, device=device)
+    opened = open_model(model, device=device, device_options=device_options)
     loaded = _ms(start)
     classifier = Classifier(opened)
     readable = [path for path in sample if _is_readable(classifier, path)]
     if not readable:
         raise InputError("none of the pictures can be read: latency needs at least one")
     # a second session, because the first one has classified pictures already
-    fresh = Classifier(open_model(model, device=device))
+    fresh = Classifier(open_model(model, device=device, device_options=device_options))
     start = time.perf_counter()
     fresh.predict(readable[0])
     first = _ms(start)

@@ -148,7 +148,7 @@ def open_model(
             is no silent fallback.
     """
     ort = load_runtime()
-    name, data = _read(source)
+    name, data = read_model(source)
     selected, available = select_outputs(data, outputs)
     opened = open_session(ort, name, selected, device, threads, device_options or {})
     session = opened.session
@@ -219,7 +219,12 @@ def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
         raise InputError(f"{report} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx") from error
 
 
-def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+def read_model(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+    """Return the name of a model, for messages, and its bytes.
+
+    Raises:
+        ModelError: it cannot be read, or is larger than 2 GiB.
+    """
     # ONNX Runtime gets bytes, never a path: from a path it would also load weight files next to the model
     if isinstance(source, bytes):
         return "model", source

@@ -32,8 +32,11 @@ ROW_OPTIONS = (
 )
 """Options that change rows or what is done with them."""
 
-OTHER_MODES = ("--verify", "--info", "--latency", "--fleet")
+OTHER_MODES = ("--verify", "--info", "--latency", "--fleet", "--doctor")
 """Options that do something else than ``--judge``."""
+
+DOCTOR_OPTIONS = ("--doctor", "--model", "--device", "--device-option", "--format")
+"""Options that have an effect with ``--doctor``."""
 
 
 def is_model(path: str) -> bool:
@@ -63,6 +66,9 @@ def check_options(context: click.Context) -> None:
     ]
     if judge:
         _check_judge(given, paths, form)
+    if values["doctor"] and not judge:
+        _check_doctor(given, form)
+        return
     if values["fleet"]:
         _check_fleet(given, paths)
         return
@@ -99,6 +105,16 @@ def check_options(context: click.Context) -> None:
         raise InputError(f"no effect with --output {printable(output)}: --resume (a pipe or a device keeps no rows)")
 
 
+def _check_doctor(given: Sequence[str], form: str) -> None:
+    """Refuse options beside ``--doctor`` that would have no effect."""
+    if without_effect := [name for name in given if name not in DOCTOR_OPTIONS]:
+        raise InputError(f"no effect with --doctor: {', '.join('PATH' if n == 'paths' else n for n in without_effect)}")
+    if "--device" in given and "--model" not in given:
+        raise InputError("no effect with --doctor without --model: --device")
+    if form == "csv":
+        raise InputError("--doctor takes --format table or jsonl, not csv")
+
+
 def _check_fleet(given: Sequence[str], paths: Sequence[str]) -> None:
     """Refuse options beside ``--fleet`` that would have no effect."""
     if not paths:
@@ -112,7 +128,8 @@ def _check_judge(given: Sequence[str], paths: Sequence[str], form: str) -> None:
     """Refuse options beside ``--judge`` that would have no effect."""
     if not any(map(is_model, paths)):
         raise click.UsageError("--judge compares the files of one export: name them, model.onnx and model.int8.onnx")
-    without_effect = [option for option in given if option in (*ROW_OPTIONS, "--model", *OTHER_MODES)]
+    others = (*ROW_OPTIONS, "--model", "--device-option", *OTHER_MODES)
+    without_effect = [option for option in given if option in others]
     if without_effect:
         raise InputError(f"no effect with --judge: {', '.join(without_effect)}")
     if form == "csv":

@@ -41,6 +41,7 @@ def command(
     paths: tuple[str, ...],
     model: str | None,
     device: str,
+    device_options: tuple[tuple[str, str], ...],
     batch_size: int | None,
     threads: int | Literal["auto"] | None,
     top: int,
@@ -60,6 +61,7 @@ def command(
     certificate: Path | None,
     fleet: bool,
     info: bool,
+    doctor: bool,
     latency: bool,
     judge: bool,
     resume: bool,
@@ -79,10 +81,15 @@ def command(
     class do not count in accuracy and F1.
     """
     check_options(context)
-    if info or latency or (paths and output is None):
+    if info or latency or doctor or (paths and output is None):
         console.check_standard_output()
     if judge:
         _judge(paths, device, form, nul, certificate)
+        return
+    if doctor:
+        from cnn_infer.command.doctor import examine
+
+        examine(model, device, dict(device_options), form)
         return
     if fleet:
         from cnn_infer.command.fleet import sum_up
@@ -99,6 +106,7 @@ def command(
         max_pixels=max_pixels,
         max_bytes=max_bytes,
         strangers=strangers,
+        device_options=dict(device_options),
     )
     gc.freeze()  # imported modules stay for good: collections need not visit their objects
     gc.enable()
@@ -122,7 +130,7 @@ def command(
     listing = [*([sys.stdin.fileno()] if "-" in paths else []), *([str(truth)] if truth else [])]
     check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
     if latency:
-        _latency(model, given, device, form)
+        _latency(model, given, device, dict(device_options), form)
         return
     if evidence is not None or (html_file is not None and EVIDENCE in classifier.model.available):
         from cnn_infer.command.evidence import check_folder, check_model
@@ -161,10 +169,10 @@ def _truth(file: Path, columns: tuple[str, str] | None) -> Truth:
     return Truth(file) if columns is None else Truth(file, columns)
 
 
-def _latency(model: str, paths: list[str | Listed], device: str, form: str) -> None:
+def _latency(model: str, paths: list[str | Listed], device: str, device_options: dict[str, str], form: str) -> None:
     from cnn_infer import latency
 
-    found = latency.measure(model, paths, device=device)
+    found = latency.measure(model, paths, device=device, device_options=device_options)
     print_text(latency.text(found) if form == "table" else found.to_json())
 
 

@@ -39,6 +39,8 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
     details = _Entries(spec.details)
     precision = details.text("precision") or "fp32"
     yield "model", f"{classifier.model.name}, {precision}, {classifier.model.bytes / 1024:,.0f} KiB"
+    if classifier.model.nodes:
+        yield "device", ", ".join(f"{name}: {count} nodes" for name, count in classifier.model.nodes.items())
     sides = f"{spec.width} x {spec.height} pixels{'' if spec.width == spec.height else ' (width x height)'}"
     yield "input", f"{sides}, {spec.colour}; {spec.resize}, {spec.filter}"
     yield "classes", f"{len(spec.classes)}: {', '.join(spec.classes[:20])}{', ...' if len(spec.classes) > 20 else ''}"

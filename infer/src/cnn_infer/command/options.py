@@ -26,6 +26,21 @@ class Threads(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+class Setting(click.ParamType):
+    """An option of a device, ``KEY=VALUE``."""
+
+    name = "setting"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return key and value."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not (key and equals):
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, text
+
+
 class Certified(click.FloatRange):
     """A threshold: a probability, or ``certified``."""
 
@@ -53,6 +68,15 @@ OPTIONS = (
         default="auto",
         show_default=True,
         help="The device that runs the model; an error if it is not available. auto: CUDA if available, else the CPU.",
+    ),
+    click.option(
+        "--device-option",
+        "device_options",
+        type=Setting(),
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of the device, as ONNX Runtime documents its execution provider, for example "
+        "device_type=GPU for openvino. Can be given several times.",
     ),
     click.option(
         "--batch-size",
@@ -182,6 +206,12 @@ OPTIONS = (
         is_flag=True,
         help="Print a summary of the model: input, classes, training, export. With --format jsonl: the whole "
         "specification.",
+    ),
+    click.option(
+        "--doctor",
+        is_flag=True,
+        help="Print what is installed and what this machine has, each with a line of advice; with --model also "
+        "whether that file fits this machine. Exit with code 1 if something must be mended.",
     ),
     click.option(
         "--latency",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+NO_LIMIT = 1 << 60
+"""Version 1 of control groups writes a number above this, in bytes, where there is no limit of memory."""
 
 
 def usable_cpus() -> int:
@@ -14,7 +18,7 @@ def usable_cpus() -> int:
 
     Limits are the CPU affinity and the quota of the control group (cgroup v1 and v2).
     """
-    available, quota = len(allowed_cpus()), _cgroup_quota()
+    available, quota = len(allowed_cpus()), cgroup_quota()
     return max(1, min(available, int(quota)) if quota else available)
 
 
@@ -26,22 +30,32 @@ def allowed_cpus() -> frozenset[int]:
         return frozenset(range(os.cpu_count() or 1))
 
 
-def _cgroup_quota() -> float | None:
+def cgroup_quota() -> float | None:
     """Return the smallest quota of this process's control group and its parents, in processors; None without one."""
-    quotas = [quota for folder in _cgroups() if (quota := _quota_of(folder)) is not None]
+    quotas = [quota for folder in _cgroups("cpu") if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
 
 
-def _cgroups() -> Iterator[Path]:
-    """Yield the folders of this process's control groups, each followed by its parents."""
+def memory_limit() -> int | None:
+    """Return the smallest limit of memory of this process's control group and its parents, in bytes; None without."""
+    limits = []
+    for folder in _cgroups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
+            with suppress(OSError, ValueError):  # no such file, or the text max
+                limits.append(int((folder / name).read_text()))
+    return min((limit for limit in limits if limit < NO_LIMIT), default=None)
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control groups for a controller, each followed by its parents."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "" or "cpu" in controllers.split(","):
-            root = Path("/sys/fs/cgroup", "cpu" if controllers else "")
+        if controllers == "" or controller in controllers.split(","):
+            root = Path("/sys/fs/cgroup", controller if controllers else "")
             # in a container this may be a path on the host that does not exist; the root is the container's own group
             inner = root / path.lstrip("/")
             yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))

@@ -1,0 +1,85 @@
+"""Whether a model file fits this machine: its opset, its int8 target against the instruction set, the device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cnn_infer.doctor.findings import NOTHING, Finding
+from cnn_infer.doctor.host import EXACT
+from cnn_infer.doctor.probe import MODEL, ask
+from cnn_infer.errors import ModelError
+from cnn_infer.model import SPEC_KEY, read_model
+from cnn_infer.protobuf import fields, read_varint
+from cnn_infer.spec import Spec
+from cnn_infer.system import machine
+
+OPSETS, METADATA = 8, 14
+"""Numbers of the fields ``opset_import`` and ``metadata_props`` of an ONNX model."""
+
+DOMAIN, VERSION = 1, 2
+"""Numbers of the fields of an entry of ``opset_import``."""
+
+
+def findings(model: str, device: str, options: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what is found of a model file. ONNX Runtime is asked in a process of its own.
+
+    Raises:
+        ModelError: the file cannot be read, or cnn-export did not write it.
+    """
+    name, data = read_model(model)
+    opset, metadata = _contents(name, data)
+    if SPEC_KEY not in metadata:
+        raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
+    spec = Spec.from_json(metadata[SPEC_KEY])
+    precision = str(spec.details.get("precision") or "fp32")
+    sides = f"{spec.width} x {spec.height}"
+    yield Finding("model", "ok", f"{name}, {precision}, {sides} pixels, {len(spec.classes)} classes, opset {opset}")
+    if precision == "int8":
+        yield _int8(spec.details)
+    answer = ask(MODEL, model, device, json.dumps(dict(options)))
+    if not answer.value:
+        reason = answer.error.partition("Error: ")[2] or answer.error
+        advice = f"mend that; if it names opset {opset}: pip install -U onnxruntime"
+        yield Finding("device", "mend", f"{device} does not open the model: {reason}", advice)
+        return
+    nodes = ", ".join(f"{provider}: {count} nodes" for provider, count in answer.value["nodes"].items())
+    found = f"{answer.value['provider']} ({answer.value['chosen']}){f'; {nodes}' if nodes else ''}"
+    yield Finding("device", "ok", found, "cnn-infer --verify proves that it computes what was exported")
+
+
+def _contents(name: str, data: bytes) -> tuple[int, dict[str, str]]:
+    """Return the version of the standard operators, and the metadata."""
+    opset, metadata = 0, {}
+    try:
+        for number, _, _, content in fields(memoryview(data)):
+            if number == OPSETS:
+                parts = {part: value for part, _, _, value in fields(content)}
+                if not bytes(parts.get(DOMAIN, b"")):
+                    opset = read_varint(parts[VERSION], 0)[0]
+            elif number == METADATA:
+                entry = {part: bytes(value).decode() for part, _, _, value in fields(content)}
+                metadata[entry.get(1, "")] = entry.get(2, "")
+    except (IndexError, KeyError, ValueError) as error:
+        raise ModelError(f"not an ONNX model, or damaged: {name}; cnn-export writes models") from error
+    return opset, metadata
+
+
+def _int8(details: Mapping[str, Any]) -> Finding:
+    parity = details.get("parity")
+    proof = parity.get("fp32_against_int8") if isinstance(parity, Mapping) else None
+    proof = proof if isinstance(proof, Mapping) else {}
+    target, integers = str(proof.get("target") or "unknown"), proof.get("integers")
+    proven = integers.get("proven") if isinstance(integers, Mapping) else None
+    here = machine.instruction_set()
+    found = f"made for {target}; this processor has {here}"
+    if proven is True:
+        return Finding("int8", "ok", f"{found}; the same integers on every processor", NOTHING)
+    if here in EXACT:
+        advice = "cnn-infer --verify checks it; cnn-export --for any gives the same integers on every processor"
+        return Finding("int8", "ok" if target == "vnni" else "note", f"{found}, whose sums cannot overflow", advice)
+    if target in ("any", "avx2", "generic"):
+        return Finding("int8", "note", found, "cnn-infer --verify checks that its integers are those of the export")
+    advice = "export again with cnn-export --quantize --for any, or use model.onnx (fp32)"
+    return Finding("int8", "mend", f"{found}, whose sums of products may overflow", advice)
