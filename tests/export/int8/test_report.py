@@ -16,7 +16,7 @@ from cnn_export.graph.float_graph import float_graph
 from cnn_export.int8 import arithmetic, search
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.int8.targets import kind_of_this_machine
-from cnn_export.int8.verdict import compare, decide, measure
+from cnn_export.int8.verdict import compare, decide, measure, slow_reason
 from cnn_infer import Classifier, Spec, newest_export, verify
 from cnn_infer.model import GOLDEN_KEY
 from cnn_train import Run
@@ -89,6 +89,14 @@ def test_int8_that_is_not_faster_does_not_ship(latency: list[Timing]) -> None:
     verdict = decide(difference(0, 0, 5000), latency)
     assert not verdict.ships
     assert "not faster" in verdict.reason
+
+
+@pytest.mark.parametrize("instructions", ["avx512_vnni", "avx_vnni", "neon_dotprod", "avx2", "neon", "generic"])
+def test_a_processor_without_byte_dot_products_is_named_as_the_reason(instructions: str) -> None:
+    reason = slow_reason(instructions)
+    assert bool(reason) is (instructions in ("avx2", "neon", "generic"))
+    assert instructions in reason or not reason
+    assert decide(difference(0, 0, 5000), FASTER).reason.endswith(slow_reason())
 
 
 def test_equal_accuracy_on_other_pictures_does_not_ship() -> None:
@@ -185,7 +193,7 @@ def test_int8_that_is_not_faster_is_reported_with_the_reason(
     speed = "0.95x at batch 1, 0.95x at batch 32"
     reason = (
         f"int8 is not faster on this machine: {speed} (per channel); {speed} (per tensor); "
-        "the search ended after 2 candidates"
+        f"the search ended after 2 candidates{slow_reason()}"
     )
     summary = capsys.readouterr().out
     assert reason in summary

@@ -38,7 +38,7 @@ from cnn_export.int8.overflow import prove
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import Timing, compare, decide, is_faster, measure, speed_text
+from cnn_export.int8.verdict import Timing, compare, decide, is_faster, measure, slow_reason, speed_text
 from cnn_export.options import SEARCH_SECONDS
 from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
@@ -278,4 +278,4 @@ def _not_faster(trials: Sequence[_Trial]) -> str:
     """Why a search ended after one candidate of each structure."""
     speeds = "; ".join(f"{speed_text(trial.candidate.latency)} ({trial.recipe.structure})" for trial in trials)
     count = f"{len(trials)} candidate{'' if len(trials) == 1 else 's'}"
-    return f"int8 is not faster on this machine: {speeds}; the search ended after {count}"
+    return f"int8 is not faster on this machine: {speeds}; the search ended after {count}{slow_reason()}"

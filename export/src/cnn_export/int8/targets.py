@@ -55,6 +55,10 @@ RUNS_ON = {
 """The kind of processor for each instruction set that :func:`cnn_infer.system.machine.instruction_set` returns."""
 
 
+WITH_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "neon_dotprod")
+"""Instruction sets that multiply four bytes by four others and add the products in one instruction."""
+
+
 def target_of(name: str | None = None) -> Target:
     """Return the target called ``name``, or :data:`ANY` if ``name`` is None."""
     return ANY if name is None else TARGETS[name]

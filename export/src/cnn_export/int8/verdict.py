@@ -10,9 +10,11 @@ import numpy as np
 from cnn_infer import Model
 from cnn_infer.metrics import confusion_of, scores_of
 from cnn_infer.model import INPUT, PROBABILITIES
+from cnn_infer.system import machine
 from cnn_train.replay import difference_interval, mcnemar_p
 from numpy.typing import NDArray
 
+from cnn_export.int8.targets import WITH_DOT_PRODUCTS
 from cnn_export.options import MAX_DROP
 
 MAX_FLIPS = 0.05
@@ -191,6 +193,19 @@ def speed_text(timings: Sequence[Timing]) -> str:
     return ", ".join(f"{entry.speedup:.2f}x at batch {entry.batch_size}" for entry in timings)
 
 
+def slow_reason(instructions: str | None = None) -> str:
+    """Why int8 gains little on a processor, as the end of a sentence; empty if it has byte dot products.
+
+    Args:
+        instructions: Its instruction set, as :func:`cnn_infer.system.machine.instruction_set` names it; None for this
+            machine's.
+    """
+    instructions = machine.instruction_set() if instructions is None else instructions
+    if instructions in WITH_DOT_PRODUCTS:
+        return ""
+    return f"; this processor has no byte dot products ({instructions}), with which int8 is fastest"
+
+
 def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | None = None) -> Verdict:
     """Decide whether an int8 model ships.
 
@@ -228,8 +243,9 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
         return Verdict(True, faster, f"{drop} ({limit}); speed {NOT_MEASURED}", allowed)
     if not faster:
         reason = f"int8 is not faster on this machine: {speed_text(timings)}; at least {MIN_SPEEDUP}x is required"
+        reason += slow_reason()
         return Verdict(True, faster, reason, allowed)
-    return Verdict(True, faster, f"{drop} ({limit}) and runs {speed_text(timings)}", allowed)
+    return Verdict(True, faster, f"{drop} ({limit}) and runs {speed_text(timings)}{slow_reason()}", allowed)
 
 
 def _meaningless(validation: Difference) -> str | None:
