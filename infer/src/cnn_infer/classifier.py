@@ -17,10 +17,10 @@ from cnn_infer.model import PROBABILITIES, Model, open_model
 from cnn_infer.optional_outputs import EVIDENCE, STRANGENESS
 from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
-from cnn_infer.pixels.read import MAX_BYTES
+from cnn_infer.pixels.read import MAX_BYTES, read_in_order
 from cnn_infer.prediction import UNKNOWN, Answer, Prediction, predictions
 from cnn_infer.strangers import STRANGER, StrangerRule, required_rule
-from cnn_infer.stream import Workers, in_order
+from cnn_infer.stream import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -245,7 +245,8 @@ class Classifier:
         is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
         if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
-        return in_order(self._classify_batch, pictures, chunk=batch_size, workers=workers, used=used)
+        run, limit = self._classify_batch, self._max_bytes
+        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, used=used)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""

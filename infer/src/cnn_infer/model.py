@@ -20,6 +20,8 @@ from cnn_infer.providers.session import bound_runner, open_session
 from cnn_infer.run_files import EXPORT_REPORT, RUNS
 from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import Spec
+from cnn_infer.storage.failures import StorageError
+from cnn_infer.storage.urls import is_url, resolved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -228,7 +230,10 @@ def read_model(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
     # ONNX Runtime gets bytes, never a path: from a path it would also load weight files next to the model
     if isinstance(source, bytes):
         return "model", source
-    path, name = Path(source), printable(source)
+    name = printable(source)
+    if isinstance(source, str) and is_url(source := resolved(source)):
+        return name, _downloaded(source)
+    path = Path(source)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ModelError(f"the model is not a file: {name}")
@@ -237,6 +242,15 @@ def read_model(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         return name, path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise ModelError(f"cannot read the model: {name} ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _downloaded(url: str) -> bytes:
+    from cnn_infer.storage.objects import read  # imported late: few models are at a URL
+
+    try:
+        return read(url, MAX_MODEL_BYTES)
+    except StorageError as error:
+        raise ModelError(f"cannot read the model: {error}") from error
 
 
 def _check_contract(session: onnxruntime.InferenceSession, spec: Spec, optional: Collection[str], name: str) -> None:

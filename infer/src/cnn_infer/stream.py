@@ -56,6 +56,7 @@ def in_order(
     chunk: int,
     workers: int,
     used: Workers | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
     """Yield the results of ``function`` in the order of ``items``.
 
@@ -69,6 +70,7 @@ def in_order(
         chunk: Items for each call of ``function``, at least 1.
         workers: Threads, at least 1.
         used: Notes which threads process chunks.
+        on_end: Called before the threads are waited for: it ends what they wait for, such as requests.
     """
     remaining = iter(items)
     batch = list(itertools.islice(remaining, chunk))
@@ -86,6 +88,7 @@ def in_order(
         while waiting:
             yield from waiting.popleft().result()
     finally:
+        on_end()
         pool.close()
 
 

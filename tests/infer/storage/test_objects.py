@@ -59,6 +59,7 @@ def test_a_lasting_fault_is_tried_five_times_and_then_named(s3: S3, monkeypatch:
     monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
     url = s3.put("slow.bin", b"")
     s3.faults.planned["/slow.bin"] = [503] * 9
+    s3.faults.requests.clear()
     with pytest.raises(
         StorageError, match=r"s3://pictures/slow.bin: the server answered HTTP 503 \(SlowDown\), after 5"
     ):

@@ -1,4 +1,4 @@
-"""Paths that lead into archives, such as ``photos.zip/cat/1.jpg``.
+"""Paths that lead into archives, such as ``photos.zip/cat/1.jpg``, also at URLs.
 
 The readers of archives are imported on first use: most runs need none.
 """
@@ -9,9 +9,12 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
+from cnn_infer.storage.read_ahead import ObjectURL
+from cnn_infer.storage.urls import is_url
 from cnn_infer.system.names import as_text
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ EXTENSIONS = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _IN_PATH = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)(?=[/\\]|$)", re.IGNORECASE)
 
-_opened: dict[str, tuple[tuple[int, ...], Archive]] = {}
+_opened: dict[str, tuple[object, Archive]] = {}
 _opening = threading.Lock()
 
 
@@ -30,27 +33,49 @@ def split(path: str) -> tuple[str, str] | None:
     """Divide a path into that of an archive and the one in it, which is empty for the archive itself; else None."""
     for found in _IN_PATH.finditer(path):
         archive = path[: found.end()]
-        if os.path.isfile(archive):
+        if is_url(path):
+            if _version(archive) is not None:
+                return archive, path[found.end() :].strip("/")
+        elif os.path.isfile(archive):
             return archive, path[found.end() :].replace(os.sep, "/").strip("/")
-        if not os.path.isdir(archive):
+        elif not os.path.isdir(archive):
             return None
     return None
+
+
+@cache
+def _version(url: str) -> str | None:
+    """The version of an object when it was first asked for; None if there is no object, but perhaps a folder.
+
+    Raises:
+        InputError: the store cannot be reached.
+    """
+    from cnn_infer.storage.objects import look_up
+
+    found = look_up(url)
+    return None if found is None or found.folder else f"{found.size} {found.version}"
 
 
 def opened(path: str) -> Archive:
     """Return the archive at a path; it is opened and indexed once, and again when the file has changed.
 
+    One at a URL is copied and indexed once for the life of the process.
+
     Raises:
         InputError: as for :class:`Archive`.
     """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+    state: object
+    if is_url(path):
+        state, key = _version(path), path
+    else:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+        state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        key = os.path.abspath(path)
     from cnn_infer.archives.archive import Archive
 
-    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-    key = os.path.abspath(path)
     with _opening:
         known = _opened.get(key)
         if known is None or known[0] != state:
@@ -76,10 +101,10 @@ def read_member(path: str, max_bytes: int) -> bytes | None:
     Raises:
         PictureError: as for :meth:`Archive.read`, or the archive cannot be read.
     """
-    found = split(path)
-    if found is None or not found[1]:
-        return None
     try:
+        found = split(path)
+        if found is None or not found[1]:
+            return None
         archive = opened(found[0])
     except InputError as error:
         raise PictureError(str(error)) from error
@@ -155,3 +180,20 @@ def stat_of(path: str) -> os.stat_result:
         if found is None:
             raise
         return os.stat(found[0])
+
+
+def facts_of(path: str) -> str:
+    """Return a text that changes when a file does, or the archive that contains it: size and time, or version of a URL.
+
+    The URL of an object that no listing has found, for example from a list of paths, has none: it is not asked for.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    if is_url(path):
+        if isinstance(path, ObjectURL):
+            return f"{path.size} {path.version}"
+        found = split(path)
+        return "unknown" if found is None else str(_version(found[0]))
+    status = stat_of(path)
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -12,7 +12,9 @@ from typing import IO
 
 from cnn_infer.archives import tar_file, zip_file
 from cnn_infer.archives.entries import Entry, check_no_bomb, damaged
+from cnn_infer.archives.remote_copy import copied
 from cnn_infer.errors import InputError, PictureError
+from cnn_infer.storage.urls import is_url
 from cnn_infer.system.names import as_text
 
 _BELOW = b"\0"  # in place of the slash: a folder sorts before the names that it begins, as in a search of the disk
@@ -24,7 +26,7 @@ class Archive:
     Any number of threads may read.
 
     Args:
-        path: The archive.
+        path: The archive: a file, or a URL, which is copied into a temporary file.
 
     Attributes:
         unsafe: Number of files that are left out because their names are absolute or leave the archive.
@@ -39,9 +41,11 @@ class Archive:
         self._is_zip = path.lower().endswith(".zip")
         self.unsafe = self.special = 0
         try:
+            stream = copied(path) if is_url(path) else open(path, "rb")  # noqa: SIM115
+            size = os.fstat(stream.fileno()).st_size
             is_packed = path.lower().endswith("gz")
-            self._stream: IO[bytes] = tar_file.unpacked(path) if is_packed else open(path, "rb")  # noqa: SIM115
-            self._fill(path, os.stat(path).st_size)
+            self._stream: IO[bytes] = tar_file.unpacked(stream, path) if is_packed else stream
+            self._fill(path, size)
         except OSError as error:
             raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
 

@@ -66,8 +66,12 @@ def entries(stream: IO[bytes], path: str) -> Iterator[Entry]:
         raise damaged(path, "it is damaged or cut off: its end mark is missing")
 
 
-def unpacked(path: str) -> IO[bytes]:
-    """Return a temporary file with the content of a gzip file.
+def unpacked(packed: IO[bytes], path: str) -> IO[bytes]:
+    """Return a temporary file with the content of a gzip file, which is closed.
+
+    Args:
+        packed: The gzip file.
+        path: Its path, for messages.
 
     Raises:
         InputError: the file is damaged or cut off, unpacks to far more than its size, or the disk is full.
@@ -76,7 +80,7 @@ def unpacked(path: str) -> IO[bytes]:
     size, target = 0, None
     try:
         target = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - the caller's
-        with open(path, "rb") as packed, gzip.GzipFile(fileobj=packed) as source:
+        with packed, gzip.GzipFile(fileobj=packed) as source:
             total = os.fstat(packed.fileno()).st_size
             with progress(f"unpacking {os.path.basename(shown)}", total >> 20, unit="MB") as advance:
                 done = 0

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from cnn_infer.archives.access import stat_of
+from cnn_infer.archives.access import facts_of
 
 
 def digest_of(paths: Iterable[str]) -> str:
     """Return the SHA-256, hexadecimal, of the names, sizes and modification times of the files, in this order.
 
-    For a file in an archive, size and time are those of the archive.
+    For a file in an archive, size and time are those of the archive; for a URL, see :func:`facts_of`.
     """
     import hashlib  # imported late: it loads OpenSSL
 
     digest = hashlib.sha256()
     for path in paths:
         try:
-            status = stat_of(path)
-            facts = f"{status.st_size} {status.st_mtime_ns}"
+            facts = facts_of(path)
         except OSError:  # the file cannot be read: its row has the error
             facts = "none"
         digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\n")

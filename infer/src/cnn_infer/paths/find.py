@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from cnn_infer.archives.access import files_below, is_archive, is_member, left_out
 from cnn_infer.errors import InputError
@@ -16,6 +17,7 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import parent_name, printable
 from cnn_infer.paths.skipped import SYSTEM_NAMES, Skipped, is_system_name
 from cnn_infer.pixels.convert import EXTENSIONS
+from cnn_infer.storage.urls import is_url, is_web, resolved
 
 _FOLDER = b"\0"  # marks a folder; no name contains this byte, and it sorts before all others
 
@@ -44,7 +46,8 @@ def find_pictures(
     of paths, that cannot be listed is returned in place of its pictures: its row then shows the error.
 
     Args:
-        paths: Files, folders, archives (zip, tar, tar.gz), patterns (``photos/**/*.jpg``) and lists of paths.
+        paths: Files, folders, archives (zip, tar, tar.gz), patterns (``photos/**/*.jpg``), URLs of all of these, and
+            lists of paths. A URL in a list is that of a picture, unless it ends with a slash or is that of an archive.
         follow_symlinks: Whether symbolic links to folders are followed. A link to a folder above itself is skipped.
         skipped: Counts the other files and the links in folders, while the pictures are returned.
 
@@ -60,13 +63,18 @@ def find_below(
     paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False, skipped: Skipped | None = None
 ) -> Iterator[Found]:
     """Return picture files like :func:`find_pictures`, each with the path under which it was found."""
+    from cnn_infer.paths import remote  # it needs this module
+
     skipped = Skipped() if skipped is None else skipped
-    given = [path if isinstance(path, Listed) else _matching(os.fspath(path)) for path in paths]
+    given = [path if isinstance(path, Listed) else _matching(resolved(os.fspath(path))) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
         if is_archive(name):
             next(files_below(name), None)  # opens it
             continue
         if is_member(name):
+            continue
+        if is_url(name):
+            remote.check(name)
             continue
         if not os.path.lexists(name):
             raise InputError(f"no such file or folder: {printable(name)}")
@@ -74,13 +82,16 @@ def find_below(
             raise InputError(f"neither a file nor a folder: {printable(name)}")
         if os.path.isdir(name):
             _check_can_be_listed(name)
-    for name in chain.from_iterable(given):
-        if os.path.isdir(name):
-            yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
-        elif _can_be_searched(name):
-            yield from (Found(path, name) for path in _in_archive(name, skipped))
-        else:
-            yield Found(name, name)
+    for names in given:
+        for name in map(resolved, names):
+            if not is_url(name) and os.path.isdir(name):
+                yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
+            elif _can_be_searched(name):
+                yield from (Found(path, name) for path in _in_archive(name, skipped))
+            elif is_url(name):
+                yield from remote.below(name, skipped, listed=isinstance(names, Listed))
+            else:
+                yield Found(name, name)
 
 
 def _matching(path: str) -> list[str]:
@@ -89,7 +100,7 @@ def _matching(path: str) -> list[str]:
     Leading folders that exist are no part of the pattern: brackets in ``photos [2024]/*.jpg`` match themselves.
     Folders that match a pattern with ``**`` are left out, because the pattern matches the pictures in them as well.
     """
-    if os.path.lexists(path) or not glob.has_magic(path):
+    if is_url(path) or os.path.lexists(path) or not glob.has_magic(path):
         return [path]
     existing = path
     while existing and not os.path.lexists(existing):
@@ -97,7 +108,7 @@ def _matching(path: str) -> list[str]:
     pattern = glob.escape(existing) + path[len(existing) :]
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
     names = [name for name in names if not _is_in_system_folder(name[len(existing) :])]
-    found = [name for name in names if _is_picture(name) or (os.path.isdir(name) and "**" not in pattern)]
+    found = [name for name in names if is_picture(name) or (os.path.isdir(name) and "**" not in pattern)]
     if not found:
         raise InputError(f"no picture and no folder matches {printable(path)}")
     return sorted(found, key=os.fsencode)
@@ -107,7 +118,8 @@ def _is_in_system_folder(path: str) -> bool:
     return any(part.lower() in SYSTEM_NAMES for part in Path(path).parts)
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its extension."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
@@ -129,7 +141,7 @@ def _in_archive(name: str, skipped: Skipped) -> Iterator[str]:
         *above, last = path[start:].split("/")
         if any(map(is_system_name, (*above, last))):
             continue
-        if _is_picture(last):
+        if is_picture(last):
             yield path
         else:
             skipped.add_file(last)
@@ -182,7 +194,7 @@ def _names(listing: Iterable[os.DirEntry[str]], follow: bool, skipped: Skipped) 
             continue
         if _is_folder(entry, follow):
             yield os.fsencode(entry.name) + _FOLDER
-        elif _is_picture(entry.name) and _is_file(entry):
+        elif is_picture(entry.name) and _is_file(entry):
             yield os.fsencode(entry.name)
         elif _is_folder(entry, follow=True):
             skipped.add_link()
@@ -225,4 +237,5 @@ def folders_of(found: Found) -> list[str]:
     if found.path == found.given:
         return [parent_name(found.path)]
     below = os.path.dirname(found.path[len(os.path.join(found.given, "")) :])
-    return [*Path(below).parts, os.path.basename(os.path.abspath(found.given))]
+    names = [*Path(below).parts, os.path.basename(os.path.abspath(found.given))]
+    return [unquote(name) for name in names] if is_url(found.path) and is_web(found.path) else names

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from cnn_infer.errors import PictureError
+from cnn_infer.storage.urls import is_url, shown
 from cnn_infer.system.names import as_text
 
 _FORBIDDEN = set('<>:"/\\|?*')
@@ -19,8 +20,13 @@ def parent_name(path: str) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Return the path as valid Unicode text: bytes that are not UTF-8 become backslash escapes."""
+    """Return the path as valid Unicode text: bytes that are not UTF-8 become backslash escapes.
+
+    A URL loses what may be a credential; see :func:`cnn_infer.storage.urls.shown`.
+    """
     text = as_text(os.fsdecode(path), "backslashreplace")
+    if is_url(text):
+        text = shown(text)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 

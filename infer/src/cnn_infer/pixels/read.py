@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cnn_infer.archives.access import read_member
+from cnn_infer.archives.access import read_member, split
 from cnn_infer.errors import InputError, PictureError
+from cnn_infer.storage.read_ahead import Pending, ReadAhead, read_now
+from cnn_infer.storage.urls import is_url, resolved
+from cnn_infer.stream import in_order
+
+if TYPE_CHECKING:
+    from cnn_infer.stream import Workers
+
+Result = TypeVar("Result")
 
 MAX_BYTES = 400_000_000
 """Default limit on a file's size in bytes: enough for 100 million pixels of four bytes each."""
@@ -18,12 +28,21 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
     Pipes and devices are refused, because they may never end. Read them yourself and pass the bytes.
 
     Args:
-        path: The file, also one in an archive, such as ``photos.zip/cat/1.jpg``.
+        path: The file, also one in an archive, such as ``photos.zip/cat/1.jpg``, or a URL.
         max_bytes: A larger file is refused before it is read.
 
     Raises:
         PictureError: the file cannot be read, is larger than ``max_bytes``, or is a folder, a pipe or a device.
+        InputError: it is a URL with a protocol that is not supported, or whose package is not installed.
     """
+    if isinstance(path, Pending):
+        return path.data(max_bytes)
+    if isinstance(path, str) and is_url(path):
+        place = resolved(path)
+        if is_url(place):
+            found = read_member(place, max_bytes)
+            return read_now(path, max_bytes) if found is None else found
+        path = place
     try:
         with open(path, "rb", opener=_open_without_waiting) as stream:
             status = os.fstat(stream.fileno())
@@ -44,6 +63,27 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
         raise PictureError(f"cannot read it: {getattr(error, 'strerror', None) or error}") from error
     _check_size(len(data), max_bytes)
     return data
+
+
+def read_in_order(
+    function: Callable[[list[Any]], list[Result]],
+    pictures: Iterable[Any],
+    max_bytes: int,
+    *,
+    chunk: int,
+    workers: int,
+    used: Workers | None,
+) -> Generator[Result, None, None]:
+    """Yield the results of ``function`` as :func:`in_order` does; objects at URLs are read ahead of it.
+
+    Args:
+        function: Takes at most ``chunk`` pictures; the URL of an object is replaced by a path for :func:`read_file`.
+        pictures: The pictures.
+        max_bytes: A larger object is not read.
+        chunk, workers, used: As for :func:`in_order`.
+    """
+    reads = ReadAhead(max_bytes, lambda url: split(url) is None)
+    return in_order(function, reads.started(pictures), chunk=chunk, workers=workers, used=used, on_end=reads.cancel)
 
 
 def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:

@@ -1,0 +1,207 @@
+"""Read objects ahead of the threads that decode them, so that they do not wait for the latency of each request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from cnn_infer.errors import PictureError
+from cnn_infer.storage.failures import StorageError, TooLargeError
+from cnn_infer.storage.urls import is_url, resolved
+
+if TYPE_CHECKING:
+    from asyncio import Event, Semaphore
+    from concurrent.futures import Future
+
+REQUESTS = 32
+"""Requests in flight at one time."""
+
+BUDGET = 256 << 20
+"""Bytes of objects in memory that are not decoded yet. A single larger object is read when it is the next one."""
+
+
+class ReadCancelledError(Exception):
+    """The run ends, for example by Ctrl-C, while a thread waits for an object."""
+
+
+class ObjectURL(str):
+    """The URL of an object from a listing, with what the listing says of it.
+
+    Attributes:
+        size: Bytes; None if the listing does not say.
+        version: As :attr:`cnn_infer.storage.objects.Info.version`.
+        failure: Why the folder at this URL could not be listed; None for an object.
+    """
+
+    size: int | None
+    version: str
+    failure: str | None
+
+    def __new__(cls, url: str, size: int | None = None, version: str = "", failure: str | None = None) -> ObjectURL:
+        """Return the URL with these attributes."""
+        self = super().__new__(cls, url)
+        self.size, self.version, self.failure = size, version, failure
+        return self
+
+
+class Pending(os.PathLike[str]):
+    """An object whose bytes are being read. As a path it is its URL."""
+
+    def __init__(self, url: str, future: Future[bytes], reads: ReadAhead, ticket: int) -> None:
+        self._url = url
+        self._future: Future[bytes] | None = future
+        self._reads = reads
+        self._ticket = ticket
+
+    def __fspath__(self) -> str:
+        return self._url
+
+    def data(self, max_bytes: int) -> bytes:
+        """Wait for the bytes and return them. They are not kept: a second call reads the object again.
+
+        Raises:
+            PictureError: the object cannot be read, or is larger than ``max_bytes``.
+            ReadCancelledError: :meth:`ReadAhead.cancel` was called.
+        """
+        from concurrent.futures import CancelledError
+
+        future, self._future = self._future, None
+        if future is None:
+            return read_now(self._url, max_bytes)
+        try:
+            return future.result()
+        except (StorageError, TooLargeError) as error:
+            raise _picture_error(error, max_bytes) from error
+        except CancelledError as error:
+            raise ReadCancelledError from error
+        finally:
+            self._reads.release(self._ticket)
+
+
+class ReadAhead:
+    """Starts to read each object when an iterator reaches it.
+
+    At most :data:`REQUESTS` objects are read at one time, in the order of the iterator, and their bytes in memory stay
+    below :data:`BUDGET`. An object that does not fit waits until there is room, or until all before it are used: later
+    ones never keep the next one from being read.
+
+    Args:
+        max_bytes: A larger object is not read.
+        is_object: Whether a URL is that of an object, and not of a file in an archive.
+    """
+
+    def __init__(self, max_bytes: int, is_object: Callable[[str], bool]) -> None:
+        self._max_bytes = max_bytes
+        self._is_object = is_object
+        self._futures: dict[int, Future[bytes]] = {}
+        self._held: dict[int, int] = {}  # bytes by ticket, in the order of the iterator; only the loop's thread uses it
+        self._total = 0
+        self._tickets = count()
+        self._cancelled = False
+
+    def started(self, pictures: Iterable[Any]) -> Iterator[Any]:
+        """Yield the pictures; the URL of an object becomes a :class:`Pending` whose bytes are being read."""
+        for picture in pictures:
+            if is_url(picture) and (isinstance(picture, ObjectURL) or self._is_object(resolved(picture))):
+                yield self._start(picture)
+            else:
+                yield picture
+
+    @cached_property
+    def _slots(self) -> Semaphore:
+        from asyncio import Semaphore
+
+        return Semaphore(REQUESTS)
+
+    @cached_property
+    def _released(self) -> Event:
+        from asyncio import Event
+
+        return Event()
+
+    def _start(self, url: str) -> Pending:
+        from cnn_infer.storage.requests import start
+
+        ticket = next(self._tickets)
+        future = self._futures[ticket] = start(self._read(url, ticket))
+        _running.add(self)
+        if self._cancelled:
+            future.cancel()
+        return Pending(url, future, self, ticket)
+
+    async def _read(self, url: str, ticket: int) -> bytes:
+        from cnn_infer.storage.objects import fetch
+
+        async def reserve(size: int) -> None:
+            while self._total + size - self._held[ticket] > BUDGET and ticket != next(iter(self._held)):
+                self._released.clear()
+                await self._released.wait()
+            self._total += size - self._held[ticket]
+            self._held[ticket] = size
+
+        self._held[ticket] = 0
+        async with self._slots:
+            _check_listed(url, self._max_bytes)
+            return await fetch(resolved(url), self._max_bytes, reserve)
+
+    def release(self, ticket: int) -> None:
+        """Stop counting an object, because its bytes have been used. Any thread may call it."""
+        from fsspec.asyn import get_loop
+
+        self._futures.pop(ticket, None)
+        get_loop().call_soon_threadsafe(self._release, ticket)
+
+    def _release(self, ticket: int) -> None:
+        self._total -= self._held.pop(ticket, 0)
+        self._released.set()
+
+    def cancel(self) -> None:
+        """End all requests; whoever waits for one gets a :class:`ReadCancelledError`."""
+        self._cancelled = True
+        for future in list(self._futures.values()):
+            future.cancel()
+
+
+_running: WeakSet[ReadAhead] = WeakSet()
+
+
+def cancel_all() -> None:
+    """Cancel the reads of all runs in this process."""
+    for reads in list(_running):
+        reads.cancel()
+
+
+def read_now(url: str, max_bytes: int) -> bytes:
+    """Return the bytes of an object that is not read ahead.
+
+    Raises:
+        PictureError: the object cannot be read, or is larger than ``max_bytes``.
+        InputError: a package is not installed, or the protocol is not supported.
+    """
+    from cnn_infer.storage.objects import fetch
+    from cnn_infer.storage.requests import wait_for
+
+    try:
+        _check_listed(url, max_bytes)
+        return wait_for(fetch(resolved(url), max_bytes))
+    except (StorageError, TooLargeError) as error:
+        raise _picture_error(error, max_bytes) from error
+
+
+def _check_listed(url: str, max_bytes: int) -> None:
+    """Check what a listing says of an object, before any request."""
+    if isinstance(url, ObjectURL):
+        if url.failure is not None:
+            raise StorageError(url, url.failure)
+        if url.size is not None and url.size > max_bytes:
+            raise TooLargeError
+
+
+def _picture_error(error: StorageError | TooLargeError, max_bytes: int) -> PictureError:
+    if isinstance(error, TooLargeError):
+        return PictureError(f"the file has more than {max_bytes:,} bytes")
+    return PictureError(f"cannot read it: {error.reason}")
