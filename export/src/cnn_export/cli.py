@@ -22,6 +22,7 @@ Examples:
   cnn-export runs/photos --explain             find out where an exported model differs
   cnn-export runs/photos --vectors vectors     write files to test a reader in another language with
   cnn-export --quantize --web page             also write a page that classifies pictures in a browser
+  cnn-export --quantize --triton models        also write a model repository for NVIDIA Triton and KServe
 Next step: cnn-infer FOLDER
 """
 
@@ -108,9 +109,21 @@ def _table_options(command: Command) -> Command:
     "cnn-infer, without sending them anywhere. With options of an export, such as --quantize: export first. Without "
     "them: the page of what is exported already.",
 )
+@click.option(
+    "--triton",
+    metavar="DIR",
+    help="Write a model repository for NVIDIA Triton and KServe into a new folder, with the model that ships. With "
+    "options of an export: export first. Without them: the repository of what is exported already.",
+)
 @click.version_option(package_name="cnn-export")
 def command(
-    run: str | None, data: str | None, explain: bool, vectors: str | None, web: str | None, **options: Any
+    run: str | None,
+    data: str | None,
+    explain: bool,
+    vectors: str | None,
+    web: str | None,
+    triton: str | None,
+    **options: Any,
 ) -> None:
     """Export a trained network to one ONNX file, and check that it computes what was trained.
 
@@ -119,7 +132,8 @@ def command(
     """
     context = click.get_current_context()
     given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    chosen = {"--explain": explain, "--vectors": vectors is not None, "--web": web is not None}
+    folders = {"--vectors": vectors, "--web": web, "--triton": triton}
+    chosen = {"--explain": explain, **{flag: folder is not None for flag, folder in folders.items()}}
     modes = [flag for flag, is_chosen in chosen.items() if is_chosen]
     if len(modes) > 1:
         raise ExportError(f"{modes[0]} and {modes[1]} exclude each other: pass one of them")
@@ -153,6 +167,15 @@ def command(
         if not given and data is None:
             click.echo(site_line(write_site(web, run)))
             return
+    if triton is not None:
+        with while_loading("cnn-export"):
+            from cnn_export.new_folder import check_new_folder
+            from cnn_export.triton import repository_line, write_repository
+
+        check_new_folder(triton)
+        if not given and data is None:
+            click.echo(repository_line(write_repository(triton, run)))
+            return
     with while_loading("cnn-export"):
         from cnn_export.exporting import export
         from cnn_export.summary import export_lines
@@ -161,6 +184,8 @@ def command(
     click.echo("\n".join(export_lines(result)))
     if web is not None:
         click.echo(site_line(write_site(web, result.folder)))
+    if triton is not None:
+        click.echo(repository_line(write_repository(triton, result.folder)))
     refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
     for name, reason in refused.items():
         raise GuaranteeError(f"{name}: {reason}", None)
