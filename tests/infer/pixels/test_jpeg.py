@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from cnn_infer import PictureError, Spec, read_header, to_pixels
 from cnn_infer.pixels import jpeg
-from PIL import Image
+from jpeg_writer import exif, segment
+from PIL import Image, ImageOps
 
 SIZES = [(1, 1), (7, 5), (8, 8), (9, 17), (32, 32), (33, 31), (100, 63), (250, 130)]
 FORMS: list[dict[str, object]] = [
@@ -117,3 +118,44 @@ def test_max_pixels_holds_for_jpeg() -> None:
     to_pixels(data, spec(), max_pixels=3200)
     with pytest.raises(PictureError, match="64 x 50 pixels exceed the limit of 3,199"):
         to_pixels(data, spec(), max_pixels=3199)
+
+
+FILLERS = {
+    "a comment": segment(0xFE, b"hello"),
+    "the bytes of a scan": segment(0xE0, b"JFXX\0\x10\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0"),
+    "a profile in 150 parts": segment(0xE2, b"ICC_PROFILE\0\1\1") * 150,
+    "more segments than are read": segment(0xE2, b"ICC_PROFILE\0\1\1") * 300,
+    "fill bytes": b"\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
+def test_the_orientation_is_found_behind_other_segments(filler: bytes, progressive: bool) -> None:
+    data = encoded(picture(40, 30), quality=95, progressive=progressive)
+    turned = data[:2] + filler + exif(6) + data[2:]
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
+    assert upright.size == (30, 40)
+    model = Spec(("a", "b"), 40, 30, "rgb", "squash", "bilinear", 0, 1.0)
+    np.testing.assert_array_equal(to_pixels(turned, model), np.asarray(upright))
+    assert read_header(turned)[:2] == upright.size
+
+
+def test_exif_behind_the_first_scan_is_not_read() -> None:
+    data = encoded(picture(40, 30)) + exif(6)
+    header = jpeg.read_header(data)
+    assert header is not None
+    assert not header.may_have_exif
+    assert read_header(data) == (40, 30, False)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_scans_behind_a_complete_one_are_not_decoded(mode: str) -> None:
+    data = encoded(picture(16, 16, mode))
+    scan = data[data.index(b"\xff\xda") : -2]
+    repeated = data[:-2] + scan * (jpeg.MAX_SCANS + 100) + data[-2:]
+    header = jpeg.read_header(repeated)
+    assert header is not None
+    assert jpeg.decode(repeated, header, 1) is None
+    with pytest.raises(PictureError, match="damaged or unsupported picture"):
+        to_pixels(repeated, spec(16))

@@ -132,7 +132,8 @@ def read_header(
         data = bytes_of(picture, max_bytes)
         found = jpeg.read_header(data) if data.startswith(jpeg.MAGIC) else None
         if found is not None:
-            size, orientation, grey = (found.width, found.height), _orientation_of_jpeg(data), found.colour == "grey"
+            size, grey = (found.width, found.height), found.colour == "grey"
+            orientation = _orientation_of_jpeg(data, found)
         else:
             image = open_file(data)
             size, orientation, grey = image.size, orientation_of(image), image.mode in _GREY_MODES
@@ -194,7 +195,7 @@ def _from_jpeg(data: bytes, spec: Spec, max_pixels: int) -> tuple[DecodedPicture
         return None
     size = header.width, header.height
     _check_size(size, max_pixels)
-    orientation = _orientation_of_jpeg(data)
+    orientation = _orientation_of_jpeg(data, header)
     pixels = jpeg.decode(data, header, jpeg_divisor(*turned(size, orientation), spec))
     return None if pixels is None else (pixels, orientation)
 
@@ -232,8 +233,8 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _orientation_of_jpeg(data: bytes) -> int:
-    return orientation_of(open_file(data)) if b"Exif\0\0" in data else 1
+def _orientation_of_jpeg(data: bytes, header: jpeg.JpegHeader) -> int:
+    return orientation_of(open_file(data)) if header.may_have_exif else 1
 
 
 def _in_colour(picture: DecodedPicture, colour: Colour) -> DecodedPicture:

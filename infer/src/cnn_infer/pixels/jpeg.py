@@ -32,16 +32,28 @@ _SEGMENT = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
+_SCAN = re.compile(rb"\xff\xda")
+"""A start-of-scan marker. ``re`` finds it in half the time of ``bytes.count``."""
+
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header: size, precision and components (ITU-T T.81, table B.1)."""
 
 _HIERARCHICAL = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+"""Frames with Huffman coding whose scans are not refined by later ones."""
+
+_TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
+"""Segments that may stand before the first scan: tables, the restart interval, comments and application data."""
 
 MAX_SCANS = 500
 """Most scans of a file. Encoders write about 10; each takes the decoder once through all coefficients."""
 
 MAX_SEGMENTS = 10_000
 """Most segments of a file whose scans must be counted one by one."""
+
+_MAX_HEAD_SEGMENTS = 200
+"""Most segments before the first scan; a colour profile or a thumbnail may take a hundred."""
 
 _COLOURS: dict[str, Colour] = {"Gray": "grey", "YCbCr": "rgb", "RGB": "rgb"}  # Pillow decodes CMYK and YCCK
 _BLOCK = 8
@@ -55,11 +67,25 @@ class JpegHeader(NamedTuple):
         width: In pixels.
         height: In pixels.
         colour: ``grey`` or ``rgb``.
+        may_have_exif: Whether the bytes with which EXIF data start are in the file. They may be pixels by chance.
     """
 
     width: int
     height: int
     colour: Colour
+    may_have_exif: bool
+
+
+class _Head(NamedTuple):
+    """The part of a JPEG file before the pixels.
+
+    Attributes:
+        end: The place of the first scan's pixels; None if this must be searched for in the whole file.
+        is_only_scan: Whether the file can only have one scan.
+    """
+
+    end: int | None
+    is_only_scan: bool
 
 
 def read_header(data: bytes) -> JpegHeader | None:
@@ -68,13 +94,17 @@ def read_header(data: bytes) -> JpegHeader | None:
     Raises:
         PictureError: the file has too many scans, or no decoder supports its kind.
     """
-    _check_scans(data)
+    head = _head(data)
+    if not head.is_only_scan:
+        _check_scans(data)
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except (ValueError, KeyError):  # KeyError: a sampling that simplejpeg has no name for
         _check_frame(data)
         return None
-    return JpegHeader(width, height, _COLOURS[space]) if space in _COLOURS else None
+    if space not in _COLOURS:
+        return None
+    return JpegHeader(width, height, _COLOURS[space], b"Exif\0\0" in data[: head.end])
 
 
 def decode(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8] | None:
@@ -150,9 +180,34 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     raise PictureError(f"the JPEG file has more than {MAX_SEGMENTS:,} segments")
 
 
+def _head(data: bytes) -> _Head:
+    """Read the segments before the pixels, as libjpeg and Pillow do.
+
+    Searching a whole file for a few bytes takes a tenth of the time of decoding it, and blocks the other threads.
+    """
+    at, components = 2, 0
+    try:
+        for _ in range(_MAX_HEAD_SEGMENTS):
+            escape, marker = data[at], data[at + 1]
+            length = data[at + 2] << 8 | data[at + 3]
+            if escape != 0xFF or length < 2:
+                break
+            if marker == _START_OF_SCAN:
+                # after a sequential scan of all components, libjpeg takes another scan for an error
+                return _Head(at + 2 + length, is_only_scan=data[at + 4] == components)
+            if marker in _SEQUENTIAL:
+                components = data[at + 9]
+            elif marker not in _TABLES and marker not in _FRAMES:
+                break
+            at += 2 + length
+    except IndexError:  # the file ends
+        pass
+    return _Head(None, is_only_scan=False)
+
+
 def _check_scans(data: bytes) -> None:
     """Refuse a file whose scans would keep the decoder busy for minutes."""
-    if data.count(bytes([0xFF, _START_OF_SCAN])) <= MAX_SCANS:  # fast, but it counts those in embedded files too
+    if next(islice(_SCAN.finditer(data), MAX_SCANS, None), None) is None:  # fast, but it finds those in embedded files
         return
     scans = (marker for marker, _ in _segments(data) if marker == _START_OF_SCAN)
     if next(islice(scans, MAX_SCANS, None), None) is not None:
