@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,14 @@ class Results:
         html: The file for the page; None for no page.
         max_pixels: Largest picture that the page reads, in pixels.
         max_bytes: Largest picture file that the page reads, in bytes.
+        send: Called when all files are written, to upload those that go to URLs.
     """
 
     report: Path | None
     html: Path | None
     max_pixels: int
     max_bytes: int
+    send: Callable[[], None] = lambda: None
 
     def write(self, evaluation: Evaluation, classifier: Classifier, paths: Sequence[str | Listed]) -> Report:
         """Write the report of a finished run to its files, and return it.
@@ -74,6 +76,7 @@ class Results:
                 max_bytes=self.max_bytes,
             )
             write_text(self.html, page)
+        self.send()
 
 
 def _draw(classifier: Classifier) -> Draw:

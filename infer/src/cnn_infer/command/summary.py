@@ -19,12 +19,12 @@ MOST_PRINTED_FOLDERS = 10
 """Most folders without the name of a class that are printed. The report file has all."""
 
 
-def summary(report: Report, files: Sequence[Path], *, only_files: bool) -> list[str]:
+def summary(report: Report, files: Sequence[Path | str], *, only_files: bool) -> list[str]:
     """Return the lines of the summary: counts, speed, accuracy, and the files written. Names are not escaped.
 
     Args:
         report: What was counted and measured.
-        files: The files that were written.
+        files: The files that were written, or their URLs.
         only_files: Whether every path is a picture file, not a folder, pattern or list. Then a missing accuracy is no
             surprise, and is not reported.
     """

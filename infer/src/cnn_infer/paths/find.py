@@ -63,8 +63,6 @@ def find_below(
     paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False, skipped: Skipped | None = None
 ) -> Iterator[Found]:
     """Return picture files like :func:`find_pictures`, each with the path under which it was found."""
-    from cnn_infer.paths import remote  # it needs this module
-
     skipped = Skipped() if skipped is None else skipped
     given = [path if isinstance(path, Listed) else _matching(resolved(os.fspath(path))) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
@@ -74,6 +72,8 @@ def find_below(
         if is_member(name):
             continue
         if is_url(name):
+            from cnn_infer.paths import remote  # most runs have no URL
+
             remote.check(name)
             continue
         if not os.path.lexists(name):
@@ -83,12 +83,16 @@ def find_below(
         if os.path.isdir(name):
             _check_can_be_listed(name)
     for names in given:
-        for name in map(resolved, names):
+        for name in names:
+            if isinstance(names, Listed):
+                name = _resolved(name)
             if not is_url(name) and os.path.isdir(name):
                 yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
             elif _can_be_searched(name):
                 yield from (Found(path, name) for path in _in_archive(name, skipped))
             elif is_url(name):
+                from cnn_infer.paths import remote
+
                 yield from remote.below(name, skipped, listed=isinstance(names, Listed))
             else:
                 yield Found(name, name)
@@ -121,6 +125,14 @@ def _is_in_system_folder(path: str) -> bool:
 def is_picture(name: str) -> bool:
     """Whether a file is a picture by its extension."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _resolved(name: str) -> str:
+    """The path of a list in the form of :func:`resolved`; unchanged if it cannot be read, so that its row says so."""
+    try:
+        return resolved(name)
+    except InputError:
+        return name
 
 
 def _can_be_searched(name: str) -> bool:

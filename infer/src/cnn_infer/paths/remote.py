@@ -17,7 +17,7 @@ from cnn_infer.storage.failures import StorageError
 from cnn_infer.storage.listing import Entry, entries, is_in_order
 from cnn_infer.storage.objects import look_up
 from cnn_infer.storage.read_ahead import ObjectURL
-from cnn_infer.storage.urls import is_web, joined
+from cnn_infer.storage.urls import PACKAGES, is_web, joined, protocol_of
 
 _END = b"\0"  # ends a name and sorts before all others; a folder's is followed by _FOLDER
 _FOLDER = b"\1"
@@ -55,7 +55,7 @@ def below(url: str, skipped: Skipped, *, listed: bool) -> Iterator[Found]:
         InputError: a pattern matches nothing, or its folder cannot be listed.
     """
     if listed:
-        if not url.endswith("/"):
+        if not url.endswith("/") or protocol_of(url) not in PACKAGES:
             yield Found(url, url)
             return
     elif (pattern := _pattern(url)) is not None:

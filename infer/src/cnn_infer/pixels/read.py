@@ -33,12 +33,15 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
 
     Raises:
         PictureError: the file cannot be read, is larger than ``max_bytes``, or is a folder, a pipe or a device.
-        InputError: it is a URL with a protocol that is not supported, or whose package is not installed.
+        InputError: it is a URL with a protocol whose package is not installed.
     """
     if isinstance(path, Pending):
         return path.data(max_bytes)
     if isinstance(path, str) and is_url(path):
-        place = resolved(path)
+        try:
+            place = resolved(path)
+        except InputError as error:
+            raise PictureError(str(error)) from error
         if is_url(place):
             found = read_member(place, max_bytes)
             return read_now(path, max_bytes) if found is None else found

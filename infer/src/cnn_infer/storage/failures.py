@@ -9,7 +9,15 @@ TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
 """HTTP status codes after which another attempt may succeed; 503 is also S3's SlowDown."""
 
 _BROKEN = frozenset(
-    ["ClientError", "HTTPClientError", "IncompleteReadError", "ResponseParserError", "IncompleteRead", "TimeoutError"]
+    [
+        "ClientError",
+        "HTTPClientError",
+        "IncompleteReadError",
+        "ResponseParserError",
+        "IncompleteRead",
+        "TimeoutError",
+        "ConnectionError",
+    ]
 )
 """Names of the base classes of aiohttp, botocore and urllib3 for broken connections and timeouts."""
 

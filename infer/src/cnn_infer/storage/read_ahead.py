@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from cnn_infer.errors import PictureError
+from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.failures import StorageError, TooLargeError
 from cnn_infer.storage.urls import is_url, resolved
 
@@ -106,10 +106,17 @@ class ReadAhead:
     def started(self, pictures: Iterable[Any]) -> Iterator[Any]:
         """Yield the pictures; the URL of an object becomes a :class:`Pending` whose bytes are being read."""
         for picture in pictures:
-            if is_url(picture) and (isinstance(picture, ObjectURL) or self._is_object(resolved(picture))):
-                yield self._start(picture)
-            else:
-                yield picture
+            yield self._start(picture) if is_url(picture) and self._can_be_read_ahead(picture) else picture
+
+    def _can_be_read_ahead(self, url: str) -> bool:
+        """Whether this is an object; what is wrong with another URL is found out by whoever reads it."""
+        if isinstance(url, ObjectURL):
+            return True
+        try:
+            place = resolved(url)
+            return is_url(place) and self._is_object(place)
+        except InputError:
+            return False
 
     @cached_property
     def _slots(self) -> Semaphore:

@@ -60,10 +60,13 @@ def while_loading(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt(on_interrupt: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
     """Inside the block, record the first Ctrl-C instead of raising; a second one raises KeyboardInterrupt.
 
     Outside the main thread, and where Ctrl-C has another handler, nothing changes.
+
+    Args:
+        on_interrupt: Called at the first Ctrl-C, to end what the block may wait for.
 
     Yields:
         A function that returns whether Ctrl-C was pressed.
@@ -74,6 +77,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal interrupted
         interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        on_interrupt()
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
         yield lambda: False
