@@ -30,6 +30,10 @@ class DeviceError(InferError):
     """ONNX Runtime is not installed, or the requested device is not available on this machine."""
 
 
+class ClusterError(InferError):
+    """A cluster cannot be reached, or cannot do the work: other versions, too few processors, a full disk."""
+
+
 class CheckError(InferError):
     """A requested check failed: ``--verify`` or ``--strict``."""
 

@@ -1,0 +1,93 @@
+"""The connection to a Ray cluster, or one that is started on this machine for a single run."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cnn_infer.errors import ClusterError, InputError
+from cnn_infer.system import machine
+
+OBJECT_STORE = 100 << 20
+"""Bytes of shared memory of a cluster that is started here: the model and short notes on parts pass through it."""
+
+
+def check_installed() -> None:
+    """Check that Ray Data is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
+        raise InputError("--ray needs the package ray with Ray Data: pip install 'cnn-infer[ray]'")
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to a cluster inside the block; use the connection of this process if there is one.
+
+    Ray's own messages are silenced, and it sends no usage statistics.
+
+    Args:
+        address: ``host:port``, ``ray://host:port`` or ``auto``; None for the cluster that the environment variable
+            ``RAY_ADDRESS`` names, or without it for one that is started here and ends with the block.
+
+    Raises:
+        ClusterError: no cluster answers, or it runs other versions of Ray or Python.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the announced default; else a warning
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    target = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if not target:
+        options |= {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    try:
+        ray.init(target or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
+        raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def silence_ray_data() -> None:
+    """Keep the messages of Ray Data off standard error; they are in the log files of its session."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    for name in ("ray", "ray.data", "ray.data._internal.progress"):
+        logging.getLogger(name).addFilter(lambda _: False)
+        for handler in logging.getLogger(name).handlers:
+            if type(handler).__name__ in ("StreamHandler", "PlainRayHandler"):
+                handler.setLevel(logging.CRITICAL + 1)
+
+
+def places_for(cpus: int) -> int:
+    """Return how many actors with this number of CPUs the nodes of the cluster have room for.
+
+    Raises:
+        ClusterError: no node has so many.
+    """
+    import ray
+
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in found if node["Alive"]]
+    places = sum(node // cpus for node in nodes)
+    if not places:
+        raise ClusterError(
+            f"no node of the cluster has {cpus} CPUs (the largest has {max(nodes, default=0)}): pass fewer --threads"
+        )
+    return places

@@ -1,0 +1,161 @@
+"""``cnn-infer PATH... --ray``: the same rows from a Ray cluster, in a folder of parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+from cnn_infer import console
+from cnn_infer.classifier import BATCH_SIZE, Classifier
+from cnn_infer.cluster.connection import check_installed, connected
+from cnn_infer.cluster.folder import JobFolder
+from cnn_infer.cluster.job import Job, check_unchanged
+from cnn_infer.cluster.listing import cut
+from cnn_infer.cluster.worker import Work
+from cnn_infer.command.classify import ROW_SETTINGS, Settings
+from cnn_infer.command.results import Results
+from cnn_infer.drift import validation_of
+from cnn_infer.errors import InputError
+from cnn_infer.evaluation import Report
+from cnn_infer.paths.find import Found, find_below
+from cnn_infer.paths.listed import Listed
+from cnn_infer.paths.naming import printable
+from cnn_infer.paths.skipped import Skipped, no_pictures
+from cnn_infer.storage.urls import is_url
+from cnn_infer.tally import Tally
+
+FILES = "the set of files"
+"""The word for the digest of the listing, which is known last."""
+
+_ADDRESS = re.compile(r"auto|local|ray://.+|[^/\s]+:\d+")
+
+
+def to_folder(
+    classifier: Classifier,
+    paths: Sequence[str | Listed],
+    settings: Settings,
+    output: str,
+    results: Results,
+    *,
+    address: str,
+    part_size: int,
+    resume: bool,
+) -> Report:
+    """Classify pictures on a Ray cluster; write rows in parts, the manifest, the report, and at last ``_SUCCESS``.
+
+    Args:
+        classifier: The model.
+        paths: Files, folders, patterns and lists of paths; all nodes must be able to read them.
+        settings: See :class:`Settings`; ``threads`` are those of an actor, with as many CPUs.
+        output: The folder for the parts.
+        results: Where the report goes.
+        address: The cluster; empty for that of ``RAY_ADDRESS``, or one that is started here.
+        part_size: Pictures in a part.
+        resume: Whether to do what is missing of an interrupted job.
+
+    Returns:
+        The report on all rows.
+
+    Raises:
+        InputError: a path does not exist, there is no picture, the folder is in use, there is no job to resume, or the
+            model, a setting or the set of files changed since it was interrupted.
+        ClusterError: the cluster cannot be reached, or a node cannot do the work.
+        KeyboardInterrupt: on Ctrl-C.
+        OSError: a file cannot be written.
+    """
+    spec = classifier.spec
+    tally = Tally(
+        spec.classes, validation_of(spec.details), settings.truth, classifier.guarantee, classifier.stranger_rule
+    )
+    folder = JobFolder(output, settings.form)
+    made_with = _made_with(classifier, settings, part_size, page=results.html is not None)
+    begun = folder.read_job() if resume else None
+    if begun is not None:  # what is known before the listing
+        known = {key: value for key, value in begun["made_with"].items() if key != FILES}
+        check_unchanged(known, made_with, folder)
+    work = Work(
+        classifier=classifier,
+        version=version("cnn-infer"),
+        directory=os.getcwd() if any(map(_starts_here, paths)) else None,
+        folder=folder,
+        form=settings.form,
+        labels=settings.labels,
+        truth=settings.truth,
+        batch_size=settings.batch_size or BATCH_SIZE,
+        threads=1 if settings.threads is None else int(settings.threads),
+        strangers=settings.strangers,
+        page=results.html is not None,
+    )
+    with connected(address or None):
+        skipped = Skipped()
+        found = find_below(paths, follow_symlinks=settings.follow_symlinks, skipped=skipped)
+        with console.progress("listing") as advance:
+            if begun is None:
+                found = _first_exists(found, skipped)
+                folder.begin()
+            listing = cut(found, part_size, folder.write_list if begun is None else _keep_nothing, advance)
+        job = Job(folder, listing, {**made_with, FILES: listing.digest})
+        if begun is None:
+            job.begin()
+        else:
+            check_unchanged(begun["made_with"], job.made_with, folder)
+            job.resume()
+        try:
+            job.run(work)
+        except KeyboardInterrupt:
+            parts = f"{len(job.done):,} of {console.quantity(listing.parts, 'part')}"
+            console.message(f"{parts} written to {folder}: run the same command with --resume to do the rest")
+            raise
+    report, highlights = job.report(work, tally, dict(skipped.counts))
+    results.write_report(report, highlights, classifier, paths)
+    folder.finish()
+    return report
+
+
+def check_address(value: str) -> None:
+    """Check the value of ``--ray``, which is empty without an address, and that Ray is installed.
+
+    Raises:
+        InputError: Ray is not installed, or the value is no address but for example a PATH.
+    """
+    check_installed()
+    if value and not _ADDRESS.fullmatch(value):
+        raise InputError(
+            f"--ray takes host:port, ray://host:port or auto, not {printable(value)}: name PATH before --ray"
+        )
+
+
+def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> dict[str, str]:
+    options = [*(getattr(settings, name) for name in ROW_SETTINGS), part_size, settings.strangers, page]
+    return {
+        "the version of cnn-infer": version("cnn-infer"),
+        "the model": classifier.model.digest,
+        "an option": json.dumps(options),
+        **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
+    }
+
+
+def _first_exists(found: Iterator[Found], skipped: Skipped) -> Iterator[Found]:
+    """Return the same pictures, after a check that there is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    first = next(found, None)
+    if first is None:
+        raise no_pictures(skipped.counts)
+    return chain([first], found)
+
+
+def _keep_nothing(part: int, pictures: list[Found]) -> None:
+    """The lists of a resumed job are there already; its listing is only compared."""
+
+
+def _starts_here(path: str | Listed) -> bool:
+    """Whether a path starts in the working directory, or may."""
+    return isinstance(path, Listed) or not (Path(path).is_absolute() or is_url(path))
