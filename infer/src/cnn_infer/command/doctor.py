@@ -23,9 +23,8 @@ def examine(model: str | None, device: str, device_options: Mapping[str, str], f
         ModelError: the model cannot be read.
         CheckError: something must be mended.
     """
-    findings = [*packages.findings(), *host.findings()]
-    if model is not None:
-        findings += fit.findings(model, device, device_options)
+    fitting = [] if model is None else [*fit.findings(model, device, device_options)]
+    findings = [*packages.findings(), *host.findings(), *fitting]
     print_text(to_json(findings) if form == "jsonl" else for_people(findings))
     if not usable(findings):
         names = ", ".join(finding.name for finding in findings if finding.status == "mend")
