@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 NOT_RUN = {
     "docs/certified.md": ["tests/export/test_guarantee.py and tests/infer/test_guarantee.py run it"],
+    "docs/cluster.md": [
+        "tests/infer/cluster/test_cluster.py runs it on two nodes",
+        "tests/infer/cluster/test_cluster.py joins parts so",
+        "needs a Kubernetes cluster",
+    ],
     "docs/commands/cnn-export.md": ["the README runs it", "the data set has not moved"],
     "docs/commands/cnn-infer.md": [
         "it measures for ten seconds; tests/infer/command/test_info.py and tests/infer/test_latency.py run it",

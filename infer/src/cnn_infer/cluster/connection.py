@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,8 @@ def connected(address: str | None) -> Iterator[None]:
     if not target:
         options |= {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     try:
-        ray.init(target or "local", **options)
+        with _standard_error_closed():
+            ray.init(target or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
         raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
@@ -60,6 +62,21 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Inside the block, discard what is written to standard error, also by libraries in C++."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def silence_ray_data() -> None:

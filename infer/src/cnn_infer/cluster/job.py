@@ -107,7 +107,10 @@ class Job:
         self.seconds = last - first
 
     def _answers(self, work: Work, missing: list[int]) -> Iterator[dict[str, Any]]:
-        """Yield what actors answer on each part, as they finish. Ray starts lost actors and their tasks again."""
+        """Yield what actors answer on each part, as they finish.
+
+        Ray Data starts lost actors and their tasks again, without a limit. Errors of the work itself are answers.
+        """
         import ray.data
         from ray.exceptions import RayError
 
@@ -123,8 +126,6 @@ class Job:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
             num_cpus=work.threads,
             num_gpus=1 if work.classifier.provider.startswith(_ON_GPU) else None,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         try:
             yield from answers.iter_rows()

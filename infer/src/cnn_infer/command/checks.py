@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -29,11 +30,16 @@ ROW_OPTIONS = (
     "--truth",
     "--columns",
     "--follow-symlinks",
+    "--ray",
+    "--part-size",
 )
 """Options that change rows or what is done with them."""
 
 OTHER_MODES = ("--verify", "--info", "--latency", "--fleet", "--doctor")
 """Options that do something else than ``--judge``."""
+
+NOT_ON_A_CLUSTER = ("--info", "--verify", "--certificate", "--latency", "--evidence")
+"""Options that work on this machine alone."""
 
 DOCTOR_OPTIONS = ("--doctor", "--model", "--device", "--device-option", "--format")
 """Options that have an effect with ``--doctor``."""
@@ -44,9 +50,9 @@ def is_model(path: str) -> bool:
     return path.lower().endswith(".onnx")
 
 
-def is_pipe_or_device(path: Path) -> bool:
-    """Whether the path exists and is no regular file: rows written to it are not kept for ``--resume``."""
-    return path.exists() and not path.is_file()
+def is_pipe_or_device(path: Path | str) -> bool:
+    """Whether the path exists and is no regular file: rows written to it are not kept for ``--resume``. No URL is."""
+    return isinstance(path, Path) and path.exists() and not path.is_file()
 
 
 def check_options(context: click.Context) -> None:
@@ -93,7 +99,8 @@ def check_options(context: click.Context) -> None:
             raise InputError(f"no effect with {modes}: {', '.join(without_effect)}")
     if form == "csv" and (info or latency):
         raise InputError(f"{'--info' if info else '--latency'} takes --format table or jsonl, not csv")
-    if form == "table" and "--top" in given:
+    _check_ray(given, values)
+    if form == "table" and "--top" in given and values["ray"] is None:
         raise InputError("no effect with --format table: --top (pass --format jsonl or csv)")
     if "--columns" in given and "--truth" not in given:
         raise InputError("no effect without --truth: --columns")
@@ -101,8 +108,29 @@ def check_options(context: click.Context) -> None:
         raise InputError("no effect with --labels none: --truth")
     if "--resume" in given and output is None:
         raise InputError("no effect without --output: --resume")
-    if "--resume" in given and is_pipe_or_device(output):
+    if "--resume" in given and values["ray"] is None and is_pipe_or_device(output):
         raise InputError(f"no effect with --output {printable(output)}: --resume (a pipe or a device keeps no rows)")
+
+
+def _check_ray(given: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Refuse options that need ``--ray``, and those that do not go with it."""
+    form, output = values["form"], values["output"]
+    if values["ray"] is None:
+        if "--part-size" in given:
+            raise InputError("no effect without --ray: --part-size")
+        if form == "parquet":
+            raise InputError("--format parquet needs --ray: its files are parts of a folder")
+        if isinstance(output, Path) and output.is_dir():
+            raise InputError(f"{printable(output)} is a folder: name a file with --output")
+        return
+    if not_here := [option for option in given if option in NOT_ON_A_CLUSTER]:
+        raise InputError(f"not with --ray: {', '.join(not_here)} (for this machine alone: leave out --ray)")
+    if output is None:
+        raise InputError("--ray writes files into a folder: name it with --output")
+    if form == "table" and "--format" in given:
+        raise InputError("--ray takes --format parquet, jsonl or csv, not table")
+    if values["threads"] == "auto":
+        raise InputError("--ray takes a number of --threads, the CPUs of each actor, not auto")
 
 
 def _check_doctor(given: Sequence[str], form: str) -> None:

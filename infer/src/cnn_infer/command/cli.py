@@ -21,6 +21,7 @@ from cnn_infer.command.options import declared
 from cnn_infer.command.printing import print_text
 from cnn_infer.command.results import Results
 from cnn_infer.command.summary import summary
+from cnn_infer.command.uploads import Uploads
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import newest_export
 from cnn_infer.optional_outputs import EVIDENCE
@@ -48,9 +49,9 @@ def command(
     threshold: Threshold,
     strangers: bool,
     form: str,
-    output: Path | None,
-    report_file: Path | None,
-    html_file: Path | None,
+    output: Path | str | None,
+    report: Path | str | None,
+    html: Path | str | None,
     evidence: Path | None,
     strict: bool,
     labels: str,
@@ -65,15 +66,17 @@ def command(
     latency: bool,
     judge: bool,
     resume: bool,
+    ray: str | None,
+    part_size: int,
     nul: bool,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
     """Classify pictures with a model that cnn-export wrote.
 
-    PATH is a picture, a folder, an archive (zip, tar, tar.gz), a pattern ('photos/**/*.jpg'), or - for a list of paths
-    on standard input. Folders are searched in sorted order. Each picture gives one row, in order. Rows go to standard
-    output or to --output; all other messages go to standard error.
+    PATH is a picture, a folder, an archive (zip, tar, tar.gz), a pattern ('photos/**/*.jpg'), a URL of one of these
+    (s3://bucket/photos), or - for a list of paths on standard input. Folders are searched in sorted order. Each picture
+    gives one row, in order. Rows go to standard output or to --output; all other messages go to standard error.
 
     If folders have the names of the model's classes, accuracy and F1 are reported too. The true class of a picture is
     the first folder below PATH with the name of a class, from the top down (cat/kitchen/1.jpg is a cat), or else PATH
@@ -96,8 +99,16 @@ def command(
 
         sum_up(paths, model, form)
         return
+    if ray is not None:
+        from cnn_infer.command.on_cluster import check_address
+
+        check_address(ray)
+        form = "parquet" if form == "table" else form
     model = model or str(newest_export())
-    targets = check_destinations(output, report_file, certificate, html_file)
+    uploads = Uploads([model, *paths])
+    rows_file = uploads.file_for(output) if ray is None else None
+    report_file, html_file = uploads.file_for(report), uploads.file_for(html)
+    targets = check_destinations(rows_file, report_file, certificate, html_file)
     classifier = Classifier(
         model,
         device=device,
@@ -140,26 +151,32 @@ def command(
             check_folder(evidence, paths, find_pictures(given, follow_symlinks=follow_symlinks), targets)
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
-    results = Results(report_file, html_file, max_pixels, max_bytes)
+    results = Results(report_file, html_file, max_pixels, max_bytes, uploads.send)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
-    if output is None:
-        report = to_stream(classifier, given, settings, sys.stdout.buffer, results)
-    elif is_pipe_or_device(output):
-        with output.open("wb") as stream:
-            report = to_stream(classifier, given, settings, stream, results)
+    if ray is not None:
+        from cnn_infer.command.on_cluster import to_folder
+
+        job = (str(output), results)
+        found = to_folder(classifier, given, settings, *job, address=ray, part_size=part_size, resume=resume)
+    elif rows_file is None:
+        found = to_stream(classifier, given, settings, sys.stdout.buffer, results)
+    elif is_pipe_or_device(rows_file):
+        with rows_file.open("wb") as stream:
+            found = to_stream(classifier, given, settings, stream, results)
     else:
-        report = to_file(classifier, given, settings, output, results, resume=resume)
+        found = to_file(classifier, given, settings, rows_file, results, resume=resume)
     only_files = all(path != "-" and os.path.isfile(path) for path in paths)
-    written = [file for file in (output, report_file, html_file) if file is not None]
-    console.message(*summary(report, written, only_files=only_files))
+    written = [file for file in (output, report, html) if file is not None]
+    uploads.discard()
+    console.message(*summary(found, written, only_files=only_files))
     if evidence is not None:
         from cnn_infer.command.evidence import draw_all
 
         pictures = find_pictures(given, follow_symlinks=follow_symlinks)
         console.message(draw_all(classifier, pictures, evidence, max_pixels=max_pixels, max_bytes=max_bytes))
-    if strict and report.errors:
-        raise CheckError(f"{report.errors} of {report.images} pictures could not be read (--strict)")
-    if report.errors == report.images:
+    if strict and found.errors:
+        raise CheckError(f"{found.errors} of {found.images} pictures could not be read (--strict)")
+    if found.errors == found.images:
         raise CheckError("none of the pictures could be read")
 
 

@@ -13,9 +13,33 @@ from cnn_infer.guarantee import CERTIFIED
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.providers.devices import DEVICES
+from cnn_infer.storage.urls import is_url, resolved, shown
 
 COUNT = click.IntRange(1, 1 << 20)
-RESULT_FILE = click.Path(dir_okay=False, path_type=Path, readable=False)
+
+
+class LocalPath(click.Path):
+    """A path on this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a URL is refused."""
+        value = resolved(value) if isinstance(value, str) else value
+        if is_url(value):
+            self.fail(f"{shown(value)!r} is a URL, not a path on this machine", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class ResultFile(click.Path):
+    """A file for results, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or the URL as text."""
+        value = resolved(value) if isinstance(value, str) else value
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+RESULT_FILE = ResultFile(dir_okay=False, path_type=Path, readable=False)
+OUTPUT = ResultFile(path_type=Path, readable=False)
 
 
 class Threads(click.IntRange):
@@ -117,28 +141,31 @@ OPTIONS = (
     click.option(
         "--format",
         "form",
-        type=click.Choice(["table", "jsonl", "csv"]),
+        type=click.Choice(["table", "jsonl", "csv", "parquet"]),
         default="table",
         show_default=True,
-        help="Format of the rows. --info and --latency take table, or jsonl for JSON.",
+        help="Format of the rows. --info and --latency take table, or jsonl for JSON; --ray takes parquet (its "
+        "default), jsonl or csv.",
     ),
-    click.option("--output", type=RESULT_FILE, help="Write the rows to this file. Default: standard output."),
+    click.option(
+        "--output",
+        type=OUTPUT,
+        help="Write the rows to this file; with --ray, to files in this folder. Default: standard output.",
+    ),
     click.option(
         "--report",
-        "report_file",
         type=RESULT_FILE,
         help="Write a report to this file, as JSON: accuracy, F1, confusion matrix, errors, latency.",
     ),
     click.option(
         "--html",
-        "html_file",
         type=RESULT_FILE,
         help="Write the report to this file as a web page that opens offline, with charts and the worst mistakes. "
         "Needs the extra cnn-infer[report].",
     ),
     click.option(
         "--evidence",
-        type=click.Path(path_type=Path, readable=False),
+        type=LocalPath(path_type=Path, readable=False),
         metavar="FOLDER",
         help="Draw for each picture which parts of it speak for and against the answer, into files in this folder. "
         "For a model that was exported with cnn-export --evidence.",
@@ -163,6 +190,23 @@ OPTIONS = (
         show_default=True,
         help="Largest picture file in bytes. Larger ones are not read and count as errors.",
     ),
+    click.option(
+        "--ray",
+        is_flag=False,
+        flag_value="",
+        default=None,
+        metavar="[ADDRESS]",
+        help="Classify on a Ray cluster, into a folder: host:port, ray://host:port or auto. Without ADDRESS: the "
+        "cluster of RAY_ADDRESS, or one that is started here. Needs the extra cnn-infer[ray].",
+    ),
+    click.option(
+        "--part-size",
+        type=COUNT,
+        metavar="N",
+        default=2000,
+        show_default=True,
+        help="Pictures in each file that --ray writes; what is lost of one is done again.",
+    ),
     click.option("--strict", is_flag=True, help="Exit with code 1 if any picture cannot be read."),
     click.option(
         "--labels",
@@ -173,7 +217,7 @@ OPTIONS = (
     ),
     click.option(
         "--truth",
-        type=click.Path(dir_okay=False, path_type=Path, readable=False),
+        type=LocalPath(dir_okay=False, path_type=Path, readable=False),
         help="A labels file (CSV or JSON lines) that gives the true classes of pictures, in place of folders.",
     ),
     click.option(
@@ -191,7 +235,7 @@ OPTIONS = (
     ),
     click.option(
         "--certificate",
-        type=RESULT_FILE,
+        type=LocalPath(dir_okay=False, path_type=Path, readable=False),
         help="Write what --verify or --judge found on this machine to this file, as JSON: model, processor, "
         "versions, each stage, latency.",
     ),

@@ -1,0 +1,135 @@
+"""The overhead of --ray on one node: the same folder through the plain command and through Ray Data, in turn.
+
+    python benchmarks/cluster.py MODEL PICTURES --output cluster.json
+
+MODEL is an exported file, PICTURES a folder. Each round runs, in turn:
+
+- ``plain``: cnn-infer with its rows in one CSV file;
+- ``here``: with ``--ray``, which starts a cluster on this machine and ends it;
+- ``cluster``: with ``--ray ADDRESS``, on a cluster of this machine that was started before the first round.
+
+The first round warms the page cache. For each the seconds from start to exit, and the pictures per second from the
+first picture to the last as the report has them. The overhead of a round is the time for each picture beside that of
+``plain``, minus 1: once from the rates, and once from the seconds with all start-up.
+``--listing N`` measures instead the memory and time of the driver for a listing of N empty files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from cnn_infer.cluster.connection import OBJECT_STORE
+from cnn_infer.cluster.folder import JobFolder
+from cnn_infer.cluster.listing import cut
+from cnn_infer.paths.find import find_below
+from cnn_infer.system import machine
+from processes import measured
+from report import conditions, parser, short, write
+
+COMMAND = [sys.executable, "-m", "cnn_infer"]
+
+
+def classified(model: Path, pictures: Path, folder: Path, *more: str) -> dict[str, float]:
+    """Seconds and rate of one run."""
+    report = folder / "report.json"
+    command = [*COMMAND, str(pictures), "--model", str(model), "--format", "csv", "--report", str(report), *more]
+    done = measured([*command, "--output", str(folder / "rows")])
+    rate = json.loads(report.read_text())["images_per_second"]
+    return {"seconds": done.seconds, "pictures_per_second": rate, "driver_peak_mb": done.peak_mb}
+
+
+def rounds_of(model: Path, pictures: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """The runs of each way, in turn."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    ways = {"plain": [], "here": ["--ray"], "cluster": [f"--ray={cluster.address}"]}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            for number in range(rounds):
+                for name, more in ways.items():
+                    folder = Path(place, f"{name}-{number}")
+                    folder.mkdir()
+                    found[name].append(classified(model, pictures, folder, *more))
+    finally:
+        cluster.shutdown()
+    return found
+
+
+def listing(count: int) -> dict[str, float]:
+    """Time and memory of the driver for a listing of ``count`` files that are written to the folder of a job."""
+    with tempfile.TemporaryDirectory() as place:
+        for number in range(count):
+            if number % 10_000 == 0:
+                folder = Path(place, "in", f"{number // 10_000:05}")
+                folder.mkdir(parents=True)
+            os.close(os.open(folder / f"{number:09}.jpg", os.O_CREAT))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        start = time.perf_counter()
+        job = JobFolder(os.path.join(place, "out"), "csv")
+        job.begin()
+        found = cut(find_below([os.path.join(place, "in")]), 2000, job.write_list, lambda _: None)
+        seconds = time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {
+            "names": found.pictures,
+            "parts": found.parts,
+            "seconds": seconds,
+            "before_mb": before,
+            "peak_mb": after,
+        }
+
+
+def overhead(found: dict[str, list[dict[str, float]]], way: str, key: str) -> float:
+    """The median over the rounds of the time for each picture beside ``plain``, minus 1."""
+    pairs = zip(found["plain"], found[way], strict=True)
+    times = [plain[key] / other[key] if key != "seconds" else other[key] / plain[key] for plain, other in pairs]
+    return statistics.median(times) - 1
+
+
+def main() -> None:
+    """Print the medians and the overhead; with --output also write the JSON."""
+    arguments = parser(__doc__)
+    arguments.add_argument("model", nargs="?", type=Path, help="an exported model")
+    arguments.add_argument("pictures", nargs="?", type=Path, help="a folder of pictures")
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds of the three ways")
+    arguments.add_argument("--listing", type=int, metavar="N", help="measure the listing of N files instead")
+    options = arguments.parse_args()
+    packages = ("cnn-infer", "ray", "pyarrow", "onnxruntime", "numpy", "pillow")
+    if options.listing:
+        line = listing(options.listing)
+        print(json.dumps(line))
+        write(options.output, {**conditions("cluster.py", packages, listing=options.listing), **line})
+        return
+    found = rounds_of(options.model, options.pictures, options.rounds)
+    head = conditions("cluster.py MODEL PICTURES", packages, rounds=options.rounds)
+    print(f"{head['machine']}; medians of {options.rounds} rounds")
+    figures: dict[str, Any] = {}
+    for name, rows in found.items():
+        middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        more = (
+            {}
+            if name == "plain"
+            else {
+                "overhead_of_rate": overhead(found, name, "pictures_per_second"),
+                "overhead_with_start": overhead(found, name, "seconds"),
+            }
+        )
+        figures[name] = {**middle, **more, "rounds": rows}
+        text = "".join(f", {key.replace('_', ' ')} {value:+.1%}" for key, value in more.items())
+        print(f"{name:<8} {middle['pictures_per_second']:8,.0f} pictures/s, {middle['seconds']:6.1f} s in all{text}")
+    write(options.output, {**head, "model": short(options.model), **figures})
+
+
+if __name__ == "__main__":
+    main()

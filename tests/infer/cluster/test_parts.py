@@ -1,0 +1,171 @@
+"""Parts of a job without a cluster: what a node refuses, sums that do not add up, options that do not go together."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from cnn_infer import Classifier, InputError
+from cnn_infer.cluster.folder import JobFolder
+from cnn_infer.cluster.job import Job
+from cnn_infer.cluster.listing import cut
+from cnn_infer.cluster.worker import PartClassifier, Work
+from cnn_infer.command.cli import command
+from cnn_infer.errors import ClusterError
+from cnn_infer.evaluation import Evaluation
+from cnn_infer.paths.find import Found, find_below
+from cnn_infer.tally import Tally
+
+
+@pytest.fixture
+def work(tmp_path: Path, rgb: Classifier, picture: Callable[..., Path]) -> Work:
+    """The work on 30 pictures, of which two cannot be read."""
+    random = np.random.default_rng(0)
+    for number, colour in enumerate(random.integers(0, 256, (30, 3)).tolist()):
+        path = picture(tmp_path / "in" / ("red", "green", "attic")[number % 3] / f"{number}.png", tuple(colour))
+        if number in (7, 8):
+            path.write_bytes(b"no picture")
+    folder = JobFolder(str(tmp_path / "out"), "jsonl")
+    return Work(rgb, version("cnn-infer"), None, folder, "jsonl", True, None, 4, 1, False, True)
+
+
+def begun(work: Work, tmp_path: Path) -> Job:
+    work.folder.begin()
+    listing = cut(find_below([tmp_path / "in"]), 7, work.folder.write_list, lambda _: None)
+    job = Job(work.folder, listing, {"the set of files": listing.digest})
+    job.begin()
+    return job
+
+
+def problem(work: Work, part: int = 0) -> str:
+    return str(PartClassifier(work)({"part": np.array([part])})["problem"][0])
+
+
+def empty(work: Work) -> Tally:
+    return Tally(work.classifier.spec.classes)
+
+
+def test_parts_add_up_to_the_counts_of_one_run(work: Work, tmp_path: Path) -> None:
+    """Also to the pictures that a page shows."""
+    job = begun(work, tmp_path)
+    assert [problem(work, part) for part in range(job.listing.parts)] == [""] * 5
+    report, highlights = job.report(work, empty(work), {})
+    whole = Evaluation(work.classifier, page=True)
+    list(whole.rows([tmp_path / "in"]))
+    wanted = whole.report()
+    for name in ("images", "errors", "accuracy", "macro_f1", "confusion", "calibration", "unknown_folders", "drift"):
+        assert getattr(report, name) == getattr(wanted, name), name
+    assert highlights is not None
+    assert whole.highlights is not None
+    assert highlights.mistakes == whole.highlights.mistakes
+    assert highlights.unsure == whole.highlights.unsure
+    assert highlights.unreadable == whole.highlights.unreadable
+    assert list(highlights.selections()) == list(whole.highlights.selections())
+
+
+def test_a_part_that_is_done_is_not_done_again(work: Work, tmp_path: Path) -> None:
+    begun(work, tmp_path)
+    assert not problem(work)
+    rows = tmp_path / "out" / work.folder.rows_name(0)
+    before = rows.stat().st_mtime_ns
+    assert not problem(work)
+    assert rows.stat().st_mtime_ns == before
+
+
+def test_a_node_of_another_version_or_without_the_files_is_refused(work: Work, tmp_path: Path) -> None:
+    begun(work, tmp_path)
+    assert "the job was started with 9.9: install one version" in problem(replace(work, version="9.9"))
+    assert "a node cannot open the folder /absent" in problem(replace(work, directory="/absent"))
+    assert "the list of part 99" in problem(work, 99)
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / "_parts").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "_parts" / "00001.json").rename(tmp_path / "out" / "_parts" / "00001.json")
+    (tmp_path / "out" / work.folder.rows_name(1)).mkdir()
+    assert "directory" in problem(work, 1)
+
+
+@pytest.mark.parametrize("damage", ["rows", "counts", "sum"])
+def test_parts_that_do_not_add_up_are_refused(work: Work, tmp_path: Path, damage: str) -> None:
+    job = begun(work, tmp_path)
+    for part in range(job.listing.parts):
+        assert not problem(work, part)
+    rows, counts = tmp_path / "out" / "part-00001.jsonl", tmp_path / "out" / "_parts" / "00001.done.json"
+    if damage == "rows":
+        rows.write_bytes(rows.read_bytes()[:-1])
+    elif damage == "counts":
+        counts.write_bytes(b"[")
+    else:
+        counts.write_text(json.dumps({**json.loads(counts.read_text()), "pictures": 8}))
+    expected = "have 30 rows for 30 pictures" if damage == "sum" else "of part 1 in .* are missing or damaged"
+    with pytest.raises(ClusterError, match=expected):
+        job.report(work, empty(work), {})
+    assert not (tmp_path / "out" / "_manifest.json").exists()
+
+
+def test_a_listing_is_cut_while_it_is_read() -> None:
+    """So that only one part of it is in memory."""
+    read, most = [0], [0]
+
+    def names() -> object:
+        for number in range(1000):
+            read[0] += 1
+            yield Found(f"{number}.png", f"{number}.png")
+
+    def keep(part: int, pictures: list[Found]) -> None:
+        most[0] = max(most[0], read[0] - 10 * part)
+
+    found = cut(names(), 10, keep, lambda _: None)  # type: ignore[arg-type]
+    assert (found.parts, found.pictures) == (100, 1000)
+    assert most[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("in --ray", "--ray writes files into a folder: name it with --output"),
+        ("in --ray --output out --format table", "--ray takes --format parquet, jsonl or csv, not table"),
+        ("in --ray --output out --threads auto", "--ray takes a number of --threads"),
+        ("in --ray --output out --info --evidence e", "not with --ray: --evidence, --info"),
+        ("--output out --ray in --format csv", "name a picture"),
+        ("in --output out --ray in", "--ray takes host:port, ray://host:port or auto, not in: name PATH before --ray"),
+        ("in --output out --part-size 7", "no effect without --ray: --part-size"),
+        ("in --output out --format parquet", "--format parquet needs --ray"),
+        ("in --output .", ". is a folder: name a file with --output"),
+        ("in --output taken --ray", "taken is not empty: choose another folder"),
+        ("in --output taken/file --ray", "names a folder, and .* is a file"),
+        ("in --output taken --ray --resume", "nothing to resume: there is no _job.json"),
+        ("none --output new --ray", "no such file or folder: none"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path], arguments: str,
+    expected: str,
+) -> None:  # fmt: skip
+    picture(tmp_path / "in" / "a.png", "red")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnn_infer.command.on_cluster.connected", _not_connected)
+    with pytest.raises((InputError, click.UsageError), match=expected):
+        command.main([*arguments.split(), "--model", str(models / "rgb.onnx")], standalone_mode=False)
+    assert not (tmp_path / "new").exists()
+
+
+def _not_connected(address: str | None) -> object:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
+    with pytest.raises(InputError, match=r"--ray needs the package ray .*: pip install 'cnn-infer\[ray\]'"):
+        command.main(["in", "--output", "out", "--ray"], standalone_mode=False)
