@@ -11,12 +11,13 @@ from cnn_infer import console
 from cnn_infer.system.interrupt import while_loading
 
 from cnn_export.errors import ExportError, GuaranteeError
-from cnn_export.options import OPTIONS, Option, without_effect
+from cnn_export.options import OPTIONS, Option, not_with_half, without_effect
 
 EXAMPLES = """\b
 Examples:
   cnn-export                                   export the newest run under runs/ to fp32
   cnn-export --quantize                        also make and evaluate an int8 model
+  cnn-export --half                            also make an fp16 model for GPUs
   cnn-export --max-error 1%                    also certify a threshold below which the model does not answer
   cnn-export runs/photos --data /mnt/photos    the data set of the run has moved
   cnn-export runs/photos --explain             find out where an exported model differs
@@ -144,6 +145,9 @@ def command(
         if data is not None:
             raise ExportError("no effect with --vectors: --data")
     _refuse("without --quantize", without_effect(given, quantize=options["quantize"]))
+    if excluded := not_with_half(options):
+        flags = " and ".join(OPTIONS[name].flag for name in excluded)
+        raise ExportError(f"--half excludes {flags}: an fp16 model does not have that output")
     console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
     if explain:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cnn_infer import drift
+from cnn_infer import Spec, drift
 from cnn_infer.calibration import calibration_of
-from cnn_infer.guarantee import Guarantee
+from cnn_infer.guarantee import KEY, Guarantee
 from cnn_train import Split
 from numpy.typing import NDArray
 
@@ -43,6 +43,11 @@ class Confidence:
         """The part that is stored in the certificate inside the model file."""
         entries = {drift.KEY: self.histogram, CALIBRATION: self.calibration}
         return {key: entry for key, entry in entries.items() if entry is not None}
+
+    def promised(self, spec: Spec) -> Spec:
+        """Return a specification with the guarantee, if there is one."""
+        promise = self.guarantee
+        return spec if promise is None else replace(spec, details={**spec.details, KEY: promise.to_json()})
 
 
 def confidence_of(

@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from cnn_infer import Spec, console
+from cnn_infer import console
 from cnn_infer.explanation import place_notes
-from cnn_infer.guarantee import KEY, Guarantee
 from cnn_infer.run_files import (
     CANDIDATES,
     EXPORT_RELIABILITY,
     EXPORT_REPORT,
     FAILED_REPORT,
     FP32_MODEL,
+    HALF_MODEL,
     INT8_MODEL,
     REJECTED_MODEL,
 )
@@ -36,6 +36,7 @@ from cnn_export.errors import ExportError
 from cnn_export.evidence import EvidenceProof, with_evidence
 from cnn_export.graph.evidence import head_of
 from cnn_export.graph.float_graph import float_graph, keep_contract
+from cnn_export.half import PRECISION as FP16, Half, half_model
 from cnn_export.int8 import search_plot
 from cnn_export.int8.arithmetic import is_here
 from cnn_export.int8.qat import fine_tune
@@ -67,8 +68,9 @@ class Export:
         bytes: Size of the fp32 file.
         accuracy: Accuracy of the fp32 file on the test split in ONNX Runtime, 0 to 1.
         parity: Comparison of the fp32 file with PyTorch.
+        half: The fp16 model; None if it was not requested.
         int8: The int8 model; None if it was not requested.
-        confidence: What the probabilities of the files are worth, ``fp32`` and, if it was requested, ``int8``.
+        confidence: What the probabilities of the files are worth, ``fp32`` and, if requested, ``fp16`` and ``int8``.
         evidence: The proof of the output ``evidence``, ``fp32`` and ``int8``; empty if it was not requested. A rejected
             int8 model does not have the output.
         strangers: The rule for strangers, likewise.
@@ -82,6 +84,7 @@ class Export:
     bytes: int
     accuracy: float
     parity: Parity
+    half: Half | None
     int8: Int8 | None
     confidence: Mapping[str, Confidence]
     evidence: Mapping[str, EvidenceProof]
@@ -95,6 +98,7 @@ class Export:
             "ship": self.ship.name,
             "fp32": {"file": FP32_MODEL, "bytes": self.bytes, "accuracy": self.accuracy},
             "parity": asdict(self.parity),
+            **({"half": asdict(self.half)} if self.half else {}),
             "int8": asdict(self.int8) if self.int8 else None,
             "calibration": {name: found.calibration for name, found in self.confidence.items()},
             "guarantee": {name: _promise_entry(found) for name, found in self.confidence.items()},
@@ -112,7 +116,7 @@ def export(
     data: str | os.PathLike[str] | None = None,
     **options: Unpack[RunOptions],
 ) -> Export:
-    """Export a run to ``model.onnx``, optionally also to int8, and check both on the whole test split.
+    """Export a run to ``model.onnx``, optionally also to fp16 and int8, and check all on the whole test split.
 
     Args:
         run: A run or its folder; None for the newest under ``runs/``.
@@ -154,7 +158,7 @@ def export_subject(
     settings: Settings,
     tune: Callable[[ModelProto, Split, ModelProto], ModelProto] | None = None,
 ) -> Export:
-    """Check a network's graph on the whole test split, make the int8 model if requested, and write the files.
+    """Check a network's graph on the whole test split, make the fp16 and int8 models if requested, write the files.
 
     Args:
         subject: The network.
@@ -181,7 +185,7 @@ def export_subject(
     fp32_evaluate, limit = fp32_evaluator(spec, candidate), settings.max_error
     confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
     finished = finished_spec(spec, "fp32", {**certificate, **confidence["fp32"].certificate})
-    finished = promised(finished, confidence["fp32"].guarantee)
+    finished = confidence["fp32"].promised(finished)
     evidence: dict[str, EvidenceProof] = {}
     shipped = candidate
     if settings.evidence:
@@ -190,7 +194,11 @@ def export_subject(
     if dataset and (rate := settings.strangers) is not None:
         shipped, finished, strangers["fp32"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
     fp32 = model_file(folder, shipped, finished, pictures, reference.probabilities)
-    files, int8, found = {FP32_MODEL: fp32}, None, None
+    files, half, int8, found = {FP32_MODEL: fp32}, None, None, None
+    if dataset and settings.half:
+        half, files[HALF_MODEL], confidence[FP16] = half_model(
+            subject, candidate, dataset, pictures, certificate, limit
+        )
     if dataset and settings.quantize:
         picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
         kind, calibration = target_of(settings.target), dataset.train.images[picked]
@@ -205,7 +213,7 @@ def export_subject(
         compute = None if replays else lambda batch: evaluate(batch, None).probabilities
         confidence["int8"] = confidence_of(test, after.probabilities, dataset.val, evaluate, limit)
         proven = {**certificate, **confidence["int8"].certificate, "fp32_against_int8": int8.certificate}
-        finished = promised(finished_spec(spec, "int8", proven), confidence["int8"].guarantee)
+        finished = confidence["int8"].promised(finished_spec(spec, "int8", proven))
         shipped = found.model
         if settings.evidence and int8.verdict.good_enough:
             shipped, finished, evidence["int8"] = with_evidence(folder, found.model, finished, test.images, candidate)
@@ -221,6 +229,7 @@ def export_subject(
         bytes=len(fp32),
         accuracy=float((outputs.probabilities.argmax(axis=1) == test.labels).mean()),
         parity=parity,
+        half=half,
         int8=int8,
         confidence=confidence,
         evidence=evidence,
@@ -236,11 +245,6 @@ def export_subject(
     if found is not None:
         search_plot.draw(found.candidates, found.winner, folder / CANDIDATES)
     return result
-
-
-def promised(spec: Spec, guarantee: Guarantee | None) -> Spec:
-    """Return a specification with the guarantee, if there is one."""
-    return spec if guarantee is None else replace(spec, details={**spec.details, KEY: guarantee.to_json()})
 
 
 def _promise_entry(confidence: Confidence) -> dict[str, Any] | None:
@@ -267,7 +271,7 @@ def _write(folder: Path, files: Mapping[str, bytes], result: Export) -> None:
         write_bytes(folder / name, content)
     write_text(folder / EXPORT_REPORT, result.to_json() + "\n")
     # files that an earlier export left and this one did not write belong to another model
-    outdated = {INT8_MODEL, REJECTED_MODEL, FAILED_REPORT} | (set() if result.int8 else {CANDIDATES})
+    outdated = {HALF_MODEL, INT8_MODEL, REJECTED_MODEL, FAILED_REPORT} | (set() if result.int8 else {CANDIDATES})
     for name in sorted(outdated - files.keys()):
         if (folder / name).exists():
             (folder / name).unlink()

@@ -64,7 +64,7 @@ def finished_spec(spec: Spec, precision: str, certificate: Mapping[str, Any]) ->
 
     Args:
         spec: The specification of the network.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         certificate: From :func:`cnn_export.proof.certificate_of`.
     """
     data = {key: value for key, value in spec.details["data"].items() if key != "location"}

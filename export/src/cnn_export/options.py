@@ -33,6 +33,7 @@ class ExportOptions(TypedDict, total=False):
     """The keyword options that :func:`cnn_export.export` and :func:`cnn_export.export_network` have in common.
 
     Attributes:
+        half: Also make an fp16 model, for GPUs. It excludes ``evidence`` and ``strangers``, and never ships.
         quantize: Also make an int8 model. It ships only if it is accurate enough and faster on this machine. A model
             for other processors is evaluated in their arithmetic, and its speed is not measured.
         tolerance: Largest accepted difference of a probability between PyTorch and the file, 0 to 1.
@@ -51,6 +52,7 @@ class ExportOptions(TypedDict, total=False):
         opset: ONNX opset version of the files, at least 18.
     """
 
+    half: bool
     quantize: bool
     tolerance: float
     max_error: float | None
@@ -136,6 +138,7 @@ OPTIONS: dict[str, Option] = {
         "Also make an int8 model. It ships only if it is accurate enough and faster than fp32 on this machine.",
         False,
     ),
+    "half": Option("--half", bool, "Also make an fp16 model, for GPUs. Not with --evidence or --strangers.", False),
     "tolerance": Option(
         "--tolerance",
         float,
@@ -229,6 +232,7 @@ class Settings:
     """
 
     quantize: bool = False
+    half: bool = False
     tolerance: float = TOLERANCE
     max_error: float | None = None
     evidence: bool = False
@@ -244,7 +248,7 @@ class Settings:
     @property
     def needs_training_pictures(self) -> bool:
         """Whether the export needs more than the validation and test pictures."""
-        return self.quantize or self.strangers is not None
+        return self.quantize or self.half or self.strangers is not None
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -253,6 +257,8 @@ class Settings:
         unused = without_effect(changed, quantize=self.quantize)
         if unused:
             raise ExportError(f"no effect without quantize=True: {', '.join(unused)}")
+        if excluded := not_with_half(values):
+            raise ExportError(f"half excludes {' and '.join(excluded)}: an fp16 model does not have that output")
 
     @classmethod
     def of(cls, options: Mapping[str, Any], accepted: type[ExportOptions]) -> Self:
@@ -277,6 +283,11 @@ def check_values(values: Mapping[str, Any]) -> None:
         option = OPTIONS[name]
         if not (value is None and option.default is None) and not option.accepts(value):
             raise ExportError(f"{name} must be {option.expected}, not {value!r}")
+
+
+def not_with_half(values: Mapping[str, Any]) -> list[str]:
+    """Return the options in use that ``half`` excludes: fp16 does not give their sums exactly enough."""
+    return [name for name in ("evidence", "strangers") if values["half"] and values[name]]
 
 
 def without_effect(given: Iterable[str], *, quantize: bool) -> list[str]:

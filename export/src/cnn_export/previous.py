@@ -29,6 +29,7 @@ def left_out(folder: Path, settings: Settings) -> list[str]:
         "max_error": ("a certified threshold", promise.get("max_error")),
         "evidence": ("the output evidence", True if _entry(report, "evidence") else None),
         "strangers": ("the output strangeness", rule.get("rate")),
+        "half": ("an fp16 model", True if isinstance(report, dict) and report.get("half") else None),
     }
     sentences = []
     for name, (part, value) in earlier.items():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cnn_export.evidence import EvidenceProof
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
+    from cnn_export.half import Half
     from cnn_export.int8.report import Int8
     from cnn_export.strangers import Strangers
 
@@ -40,6 +41,8 @@ def export_lines(result: Export) -> list[str]:
     lines += confidence_lines(result.confidence["fp32"])
     lines += evidence_lines(result.evidence.get("fp32"))
     lines += strangers_lines(result.strangers.get("fp32"))
+    if result.half is not None:
+        lines += [*half_lines(result.half), *confidence_lines(result.confidence["fp16"])]
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
         lines += confidence_lines(result.confidence["int8"])
@@ -98,6 +101,19 @@ def _next_step(result: Export) -> str:
     both = f"copy {FP32_MODEL} and {result.int8.file} to another machine and run there: "
     judge = f"{both}cnn-infer --judge {FP32_MODEL} {result.int8.file}"
     return f"cnn-infer FOLDER, or {judge}" if result.int8.latency else judge
+
+
+def half_lines(half: Half) -> list[str]:
+    """Return the lines about the fp16 model."""
+    return [
+        f"fp16           {half.file}, {half.bytes / 1024:,.0f} KiB, for GPUs: a CPU computes it in fp32, no faster",
+        f"  test split   accuracy {half.accuracy_fp16:.2%} (fp32 {half.accuracy_fp32:.2%}), "
+        f"{quantity(half.flips, 'flip')}",
+        f"  logits       differ by at most {half.logits['relative']:.2g} of the largest one (tolerance "
+        f"{half.tolerance:.2g}: {quantity(half.roundings, 'rounding')} to fp16)",
+        f"  probability  differs by at most {half.probabilities['max']:.2g}",
+        *(f"  kept in fp32: {name}: {reason}" for name, reason in half.floats.items()),
+    ]
 
 
 def int8_lines(int8: Int8) -> list[str]:

@@ -9,7 +9,7 @@ import { lineOf, ModelError, PictureError } from "./errors.js";
 import { decodePng } from "./png.js";
 
 const GRID = 5; // a sample has at most this many rows and columns
-const TOLERANCE = { fp32: 1e-4, int8: 0.02 };
+const TOLERANCE = { fp32: 1e-4, fp16: 0.02, int8: 0.02 };
 
 /** All stages, in order. `graph` is replayed on the golden pictures, the others on the conformance files. */
 export const STAGES = Object.freeze([...PIXEL_STAGES, "graph", "probabilities"]);
@@ -21,7 +21,8 @@ export const STAGES = Object.freeze([...PIXEL_STAGES, "graph", "probabilities"])
  * @param {import("../edgecnn.js").Spec} spec
  */
 export function toleranceOf(spec) {
-  if (spec.details.precision !== "int8") return TOLERANCE.fp32;
+  const { precision } = spec.details;
+  if (precision !== "int8") return precision === "fp16" ? TOLERANCE.fp16 : TOLERANCE.fp32;
   const integers = spec.details.parity?.fp32_against_int8?.integers;
   const isExact = integers?.proven === true && (integers.floats ?? []).length === 0;
   return isExact ? TOLERANCE.fp32 : TOLERANCE.int8;

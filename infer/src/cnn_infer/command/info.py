@@ -61,6 +61,7 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
             f"PyTorch and ONNX fp32 on {parity.number('images'):,.0f} test pictures: probabilities differ by at "
             f"most {parity.under('probabilities').number('max'):.2g}, {parity.number('flips'):.0f} flips",
         )
+    yield from _half(certificate.under("fp32_against_fp16"))
     yield from _int8(certificate.under("fp32_against_int8"))
     calibration = certificate.under("calibration")
     if calibration.number("images"):
@@ -82,6 +83,23 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
         yield "with", ", ".join(f"{name} {version}" for name, version in versions.items())
     if data.under("fingerprints").text("test"):
         yield "test set", f"SHA-256 {data.under('fingerprints').text('test')}"
+
+
+def _half(proof: _Entries) -> Iterator[tuple[str, str]]:
+    if not proof.number("images"):
+        return
+    yield "fp16", "for GPUs; a CPU computes it in fp32, no faster than model.onnx"
+    yield (
+        "",
+        f"fp32 and fp16 on {proof.number('images'):,.0f} test pictures: {proof.number('accuracy_fp32'):.2%} and "
+        f"{proof.number('accuracy_fp16'):.2%}, {proof.number('flips'):.0f} flips",
+    )
+    logits = proof.under("logits").number("relative")
+    yield "", f"logits differ by at most {logits:.2g} of the largest one (tolerance {proof.number('tolerance'):.2g})"
+    names = list(proof.under("floats").values)
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield "", f"kept in fp32: {', '.join(names[:NAMED])}{more}"
 
 
 def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:

@@ -28,8 +28,8 @@ MAX_PICTURES = 8
 MAX_BYTES = 64 << 10
 """Largest size of the golden pictures and their probabilities in the model's metadata, in bytes."""
 
-TOLERANCE = {"fp32": 1e-4, "int8": 0.02}
-"""Largest accepted difference of a probability. Where it is that of int8, the class must be the same too."""
+TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.02}
+"""Largest accepted difference of a probability. Where it is 0.02, the class must be the same too."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Replay:
         expected: The most probable class at export.
         found: The most probable class on this machine.
         difference: The largest absolute difference of a probability, 0 to 1; NaN if the model gives NaN.
-        passed: Whether the difference is within :func:`tolerance_of` and, for int8, the class is the same.
+        passed: Whether the difference is within :func:`tolerance_of` and, where that is 0.02, the class is the same.
     """
 
     expected: str
@@ -78,11 +78,13 @@ def pack(pictures: NDArray[np.uint8], probabilities: NDArray[np.float32], limit:
 def tolerance_of(spec: Spec) -> float:
     """Return the largest accepted difference of a probability from the one at export, 0 to 1.
 
-    An int8 model has the tolerance of fp32 if its integers are the same on every processor, without exception. Behind
-    a node that processors round differently, they may not be.
+    An fp16 model is rounded to fp16 after each node by a GPU, and not by a CPU. An int8 model has the tolerance of fp32
+    if its integers are the same on every processor, without exception. Behind a node that processors round differently,
+    they may not be.
     """
-    if spec.details.get("precision") != "int8":
-        return TOLERANCE["fp32"]
+    precision = spec.details.get("precision")
+    if precision != "int8":
+        return TOLERANCE["fp16" if precision == "fp16" else "fp32"]
     exact = has_proven_integers(spec) and not _integers(spec).get("floats")
     return TOLERANCE["fp32" if exact else "int8"]
 

@@ -59,7 +59,7 @@ class Judged:
         file: The file's name.
         sha256: SHA-256 of the file, hexadecimal.
         bytes: The file's size.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         provider: The ONNX Runtime execution provider that ran it.
         accuracy: Accuracy on the test split at export, 0 to 1; None if the file does not have it.
         replay: The result of its replay on this machine, in words.

@@ -1,0 +1,188 @@
+"""The fp16 model of an export, for GPUs: made from the fp32 graph, and compared with PyTorch on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from cnn_infer import Spec, open_model
+from cnn_infer.model import INPUT, SPEC_KEY
+from cnn_infer.run_files import HALF_MODEL
+from cnn_train import Dataset
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cnn_export.confidence import Confidence, confidence_of
+from cnn_export.graph.float_graph import with_metadata
+from cnn_export.graph.half import ROUNDOFF, rounded, to_half, unfit
+from cnn_export.int8.quantize import calibration_set
+from cnn_export.model_file import GoldenPictures, finished_spec, model_file
+from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP
+from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
+from cnn_export.proof import Evaluate
+from cnn_export.reports import parity_failure
+from cnn_export.subject import Subject
+
+PRECISION = "fp16"
+KEY = "fp32_against_fp16"
+"""Key of the comparison in the certificate, ``details["parity"]`` of the specification."""
+
+BATCH = 32
+"""Calibration pictures per run: all tensors of a batch are in memory."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """What the fp16 model costs.
+
+    The outputs are computed twice, and each difference below is the larger one: by ONNX Runtime on this machine's CPU,
+    which computes the file in fp32, and with each result rounded to fp16, as a GPU does
+    (:func:`cnn_export.graph.half.rounded`). Accuracy and flips are those of the second.
+
+    Attributes:
+        file: File name.
+        bytes: Size of the file.
+        images: Number of test pictures, all of them.
+        roundings: Number of roundings to fp16 on the longest path from the input to the logits.
+        tolerance: Largest accepted difference of a logit from PyTorch in fp32, relative to the largest logit. It is
+            2^-11, the error of one rounding, times the number of roundings: the first-order bound of an error that no
+            cancellation enlarges (Higham, 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+        logits: Largest (``max``) and mean (``mean``) absolute difference of the logits, and the largest one relative to
+            the largest logit (``relative``).
+        probabilities: Largest (``max``) and mean (``mean``) absolute difference of the probabilities.
+        accuracy_fp32: Accuracy of PyTorch in fp32 on the test split, 0 to 1.
+        accuracy_fp16: Accuracy of the fp16 model, 0 to 1.
+        flips: Number of test pictures whose predicted class differs.
+        test_flips: These pictures, from :func:`cnn_export.parity.find_flips`.
+        floats: The nodes that are kept in fp32, with the reason, by name.
+    """
+
+    file: str
+    bytes: int
+    images: int
+    roundings: int
+    tolerance: float
+    logits: Mapping[str, float]
+    probabilities: Mapping[str, float]
+    accuracy_fp32: float
+    accuracy_fp16: float
+    flips: int
+    test_flips: list[dict[str, Any]]
+    floats: Mapping[str, str]
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """The part that is stored in the certificate inside the model file."""
+        document = asdict(self)
+        return {key: value for key, value in document.items() if key not in ("file", "bytes", "test_flips")}
+
+
+def compare(
+    reference: Outputs,
+    found: Mapping[str, Outputs],
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    roundings: int,
+    floats: Mapping[str, str],
+) -> tuple[Half, str]:
+    """Compare an fp16 model with PyTorch.
+
+    Args:
+        reference: PyTorch's outputs for the test pictures, in fp32.
+        found: The outputs of the model: ``cpu``, from the file, and ``gpu``, with each result rounded to fp16.
+        labels: Classes of the pictures, int64 (n,).
+        names: Names of the pictures.
+        roundings: From :func:`cnn_export.graph.half.rounded`.
+        floats: From :func:`cnn_export.graph.half.unfit`.
+
+    Returns:
+        The comparison, without the size of the file, and why the model fails; empty if it passes.
+    """
+    logits = np.max([np.abs(one.logits - reference.logits) for one in found.values()], axis=0)
+    gaps = np.max([np.abs(one.probabilities - reference.probabilities) for one in found.values()], axis=0)
+    flips = find_flips(reference, found["gpu"], names, 0.0, FULL_BATCH)
+    before, after = (one.probabilities.argmax(axis=1) == labels for one in (reference, found["gpu"]))
+    largest = float(np.abs(reference.logits).max())
+    half = Half(
+        file=HALF_MODEL,
+        bytes=0,
+        images=len(labels),
+        roundings=roundings,
+        tolerance=roundings * ROUNDOFF,
+        logits={"max": float(logits.max()), "mean": float(logits.mean()), "relative": float(logits.max()) / largest},
+        probabilities={"max": float(gaps.max()), "mean": float(gaps.mean())},
+        accuracy_fp32=float(before.mean()),
+        accuracy_fp16=float(after.mean()),
+        flips=len(flips),
+        test_flips=flips,
+        floats=floats,
+    )
+    worst = names[int(logits.max(axis=1).argmax())]
+    lost = int(before.sum()) - int(after.sum())
+    reason = ""
+    if not np.isfinite(logits).all():
+        reason = f"fp16: an output is not a number (at {worst})"
+    elif not half.logits["relative"] <= half.tolerance:
+        reason = (
+            f"fp16: logits differ by up to {half.logits['relative']:.3g} of the largest logit, more than "
+            f"{half.tolerance:.3g} (at {worst})"
+        )
+    elif lost > max(1.0, MAX_DROP / 100 * len(labels)):
+        reason = f"fp16 loses {lost:,} of {len(labels):,} test pictures, more than {MAX_DROP:g} percentage points"
+    return half, reason
+
+
+def half_model(
+    subject: Subject,
+    graph: ModelProto,
+    dataset: Dataset,
+    pictures: GoldenPictures,
+    certificate: Mapping[str, Any],
+    max_error: float | None,
+) -> tuple[Half, bytes, Confidence]:
+    """Make the fp16 model of a network and prove it.
+
+    Args:
+        subject: The network.
+        graph: Its finished fp32 graph, from :func:`cnn_export.graph.float_graph.keep_contract`.
+        dataset: The data set, for the pictures of calibration and validation.
+        pictures: Golden pictures to choose from.
+        certificate: The certificate of the fp32 model.
+        max_error: The share of wrong answers to guarantee; None for no guarantee.
+
+    Returns:
+        The comparison, the content of the file without a guarantee, and what the probabilities are worth.
+
+    Raises:
+        GraphError: the graph cannot be converted.
+        ParityError: the fp16 model does not compute what was trained.
+    """
+    spec, test = subject.spec, subject.test
+    picked = calibration_set(dataset.train.labels, subject.seed, CALIBRATION_PICTURES)
+    floats = unfit(graph, _batches(dataset.train.images[picked]))
+    converted = to_half(graph, floats)
+    as_on_gpu, roundings = rounded(converted)
+    found = {
+        "cpu": _evaluator(spec, converted)(test.images, "fp16"),
+        "gpu": (evaluate := _evaluator(spec, as_on_gpu))(test.images, "fp16, as a GPU computes it"),
+    }
+    half, reason = compare(subject.reference, found, test.labels, test.names, roundings, floats)
+    if reason:
+        raise parity_failure(subject.folder, reason, asdict(half))
+    confidence = confidence_of(test, found["gpu"].probabilities, dataset.val, evaluate, max_error)
+    finished = finished_spec(spec, PRECISION, {**certificate, **confidence.certificate, KEY: half.certificate})
+    finished = confidence.promised(finished)
+    data = model_file(subject.folder, converted, finished, pictures, found["gpu"].probabilities)
+    return replace(half, bytes=len(data)), data, confidence
+
+
+def _evaluator(spec: Spec, model: ModelProto) -> Evaluate:
+    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    return lambda pictures, what: run_model(opened, pictures, what=what)
+
+
+def _batches(pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    for start in range(0, len(pictures), BATCH):
+        yield {INPUT: np.ascontiguousarray(pictures[start : start + BATCH])}
