@@ -7,8 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +213,35 @@ def test_the_newest_export_is_the_last_finished_one(tmp_path: Path) -> None:
         os.utime(tmp_path / "c" / "export.json", (2000, 2000))
         with pytest.raises(InputError, match=r"export\.json is damaged"):
             newest_export(tmp_path)
+
+
+class Watched:
+    """A session that counts, for each batch size, the runs at a time: before the end of the first run, and after it."""
+
+    def __init__(self) -> None:
+        self.running: Counter[int] = Counter()
+        self.most: dict[bool, int] = {True: 0, False: 0}
+        self.known: set[int] = set()
+        self.later = threading.Barrier(2)
+
+    def run(self, outputs: object, feed: dict[str, np.ndarray]) -> list[int]:
+        size = len(feed["image"])
+        first = size not in self.known
+        self.running[size] += 1
+        self.most[first] = max(self.most[first], self.running[size])
+        if first:
+            time.sleep(0.02)
+        else:
+            self.later.wait(10)  # two later runs at a time, or it fails
+        self.running[size] -= 1
+        self.known.add(size)
+        return [size]
+
+
+def test_the_first_run_of_a_batch_size_is_alone(models: Path) -> None:
+    session = Watched()
+    model = replace(open_model(models / "rgb.onnx"), session=session)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda size: model.run([], np.zeros((size, 8, 8, 3), np.uint8)), [2] * 3 + [5] * 3))
+    assert found == [[2]] * 3 + [[5]] * 3
+    assert session.most == {True: 1, False: 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -91,6 +92,8 @@ class Model:
     device_options: Mapping[str, str] = field(default_factory=dict)
     nodes: Mapping[str, int] = field(default_factory=dict)
     bound: BoundRunner | None = field(default=None, repr=False)
+    _planned: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
+    _planning: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -103,9 +106,22 @@ class Model:
         return _reopened, (*self._opening, self.outputs)
 
     def run(self, outputs: Sequence[str], batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Return the named outputs for a batch, uint8, (n, height, width, channels). Errors are ONNX Runtime's."""
+        """Return the named outputs for a batch, uint8, (n, height, width, channels). Errors are ONNX Runtime's.
+
+        In the first run of a batch size ONNX Runtime allocates each tensor alone, and it plans one block for all later
+        runs. Threads wait for the end of that run: several first runs at a time would fragment the memory for good.
+        """
         if self.bound is not None:
             return self.bound.run(outputs, batch)
+        if len(batch) not in self._planned:
+            with self._planning:
+                if len(batch) not in self._planned:
+                    first = self._run(outputs, batch)
+                    self._planned.add(len(batch))
+                    return first
+        return self._run(outputs, batch)
+
+    def _run(self, outputs: Sequence[str], batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         found: list[NDArray[np.float32]] = self.session.run(outputs, {INPUT: batch})
         return found
 
