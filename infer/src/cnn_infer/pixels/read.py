@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 MAX_BYTES = 400_000_000
 """Default limit on a file's size in bytes: enough for 100 million pixels of four bytes each."""
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Text mode is Windows' default. Without the last flag, opening a pipe waits for a writer."""
+
 
 def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of a picture file.
@@ -47,16 +50,7 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
             return read_now(path, max_bytes) if found is None else found
         path = place
     try:
-        with open(path, "rb", opener=_open_without_waiting) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PictureError("it is a pipe or a device, not a file")
-            size = status.st_size
-            _check_size(size, max_bytes)
-            # read() allocates the size that it is given, so pass the file's own; some files in /proc report 0
-            data = stream.read(size + 1 if size else max_bytes + 1)
-    except IsADirectoryError as error:
-        raise PictureError("it is a folder; one found in a folder could not be listed") from error
+        data = _read_local(path, max_bytes)
     except (NotADirectoryError, FileNotFoundError) as error:
         found = read_member(os.fsdecode(path), max_bytes)
         if found is None:
@@ -104,9 +98,23 @@ def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
     return read_file(picture, max_bytes=max_bytes)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file for reading; do not wait for a writer if it is a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _read_local(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the bytes of a file on this machine. The calls of ``open()`` take as long as reading a small picture."""
+    descriptor = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise PictureError("it is a folder; one found in a folder could not be listed")
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError("it is a pipe or a device, not a file")
+        size = status.st_size or max_bytes + 1  # some files in /proc report 0
+        _check_size(status.st_size, max_bytes)
+        data = os.read(descriptor, size)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def _check_size(size: int, max_bytes: int) -> None:
