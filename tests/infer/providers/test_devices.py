@@ -131,7 +131,9 @@ def test_bound_memory_gives_the_same_predictions(models: Path) -> None:
     assert strange.bound is not None
     batch = np.stack(pictures)
     outputs = ["strangeness", "probabilities"]
-    for ours, theirs in zip(strange.run(outputs, batch), strange.session.run(outputs, {"image": batch}), strict=True):
+    for ours, theirs in zip(
+        strange.bound.run(outputs, batch), strange.session.run(outputs, {"image": batch}), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 

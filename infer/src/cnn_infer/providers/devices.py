@@ -6,14 +6,13 @@ ONNX Runtime 1.23 and later load beside the plain wheel (https://onnxruntime.ai/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PLUGINS_SINCE = (1, 23)
 """The first version of ONNX Runtime with ``add_provider_for_devices``, through which plugins run a model."""
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A package with a plugin library. Its module has ``get_library_path()``.
 
     Attributes:
@@ -27,8 +26,7 @@ class Plugin:
     needs: str
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """A device name and what is behind it.
 
     Attributes:

@@ -6,17 +6,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cnn_infer.errors import DeviceError, InputError, ModelError
 from cnn_infer.providers.devices import BY_NAME, CPU, CUDA, DEVICES, missing
-from cnn_infer.providers.plugins import is_installed, loaded_devices, plugin_devices, version_of
-from cnn_infer.providers.settings import DEVICE_TYPE, IO_BINDING, provider_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -26,12 +23,17 @@ if TYPE_CHECKING:
 CPU_NODES = ("fallback to CPU EP has been explicitly disabled", "disabled fallback to the CPU EP")
 """Parts of ONNX Runtime's errors if nodes are left to the CPU, or all of them, and the session forbids that."""
 
+DEVICE_TYPE = "device_type"
+"""OpenVINO's option for the kind of device: CPU, GPU or NPU."""
+
+IO_BINDING = "io_binding"
+"""An option of this package for every device: ``on`` or ``off``."""
+
 LONGEST = 300
 """Characters of an error of ONNX Runtime in a message: its start and, as the reason often comes last, its end."""
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """An open session.
 
     Attributes:
@@ -105,7 +107,7 @@ def _check_options(device: str, options: Mapping[str, str]) -> None:
 
 
 def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> Opened:
-    if not _has(ort, CUDA):
+    if CUDA not in ort.get_available_providers():
         chosen = "the installed ONNX Runtime has no CUDA"
         return Opened(_create(ort, name, data, threads), "cpu", chosen, {}, {})
     try:
@@ -117,10 +119,14 @@ def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> Opened:
 
 def _open_on(ort: ModuleType, name: str, data: bytes, device: str, threads: int, given: Mapping[str, str]) -> Opened:
     """Open a session on a device that is not the CPU, first so that the CPU may run no node at all."""
+    from cnn_infer.providers.plugins import is_installed, loaded_devices, plugin_devices, version_of
+    from cnn_infer.providers.settings import provider_options  # most runs are on the CPU
+
     found, plugin = BY_NAME[device], None
-    if loaded_devices(ort, found.provider) or found.provider not in ort.get_available_providers():
-        if not _has(ort, found.provider) and (found.plugin is None or not is_installed(found.plugin)):
-            raise DeviceError(missing(device, tuple(ort.get_available_providers())))
+    loaded, available = loaded_devices(ort, found.provider), ort.get_available_providers()
+    if loaded or found.provider not in available:  # a plugin that is loaded counts as available too
+        if not loaded and (found.plugin is None or not is_installed(found.plugin)):
+            raise DeviceError(missing(device, tuple(available)))
         plugin = _select(plugin_devices(ort, device), found.provider, given)
     options = provider_options(device, given, threads=threads, version=version_of(ort), plugin=plugin is not None)
     try:
@@ -140,11 +146,6 @@ def _open_on(ort: ModuleType, name: str, data: bytes, device: str, threads: int,
         raise DeviceError(f"{found.provider} runs none of the {total} nodes of {name}: pass --device cpu")
     chosen = f"asked for; the CPU runs {total - own} of the {total} nodes, which {found.provider} does not have"
     return Opened(session, device, chosen, nodes, dict(given))
-
-
-def _has(ort: ModuleType, provider: str) -> bool:
-    """Whether the provider is built in, or comes from a plugin that is loaded."""
-    return provider in ort.get_available_providers() or bool(loaded_devices(ort, provider))
 
 
 def _select(devices: list[Any], provider: str, given: Mapping[str, str]) -> Any:

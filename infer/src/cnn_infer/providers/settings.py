@@ -9,11 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-IO_BINDING = "io_binding"
-"""An option of this package for every device: ``on`` or ``off``."""
-
-DEVICE_TYPE = "device_type"
-"""OpenVINO's option for the kind of device: CPU, GPU or NPU."""
+from cnn_infer.providers.session import DEVICE_TYPE, IO_BINDING
 
 
 def provider_options(
