@@ -38,6 +38,7 @@ NOT_RUN = {
         "starts servers",
         "downloads the weights",
     ],
+    "docs/edge-box.md": ["needs Docker; tests/infer/test_wheel.py runs the steps of the file"] * 2,
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
     "docs/report.md": [

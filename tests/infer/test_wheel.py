@@ -1,8 +1,15 @@
-"""The wheel of cnn-infer works alone, in a virtual environment without torch, onnx and scikit-learn."""
+"""The wheel of cnn-infer works alone, in a virtual environment without torch, onnx and scikit-learn.
+
+So does the image that examples/Dockerfile makes of it: its steps run here without Docker.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -114,3 +121,94 @@ def test_the_command_proves_and_judges_a_device(
     assert [certificate["passed"] for certificate in certificates] == [True, True]
     assert certificates[1]["judgement"]["ship"] == judged["ship"]
     assert "a.json" in run(command, "--fleet", "a.json", "b.json", cwd=tmp_path)
+
+
+DOCKERFILE = ROOT / "examples" / "Dockerfile"
+
+
+READ_ONLY = """
+mount --bind / /mnt
+mount -o remount,bind,ro /mnt
+mount -t tmpfs none /mnt/tmp
+mount --bind /opt /mnt/opt
+mount -o remount,bind,ro /mnt/opt
+mount -t proc none /mnt/proc
+mount --rbind /dev /mnt/dev
+export HOME=/
+"""
+"""A root that cannot be written but for /tmp, below /mnt: as ``docker run --read-only --tmpfs /tmp`` gives it."""
+
+
+def steps() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile and their arguments."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.M).replace("\\\n", " ")
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line]
+
+
+def words(argument: str) -> str:
+    """The command line of a RUN, ENTRYPOINT or CMD in the form of a shell or of a list."""
+    return shlex.join(json.loads(argument)) if argument.startswith("[") else argument
+
+
+def test_the_dockerfile_is_short_and_its_last_user_has_no_rights() -> None:
+    found = steps()
+    assert len(found) <= 20
+    for name, argument in found:
+        assert name in ("FROM", "COPY", "RUN", "ENV", "USER", "ENTRYPOINT", "CMD"), name
+        assert name != "FROM" or re.fullmatch(r"python:[\d.]+-slim( AS \w+)?", argument)  # no host of a registry
+    assert "://" not in DOCKERFILE.read_text().replace("file://", "")
+    last = [argument for name, argument in found if name == "USER"][-1]
+    assert int(last.partition(":")[0]) > 0
+    assert [name for name, _ in found[-4:]] == ["USER", "RUN", "ENTRYPOINT", "CMD"]
+
+
+def test_the_steps_of_the_dockerfile_run_on_a_read_only_root(
+    bare: Path, folder: Path, models: Path, tmp_path: Path
+) -> None:
+    """Each COPY and RUN, in a private /opt; then, as the user of the image, what ``docker run --read-only`` starts."""
+    mounts = ("unshare", "-m", "sh", "-c", "mount -t tmpfs none /opt && setpriv --reuid=10001 --clear-groups true")
+    if sys.platform != "linux" or subprocess.run(mounts, capture_output=True, check=False).returncode:
+        pytest.skip("needs root, unshare and setpriv")
+    context, opt = tmp_path / "context", tmp_path / "opt"
+    opt.mkdir()
+    # what the first RUN installs is there already: no package is fetched
+    shutil.copytree(bare, opt / "edge", symlinks=True)
+    context.mkdir()
+    shutil.copy(next(bare.parent.glob("cnn_infer-*.whl")), context)
+    shutil.copy(models / "rgb.onnx", context / "model.onnx")
+    shutil.copytree(folder, opt / "pictures")  # a volume
+    script = [f"mount --bind {shlex.quote(str(opt))} /opt", f"cd {shlex.quote(str(context))}"]
+    user = ""
+    for name, argument in steps():
+        if name == "COPY" and "--from" not in argument:
+            source, target = argument.split()
+            script.append(f"mkdir -p {Path(target) if target.endswith('/') else Path(target).parent}")
+            script.append(f"cp {source} {target}")
+        elif name == "ENV":
+            script.append(f"export {argument}")
+        elif name == "USER":
+            number, group = argument.split(":")
+            user = f"chroot /mnt setpriv --reuid={number} --regid={group} --clear-groups --no-new-privs "
+            script.append(READ_ONLY)
+        elif name == "RUN":
+            script.append(user + words(argument) if user else f"sh -e -c {shlex.quote(words(argument))}")
+        elif name == "ENTRYPOINT":
+            entry = user + words(argument)
+        else:
+            assert name in ("FROM", "COPY", "CMD")
+    script.append(f"{entry} {words(steps()[-1][1])}")
+    script.append(f"if {user}touch /opt/written /written 2> errors; then exit 9; fi; cat errors >&2")
+    script.append(f"{entry} /opt/pictures --format csv")
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-e", "-c", "\n".join(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("verified: 4 golden pictures agree") == 2
+    assert done.stderr.count("Read-only file system") == 2
+    assert [row.split(",")[1] for row in done.stdout.splitlines()[-2:]] == ["blue", "red"]
