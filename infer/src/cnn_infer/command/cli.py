@@ -42,7 +42,7 @@ def command(
     paths: tuple[str, ...],
     model: str | None,
     device: str,
-    device_options: tuple[tuple[str, str], ...],
+    device_options: dict[str, str],
     batch_size: int | None,
     threads: int | Literal["auto"] | None,
     top: int,
@@ -92,7 +92,7 @@ def command(
     if doctor:
         from cnn_infer.command.doctor import examine
 
-        examine(model, device, dict(device_options), form)
+        examine(model, device, device_options, form)
         return
     if fleet:
         from cnn_infer.command.fleet import sum_up
@@ -117,7 +117,7 @@ def command(
         max_pixels=max_pixels,
         max_bytes=max_bytes,
         strangers=strangers,
-        device_options=dict(device_options),
+        device_options=device_options,
     )
     gc.freeze()  # imported modules stay for good: collections need not visit their objects
     gc.enable()
@@ -141,7 +141,7 @@ def command(
     listing = [*([sys.stdin.fileno()] if "-" in paths else []), *([str(truth)] if truth else [])]
     check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
     if latency:
-        _latency(model, given, device, dict(device_options), form)
+        _latency(model, given, device, device_options, form)
         return
     if evidence is not None or (html_file is not None and EVIDENCE in classifier.model.available):
         from cnn_infer.command.evidence import check_folder, check_model

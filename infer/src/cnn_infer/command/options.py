@@ -50,19 +50,13 @@ class Threads(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
-class Setting(click.ParamType):
-    """An option of a device, ``KEY=VALUE``."""
-
-    name = "setting"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return key and value."""
-        if isinstance(value, tuple):
-            return value
-        key, equals, text = str(value).partition("=")
+def settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the options of a device, each given as ``KEY=VALUE``, by key."""
+    pairs = [value.partition("=") for value in values]
+    for value, (key, equals, _) in zip(values, pairs, strict=True):
         if not (key and equals):
-            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
-        return key, text
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", context, parameter)
+    return {key: text for key, _, text in pairs}
 
 
 class Certified(click.FloatRange):
@@ -96,8 +90,8 @@ OPTIONS = (
     click.option(
         "--device-option",
         "device_options",
-        type=Setting(),
         multiple=True,
+        callback=settings,
         metavar="KEY=VALUE",
         help="An option of the device, as ONNX Runtime documents its execution provider, for example "
         "device_type=GPU for openvino. Can be given several times.",
