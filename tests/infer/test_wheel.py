@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -212,3 +212,35 @@ def test_the_steps_of_the_dockerfile_run_on_a_read_only_root(
     assert done.stderr.count("verified: 4 golden pictures agree") == 2
     assert done.stderr.count("Read-only file system") == 2
     assert [row.split(",")[1] for row in done.stdout.splitlines()[-2:]] == ["blue", "red"]
+
+
+@pytest.fixture
+def without_runtime(bare: Path) -> Iterator[Path]:
+    """The environment while ONNX Runtime is not installed."""
+    (packages,) = bare.glob("lib/python*/site-packages")
+    away = bare / "away"
+    away.mkdir()
+    moved = [path.rename(away / path.name) for path in packages.glob("onnxruntime*")]
+    yield bare
+    for path in moved:
+        path.rename(packages / path.name)
+    away.rmdir()
+
+
+def test_the_doctor_works_without_onnx_runtime(without_runtime: Path, models: Path, tmp_path: Path) -> None:
+    command = [without_runtime / "bin" / "cnn-infer", "--doctor", "--format", "jsonl", "--model", models / "rgb.onnx"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "cnn-infer: to be mended: onnxruntime, device\n"
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert found["onnxruntime"]["found"] == "not installed"
+    assert found["onnxruntime"]["advice"].startswith("pip install 'cnn-infer[cpu]'")
+    assert found["builds"]["found"] == "none"
+    assert found["model"]["status"] == found["numpy"]["status"] == "ok"
+
+
+def test_the_doctor_finds_nothing_to_mend_after_the_installation(bare: Path, tmp_path: Path) -> None:
+    found = json.loads(run(bare / "bin" / "cnn-infer", "--doctor", "--format", "jsonl", cwd=tmp_path))
+    assert found["usable"] is True
+    missing = {finding["name"] for finding in found["findings"] if finding["found"] == "not installed"}
+    assert {"jinja2", "pillow-heif", "ray"} <= missing
