@@ -75,7 +75,7 @@ def _int8(details: Mapping[str, Any]) -> Finding:
     here = machine.instruction_set()
     found = f"made for {target}; this processor has {here}"
     if proven is True:
-        return Finding("int8", "ok", f"{found}; the same integers on every processor", NOTHING)
+        return Finding("int8", "ok", f"{found}; the same integers on every processor (--device cpu)", NOTHING)
     if here in EXACT:
         advice = "cnn-infer --verify checks it; cnn-export --for any gives the same integers on every processor"
         return Finding("int8", "ok" if target == "vnni" else "note", f"{found}, whose sums cannot overflow", advice)

@@ -84,7 +84,7 @@ def _graphics() -> Finding:
     if program is None:
         nodes = sorted(path.name for path in Path("/dev/dri").glob("renderD*")) if os.name == "posix" else []
         if nodes:
-            advice = "--device openvino (Intel), webgpu or rocm (AMD) may use it: see docs/devices.md"
+            advice = "--device openvino (Intel), rocm (AMD) or webgpu may use it; each names the package to install"
             return Finding("gpu", "note", f"no nvidia-smi; graphics devices: {', '.join(nodes)}", advice)
         advice = "--device cpu, the default; for a GPU of NVIDIA install its driver"
         return Finding("gpu", "ok", "no nvidia-smi, no graphics device: no GPU is seen", advice)

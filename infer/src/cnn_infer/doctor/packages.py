@@ -120,7 +120,7 @@ def _runtime(answer: Answer, least: str | None) -> Finding:
 def _providers(answer: Answer) -> Finding:
     names = {device.provider: name for name, device in BY_NAME.items()}
     found = [names[provider] for provider in answer.value["providers"] if provider in names]
-    advice = f"--device {'|'.join(found)}; docs/devices.md names the packages of the other devices"
+    advice = f"--device {'|'.join(found)}; the name of another device gives the package to install"
     return Finding("providers", "ok" if CPU in answer.value["providers"] else "mend", ", ".join(found), advice)
 
 
