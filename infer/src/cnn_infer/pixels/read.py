@@ -12,6 +12,7 @@ from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.read_ahead import Pending, ReadAhead, read_now
 from cnn_infer.storage.urls import is_url, resolved
 from cnn_infer.stream import in_order
+from cnn_infer.system.disk_cache import read_ahead
 
 if TYPE_CHECKING:
     from cnn_infer.stream import Workers
@@ -71,7 +72,7 @@ def read_in_order(
     workers: int,
     used: Workers | None,
 ) -> Generator[Result, None, None]:
-    """Yield the results of ``function`` as :func:`in_order` does; objects at URLs are read ahead of it.
+    """Yield the results of ``function`` as :func:`in_order` does; objects at URLs and files are read ahead of it.
 
     Args:
         function: Takes at most ``chunk`` pictures; the URL of an object is replaced by a path for :func:`read_file`.
@@ -80,7 +81,8 @@ def read_in_order(
         chunk, workers, used: As for :func:`in_order`.
     """
     reads = ReadAhead(max_bytes, lambda url: split(url) is None)
-    return in_order(function, reads.started(pictures), chunk=chunk, workers=workers, used=used, on_end=reads.cancel)
+    started = reads.started(read_ahead(pictures))
+    return in_order(function, started, chunk=chunk, workers=workers, used=used, on_end=reads.cancel)
 
 
 def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
