@@ -13,6 +13,10 @@ rounds also measure:
 - ``model``: the rate of each model file alone, on decoded pictures, with one session for each core.
 - ``ceiling``: 1 / (1 / decode + 1 / model), the rate of all cores if nothing else took time.
 
+With ``--cold`` the pictures are copies instead of links, and before each run of a command on all of them the kernel
+forgets their contents, so that they come from the disk. Each model file then also runs without reading ahead. The
+limits stay those of files in memory: what a perfect reading ahead would reach.
+
 The PyTorch script runs the same network with a DataLoader of two workers. Ultralytics runs its smallest classifier at
 the same size, in the Python that ``--ultralytics-python`` names. Its weights are untrained, because its time does not
 depend on them. For models of photographs, any pictures in arbitrary classes will do:
@@ -27,7 +31,7 @@ depend on them. For models of photographs, any pictures in arbitrary classes wil
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -43,44 +47,12 @@ from typing import Any
 import numpy as np
 from cnn_infer import Spec, find_pictures, open_model, to_pixels
 from cnn_infer.system import machine
-from links import link
+from contenders import commands, forms, ultralytics_command
+from links import evict, link
 from processes import in_own_process, measured
 from report import conditions, parser, write
 
 BATCH = 32
-PYTORCH = """
-import sys, time, torch
-from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
-from cnn_train import Run
-
-run, pictures = Run.open(sys.argv[1]), sys.argv[2]
-spec, network = run.spec, run.network()
-steps = [
-    *([transforms.Grayscale()] if spec.channels == 1 else []),
-    transforms.Resize(min(spec.height, spec.width)), transforms.CenterCrop((spec.height, spec.width)),
-    transforms.PILToTensor(), transforms.Lambda(lambda x: (x.float() - spec.zero_point) * spec.scale),
-]
-folder = datasets.ImageFolder(pictures, transforms.Compose(steps))
-right = seen = first = 0
-with torch.inference_mode():
-    for batch, labels in DataLoader(folder, batch_size=64, num_workers=2):
-        right += (network(batch).argmax(1) == labels).sum().item()
-        start, first, seen = (start, first, seen + len(batch)) if seen else (time.time(), len(batch), len(batch))
-print((seen - first) / (time.time() - start))
-"""
-
-ULTRALYTICS = """
-import sys, time
-from ultralytics import YOLO
-
-model = YOLO(sys.argv[3])
-seen = 0
-for found in model.predict(sys.argv[2] + "/**/*", stream=True, imgsz=int(sys.argv[4]), batch=64, verbose=False):
-    found.probs.top1
-    start, seen = (start, seen + 1) if seen else (time.time(), 1)
-print((seen - 1) / (time.time() - start))
-"""
 
 
 def timed(command: list[str], rate_of: Callable[[str], float] | None = None) -> dict[str, float]:
@@ -91,7 +63,8 @@ def timed(command: list[str], rate_of: Callable[[str], float] | None = None) -> 
         rate_of: A function that reads pictures per second from the output of the command.
     """
     done = measured(command)
-    row = {"seconds": done.seconds, "peak_mb": done.peak_mb}
+    row = {"seconds": done.seconds, "processor_seconds": done.processor_seconds, "peak_mb": done.peak_mb}
+    row["disk_mb"] = done.disk_mb
     return row if rate_of is None else {**row, "pictures_per_second": rate_of(done.stdout)}
 
 
@@ -144,56 +117,19 @@ def model_rate(model: str, paths: list[str], workers: int) -> float:
         return runs * len(batch) * workers / (time.perf_counter() - start)
 
 
-def link_pictures(files: list[str], pictures: Path, count: int, folder: Path) -> list[str]:
-    """Make ``count`` links to the files below ``folder``, in the same subfolders, and return their paths."""
+def link_pictures(files: list[str], pictures: Path, count: int, folder: Path, *, copies: bool) -> list[str]:
+    """Make ``count`` links to the files or copies below ``folder``, in the same subfolders; return their paths."""
     made = []
     for number in range(count):
         source = Path(files[number % len(files)])
         target = folder / source.relative_to(pictures).parent / f"{number // len(files):04}-{source.name}"
-        link(source, target)
+        if copies:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        else:
+            link(source, target)
         made.append(str(target))
     return made
-
-
-def commands(run: Path, place: Path, scratch: Path, yolo: list[str]) -> dict[str, tuple[list[str], Any]]:
-    """The contenders on the folder ``place``: for each its command, and a function that reads its rate.
-
-    Args:
-        run: The exported run folder.
-        place: The folder of pictures.
-        scratch: A folder for scripts and reports.
-        yolo: The result of :func:`ultralytics_command`.
-    """
-    report = scratch / "report.json"
-    found: dict[str, tuple[list[str], Any]] = {}
-    for name in forms(run):
-        command = [sys.executable, "-m", "cnn_infer", str(place), "--model", str(run / f"{name}.onnx")]
-        command += ["--format", "csv", "--report", str(report)]
-        found[name] = (command, lambda _: json.loads(report.read_text())["images_per_second"])
-    (scratch / "classify.py").write_text(PYTORCH)
-    found["pytorch"] = ([sys.executable, str(scratch / "classify.py"), str(run), str(place)], float)
-    if yolo:
-        found["ultralytics"] = ([*yolo[:2], str(run), str(place), *yolo[2:]], lambda output: float(output.split()[-1]))
-    return found
-
-
-def forms(run: Path) -> list[str]:
-    """The names of the model files of a run, without ``.onnx``."""
-    return [name for name in ("model.int8", "model") if (run / f"{name}.onnx").exists()]
-
-
-def ultralytics_command(python: str | None, scratch: Path, size: int) -> list[str]:
-    """The words of the Ultralytics command: the first two come before the run and the pictures, the rest after them.
-
-    The list is empty if ``python`` is None. ``size`` is the side of the pictures in pixels.
-    """
-    if python is None:
-        return []
-    script, weights = scratch / "predict.py", scratch / "yolo11n-cls.pt"
-    script.write_text(ULTRALYTICS)
-    make = f"from ultralytics import YOLO; YOLO('yolo11n-cls.yaml').save({str(weights)!r})"
-    subprocess.run([python, "-c", make], check=True, stdout=subprocess.DEVNULL)
-    return [python, str(script), str(weights), str(-(-size // 32) * 32)]  # only multiples of 32 are allowed
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -202,7 +138,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     pictures, workers = options.pictures, machine.usable_cpus()
     files = list(find_pictures([pictures]))
     if options.repeat:
-        files, pictures = link_pictures(files, pictures, options.repeat, scratch / "all"), scratch / "all"
+        files = link_pictures(files, pictures, options.repeat, scratch / "all", copies=options.cold)
+        pictures = scratch / "all"
     one = scratch / "one" / "a"
     one.mkdir(parents=True)
     (one / Path(files[0]).name).symlink_to(Path(files[0]).resolve())
@@ -219,13 +156,17 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         # in processes of their own: what this one loads would count as memory of the commands that it starts
         rates = in_own_process(decode_rates, files, spec, workers)
         every.setdefault("decode", []).append({**rates, "pictures_per_second": max(rates.values())})
-        for name, (command, rate_of) in commands(options.run, pictures, scratch, yolo).items():
+        for name, (command, rate_of) in commands(options.run, pictures, scratch, yolo, cold=options.cold).items():
+            if options.cold:
+                evict(files)
             every.setdefault(name, []).append(timed(command, rate_of))
         for name in forms(options.run):
             rate = in_own_process(model_rate, str(options.run / f"{name}.onnx"), files, workers)
             best = max(rates.values())
             row = {"pictures_per_second": rate, "ceiling": 1 / (1 / best + 1 / rate)}
             row["share"] = every[name][-1]["pictures_per_second"] / row["ceiling"]
+            if options.cold and not every[name][-1]["disk_mb"]:
+                sys.exit("failed: no picture came from a disk (set TMPDIR to a folder that is not in memory)")
             every.setdefault(f"{name} alone", []).append(row)
     return {
         "pictures": len(files),
@@ -260,13 +201,14 @@ def main() -> None:
     arguments.add_argument("run", type=Path, help="an exported run folder")
     arguments.add_argument("pictures", type=Path, help="a folder with one subfolder for each class")
     arguments.add_argument("--repeat", type=int, metavar="N", help="use N links to the pictures")
+    arguments.add_argument("--cold", action="store_true", help="pictures come from the disk, not from memory")
     arguments.add_argument("--rounds", type=int, default=3, help="measurements of each command")
     arguments.add_argument("--ultralytics-python", metavar="PATH", help="the Python of an environment with Ultralytics")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(options, Path(scratch))
     head = conditions(
-        "folder.py RUN PICTURES",
+        "folder.py RUN PICTURES" + " --cold" * options.cold,
         ("cnn-infer", "onnxruntime", "torch", "torchvision", "pillow", "simplejpeg", "numpy"),
         repeat=options.repeat,
         rounds=options.rounds,

@@ -23,12 +23,14 @@ class Finished:
         seconds: From start to exit, by the clock.
         processor_seconds: Processor time, in user mode and in the kernel.
         peak_mb: The highest resident memory of its largest process, in MiB, as the kernel reports it.
+        disk_mb: What it read from disks rather than from memory, in MiB, as the kernel reports it.
         stdout: What it printed.
     """
 
     seconds: float
     processor_seconds: float
     peak_mb: float
+    disk_mb: float
     stdout: str
 
 
@@ -54,7 +56,8 @@ def measured(command: list[str], *, stdin: Path | None = None, env: Mapping[str,
         errors.seek(0)
         if status:
             sys.exit(f"failed: {' '.join(command)}\n{errors.read()}")
-        return Finished(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read())
+        used = usage.ru_utime + usage.ru_stime
+        return Finished(seconds, used, usage.ru_maxrss / 1024, usage.ru_inblock / 2048, out.read())
 
 
 def run(command: list[str]) -> None:

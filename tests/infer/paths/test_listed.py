@@ -7,10 +7,13 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cnn_infer.paths.find import find_below
 from cnn_infer.paths.listed import LONGEST, Listed
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -117,3 +120,17 @@ def test_long_lists_are_complete_and_can_be_read_twice(separator: bytes) -> None
     listed = Listed(io.BytesIO(separator.join(names)), separator)
     for _ in range(2):
         assert [os.fsencode(name) for name in listed] == names
+
+
+def test_memory_does_not_grow_with_the_list() -> None:
+    peaks = []
+    for count in (2_000, 8_000):
+        with tempfile.TemporaryFile() as given:
+            given.write(b"".join(b"in/%01000d.png\n" % number for number in range(count)))
+            given.seek(0)
+            tracemalloc.start()
+            found = sum(1 for _ in find_below([Listed(given)]))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert found == count
+    assert peaks[1] < 1.1 * peaks[0]
