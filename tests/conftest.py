@@ -39,6 +39,7 @@ LONGEST = (
     "benchmarks/test_train.py",
     "export/int8/test_report.py",
     "infer/test_denied.py",
+    "infer/cluster/test_cluster.py",
 )
 """The files of more than 15 seconds, the longest first. They start first, so that two processes end together."""
 

@@ -120,12 +120,14 @@ def wait_for_parts(process: subprocess.Popen[bytes], folder: Path, parts: int) -
 
 
 def actors(cluster: Cluster) -> list[int]:
-    """The processes of actors of this cluster, by the port of its address in their command or environment."""
-    found, address = [], str(cluster.address).encode()
+    """The processes of actors on the nodes of this cluster."""
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+    raylets = [str(node.all_processes["raylet"][0].process.pid) for node in nodes]
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            environment = (folder / "environ").read_bytes()
-            if (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker") and address in environment:
+            parent = (folder / "status").read_text().partition("PPid:\t")[2].partition("\n")[0]
+            if parent in raylets and (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
                 found.append(int(folder.name))
         except OSError:
             pass

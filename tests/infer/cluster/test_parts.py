@@ -23,6 +23,8 @@ from cnn_infer.evaluation import Evaluation
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.tally import Tally
 
+pytest.importorskip("ray", reason="needs cnn-infer[ray]")
+
 
 @pytest.fixture
 def work(tmp_path: Path, rgb: Classifier, picture: Callable[..., Path]) -> Work:

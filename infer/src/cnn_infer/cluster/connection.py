@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from cnn_infer.errors import ClusterError, InputError
@@ -52,16 +52,18 @@ def connected(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not target:
         options |= {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
-    try:
-        with _standard_error_closed():
-            ray.init(target or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
-        raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # Ray prints to standard output when a node or an actor is lost
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
+            with _standard_error_closed():
+                ray.init(target or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+            where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
+            raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -107,7 +107,7 @@ OPTIONS = (
         type=Threads(1, 1 << 20),
         metavar="N|auto",
         help="Worker threads. auto: measure how many are fastest. Default: one per processor that this process may "
-        "use.",
+        "use. With --ray: the CPUs of each actor, by default 1.",
     ),
     click.option(
         "--top",
