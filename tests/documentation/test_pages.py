@@ -22,6 +22,7 @@ NOT_RUN = {
     "docs/certified.md": ["tests/export/test_guarantee.py and tests/infer/test_guarantee.py run it"],
     "docs/cluster.md": [
         "tests/infer/cluster/test_cluster.py runs it on two nodes",
+        "needs a cluster on other machines",
         "tests/infer/cluster/test_cluster.py joins parts so",
         "needs a Kubernetes cluster",
     ],
@@ -39,8 +40,15 @@ NOT_RUN = {
         "downloads the weights",
     ],
     "docs/edge-box.md": ["needs Docker; tests/infer/test_wheel.py runs the steps of the file"] * 2,
+    "docs/devices.md": ["installs a package; tests/infer/providers/test_openvino.py runs the device"],
+    "docs/fp16.md": [
+        "tests/export/test_half.py runs it",
+        "needs a GPU",
+        "needs a GPU; tests/benchmarks/test_gpu.py runs it on the CPU",
+    ],
     "docs/int8.md": ["the fine-tuning takes a minute; tests/export/int8/test_simulation.py runs it"],
     "docs/javascript.md": ["installs packages; tests/readers/test_js.py runs the command"],
+    "docs/nodes.md": ["needs two machines; tests/train/test_nodes.py runs it with two agents on one"],
     "docs/report.md": [
         "tests/infer/page/test_run_page.py runs it",
         "tests/train/test_pages.py writes these pages",

@@ -34,7 +34,7 @@ def connected(address: str | None) -> Iterator[None]:
     Ray's own messages are silenced, and it sends no usage statistics.
 
     Args:
-        address: ``host:port``, ``ray://host:port`` or ``auto``; None for the cluster that the environment variable
+        address: ``host:port`` or ``auto``; None for the cluster that the environment variable
             ``RAY_ADDRESS`` names, or without it for one that is started here and ends with the block.
 
     Raises:

@@ -32,7 +32,7 @@ from cnn_infer.tally import Tally
 FILES = "the set of files"
 """The word for the digest of the listing, which is known last."""
 
-_ADDRESS = re.compile(r"auto|local|ray://.+|[^/\s]+:\d+")
+_ADDRESS = re.compile(r"auto|[^/\s]+:\d+")
 
 
 def to_folder(
@@ -124,10 +124,13 @@ def check_address(value: str) -> None:
         InputError: Ray is not installed, or the value is no address but for example a PATH.
     """
     check_installed()
-    if value and not _ADDRESS.fullmatch(value):
+    if (value or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
         raise InputError(
-            f"--ray takes host:port, ray://host:port or auto, not {printable(value)}: name PATH before --ray"
+            "Ray Data does not work through Ray Client (ray://): run the command on a node of the cluster with "
+            "--ray auto, for example by ray job submit"
         )
+    if value and not _ADDRESS.fullmatch(value):
+        raise InputError(f"--ray takes host:port or auto, not {printable(value)}: name PATH before --ray")
 
 
 def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from cnn_infer.classifier import BATCH_SIZE
-from cnn_infer.guarantee import CERTIFIED
 from cnn_infer.pixels.convert import MAX_PIXELS
 from cnn_infer.pixels.read import MAX_BYTES
 from cnn_infer.providers.devices import DEVICES
@@ -64,11 +63,13 @@ class Certified(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return ``certified`` or a number in the range."""
-        if value == CERTIFIED:
-            return value
         try:
             float(value)
         except ValueError:
+            from cnn_infer.guarantee import CERTIFIED  # a start without it is faster
+
+            if value == CERTIFIED:
+                return value
             self.fail(f"{value!r} is neither a number from 0 to 1 nor {CERTIFIED}", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -190,8 +191,8 @@ OPTIONS = (
         flag_value="",
         default=None,
         metavar="[ADDRESS]",
-        help="Classify on a Ray cluster, into a folder: host:port, ray://host:port or auto. Without ADDRESS: the "
-        "cluster of RAY_ADDRESS, or one that is started here. Needs the extra cnn-infer[ray].",
+        help="Classify on a Ray cluster, into a folder: host:port or auto. Without ADDRESS: the cluster of "
+        "RAY_ADDRESS, or one that is started here. Needs the extra cnn-infer[ray].",
     ),
     click.option(
         "--part-size",
