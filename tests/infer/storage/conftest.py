@@ -8,9 +8,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -18,13 +19,16 @@ BUCKET = "pictures"
 
 
 class Faults:
-    """What a server does wrong, by the end of the path, each until its list is used up: a status, or ``break``.
+    """What a server does wrong, by a part of the address, each until its list is used up.
+
+    A fault is a status, ``break`` (half of the answer) or ``wait`` (no answer until :attr:`answer` is set).
 
     Attributes:
-        planned: Faults of the next requests for paths that end so.
+        planned: Faults of the next requests whose path and query have such a part.
         delay: Seconds before each answer.
         requests: Number of requests by path.
         most: The largest number of requests at one time.
+        waiting: Set while a request waits.
     """
 
     def __init__(self) -> None:
@@ -32,20 +36,28 @@ class Faults:
         self.delay = 0.0
         self.requests: Counter[str] = Counter()
         self.most = self._now = 0
+        self.waiting = threading.Event()
+        self.answer = threading.Event()
         self._lock = threading.Lock()
 
     def clear(self) -> None:
         self.planned.clear()
         self.requests.clear()
         self.delay, self.most = 0.0, 0
+        self.waiting.clear()
+        self.answer.clear()
 
-    def begin(self, path: str) -> int | str | None:
+    def begin(self, path: str, query: str = "") -> int | str | None:
+        address = f"{path}?{query}"
         with self._lock:
             self.requests[path] += 1
             self._now += 1
             self.most = max(self.most, self._now)
-            fault = next((left.pop(0) for end, left in self.planned.items() if path.endswith(end) and left), None)
+            fault = next((left.pop(0) for part, left in self.planned.items() if part in address and left), None)
         time.sleep(self.delay)
+        if fault == "wait":
+            self.waiting.set()
+            self.answer.wait(100)
         return fault
 
     def end(self) -> None:
@@ -59,9 +71,11 @@ class S3:
     Attributes:
         environment: The variables with which clients find it and its credentials.
         faults: What it does wrong.
+        page: Most keys in an answer to a listing; 0 for the 1,000 of S3.
     """
 
     def __init__(self) -> None:
+        self.page = 0
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -84,7 +98,10 @@ class S3:
         }
 
     def _application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        fault = self.faults.begin(environ["PATH_INFO"])
+        query = environ["QUERY_STRING"]
+        if "list-type" in query and self.page:
+            environ["QUERY_STRING"] = f"{query}&max-keys={self.page}"
+        fault = self.faults.begin(environ["PATH_INFO"], unquote(query))
         try:
             if isinstance(fault, int):
                 code = {503: "SlowDown", 403: "InvalidAccessKeyId", 500: "InternalError"}.get(fault, "Fault")
@@ -100,13 +117,16 @@ class S3:
         finally:
             self.faults.end()
 
-    def call(self, method: str, **arguments: Any) -> Any:
+    @cached_property
+    def _client(self) -> Any:
         import boto3
 
         names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
         names |= {"endpoint_url": "AWS_ENDPOINT_URL", "region_name": "AWS_DEFAULT_REGION"}
-        client = boto3.client("s3", **{name: self.environment[key] for name, key in names.items()})
-        return getattr(client, method)(**arguments)
+        return boto3.client("s3", **{name: self.environment[key] for name, key in names.items()})
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        return getattr(self._client, method)(**arguments)
 
     def put(self, key: str, data: bytes, bucket: str = BUCKET) -> str:
         """Store an object; returns its URL."""
@@ -148,6 +168,7 @@ def s3_server() -> Iterator[S3]:
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> S3:
     """The server without faults; this process and its commands have its credentials."""
     s3_server.faults.clear()
+    s3_server.page = 0
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
         environment[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_passing_fault_is_tried_again(fault: int | str, s3: S3, web: Web, tmp_
     (tmp_path / "web" / "fault.bin").write_bytes(b"whole" * 100)
     for server, place in ((s3, url), (web, web.url + "fault.bin")):
         server.faults.clear()
-        server.faults.planned["/fault.bin"] = [fault]
+        server.faults.planned["/fault.bin?"] = [fault]
         assert objects.read(place, 500) == b"whole" * 100
         assert list(server.faults.requests.values()) == [2]
 
@@ -58,7 +59,7 @@ def test_a_passing_fault_is_tried_again(fault: int | str, s3: S3, web: Web, tmp_
 def test_a_lasting_fault_is_tried_five_times_and_then_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
     url = s3.put("slow.bin", b"")
-    s3.faults.planned["/slow.bin"] = [503] * 9
+    s3.faults.planned["/slow.bin?"] = [503] * 9
     s3.faults.requests.clear()
     with pytest.raises(
         StorageError, match=r"s3://pictures/slow.bin: the server answered HTTP 503 \(SlowDown\), after 5"
@@ -72,7 +73,7 @@ def test_errors_that_another_attempt_does_not_change(s3: S3) -> None:
         objects.read("s3://pictures/none", 1)
     with pytest.raises(StorageError, match="there is no such bucket"):
         objects.read("s3://nowhere/none", 1)
-    s3.faults.planned["/none"] = [403]
+    s3.faults.planned["/none?"] = [403]
     with pytest.raises(StorageError, match=r"access is denied \(HTTP 403, InvalidAccessKeyId\): check") as caught:
         objects.write("s3://pictures/none", b"")
     assert "key-of-the-tests" not in str(caught.value)
@@ -101,6 +102,14 @@ def test_forms_of_paths(path: str, expected: str) -> None:
 def test_protocols_that_are_refused(path: str) -> None:
     with pytest.raises(InputError):
         urls.resolved(path)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="gs:// needs the package gcsfs: pip install gcsfs"):
+        objects.read("gs://bucket/1.jpg", 1)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(InputError, match=r"need the package fsspec: pip install 'cnn-infer\[storage\]'"):
+        objects.read("memory://1.jpg", 1)
 
 
 def test_no_credential_is_shown() -> None:

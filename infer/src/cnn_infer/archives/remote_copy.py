@@ -42,7 +42,7 @@ def copied(url: str) -> IO[bytes]:
                 advance((done >> 20) - before)
 
             download(url, stream, count)
-        stream.flush()
+        stream.seek(0)
     except OSError as error:
         raise InputError(
             f"cannot copy {shown(url)} into a temporary file: {error.strerror or error} "

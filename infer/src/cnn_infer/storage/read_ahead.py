@@ -24,8 +24,8 @@ BUDGET = 256 << 20
 """Bytes of objects in memory that are not decoded yet. A single larger object is read when it is the next one."""
 
 
-class ReadCancelledError(Exception):
-    """The run ends, for example by Ctrl-C, while a thread waits for an object."""
+class ReadCancelledError(BaseException):
+    """The run ends, for example by Ctrl-C, while a thread waits for an object: no error of the picture."""
 
 
 class ObjectURL(str):

@@ -1,0 +1,190 @@
+"""Pictures at URLs: the same order, rows and reports as from a folder of this machine."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cnn_infer import Classifier, InputError, PictureError, Row, evaluate, find_pictures
+from cnn_infer.paths.listed import Listed
+from cnn_infer.paths.skipped import Skipped
+from cnn_infer.storage import read_ahead
+
+from .conftest import S3, Web
+
+NAMES = (
+    "bright/a-1.png",
+    "bright/a.png",
+    "bright/a/1.png",
+    "bright/a/z/2.png",
+    "dark-2/1.png",
+    "dark/ü 3.png",
+    "dark/1.PNG",
+    "dark/deep/er/1.png",
+    "middle/z.png",
+    "top.png",
+)
+LEFT_OUT = ("middle/.hidden.png", "middle/notes.txt", "__MACOSX/1.png", ".git/1.png", "middle/Thumbs.db")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose names sort in another order than keys of a store do."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    for number, name in enumerate((*NAMES, *LEFT_OUT)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 20 * number).save(path, "PNG")
+    (folder / "damaged.png").write_bytes(b"no picture")
+    (folder / "empty.png").touch()
+    return folder
+
+
+@pytest.fixture
+def stored(s3: S3, photos: Path) -> str:
+    """The same folder in the store."""
+    if not s3.keys("all/"):
+        s3.put_folder(photos, "all")
+        s3.put("all/", b"")  # the marker that consoles of stores write for a folder
+    return "s3://pictures/all"
+
+
+def rows_of(classifier: Classifier, *paths: str | Path | Listed) -> list[Row]:
+    rows: list[Row] = []
+    evaluate(classifier, paths, on_row=rows.append)
+    return rows
+
+
+def relative(paths: list[str], start: str | Path) -> list[str]:
+    return [path.removeprefix(str(start)) for path in paths]
+
+
+@pytest.mark.parametrize("page", [0, 2])
+def test_a_folder_is_listed_in_the_order_of_this_machine(page: int, stored: str, photos: Path, s3: S3) -> None:
+    s3.page = page
+    here, there = Skipped(), Skipped()
+    expected = relative(list(find_pictures([photos], skipped=here)), photos)
+    assert len(expected) == len(NAMES) + 2
+    assert relative(list(find_pictures([stored + "/"], skipped=there)), stored) == expected
+    assert there.counts == here.counts == {".txt": 1}
+
+
+@pytest.mark.parametrize("pattern", ["**/*.png", "*/*.png", "dark*", "b*/a*", "bright/**/z/*", "dark/*.PNG", "**"])
+def test_patterns_match_what_they_match_on_this_machine(pattern: str, stored: str, photos: Path) -> None:
+    expected = relative(list(find_pictures([f"{photos}/{pattern}"])), photos)
+    assert expected
+    assert relative(list(find_pictures([f"{stored}/{pattern}"])), stored) == expected
+
+
+def test_a_pattern_or_a_folder_without_pictures_is_refused(stored: str) -> None:
+    with pytest.raises(InputError, match=r"no picture and no folder matches s3://pictures/all/\*\.gif"):
+        list(find_pictures([f"{stored}/*.gif"]))
+    with pytest.raises(InputError, match="no such object or folder: s3://pictures/none"):
+        list(find_pictures(["s3://pictures/none"]))
+
+
+def test_rows_and_report_are_those_of_a_folder(stored: str, photos: Path, grey: Classifier) -> None:
+    there: list[Row] = []
+    report = evaluate(grey, [stored], on_row=there.append)
+    here: list[Row] = []
+    expected = evaluate(grey, [photos], on_row=here.append)
+    assert [row._replace(path=row.path.removeprefix(stored)) for row in there] == [
+        row._replace(path=row.path.removeprefix(str(photos))) for row in here
+    ]
+    names = ("images", "errors", "labelled", "accuracy", "confusion", "skipped")
+    assert [getattr(report, name) for name in names] == [getattr(expected, name) for name in names]
+    assert expected.labelled == 8
+    assert expected.errors == 2
+
+
+def test_the_api_takes_urls(stored: str, photos: Path, s3: S3, models: Path) -> None:
+    classifier = Classifier(s3.put("grey.onnx", (models / "grey.onnx").read_bytes()))
+    assert classifier.model.name == "s3://pictures/grey.onnx"
+    assert classifier.predict(f"{stored}/top.png") == classifier.predict(photos / "top.png")
+    with pytest.raises(PictureError, match=r"^s3://pictures/none\.png: cannot read it: there is no such object"):
+        classifier.predict("s3://pictures/none.png")
+
+
+def test_archives_and_lists(stored: str, photos: Path, s3: S3, grey: Classifier, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for name in NAMES:
+            file.write(photos / name, f"in/{name}")
+    archive = s3.put("a.zip", packed.getvalue())
+    shutil.make_archive(str(tmp_path / "b"), "gztar", photos, "dark")
+    (tmp_path / "b.tar.gz").rename(tmp_path / "b.tgz")
+    other = s3.put("b.tgz", (tmp_path / "b.tgz").read_bytes())
+    expected = [row.prediction for row in rows_of(grey, photos) if row.error is None]
+    found = rows_of(grey, archive)
+    assert [row.prediction for row in found] == expected
+    assert found[0].path == f"{archive}/in/bright/a/1.png"
+    assert rows_of(grey, "zip://in/bright::s3://pictures/a.zip") == found[:4]
+    folder = rows_of(grey, photos / "dark")
+    assert [row.prediction for row in rows_of(grey, other)] == [row.prediction for row in folder]
+    names = [f"{stored}/top.png", f"{stored}/gone.png", "ssh://host/1.png", f"{archive}/in/top.png", f"{stored}/dark/"]
+    names.append((photos / "top.png").as_uri())
+    listed = rows_of(grey, Listed(io.BytesIO("\n".join(names).encode())))
+    assert [row.path for row in listed[:3]] == names[:3]
+    errors = [row.error and row.error[:24] for row in listed[:4]]
+    assert errors == [None, "cannot read it: there is", "unsupported protocol in ", None]
+    assert [row.path.removeprefix(f"{stored}/dark/") for row in listed[4:7]] == ["1.PNG", "deep/er/1.png", "ü 3.png"]
+    assert listed[7] == listed[0]._replace(path=str(photos / "top.png"))
+
+
+def test_a_web_server(web: Web, tmp_path: Path, grey: Classifier, picture: Callable[..., Path]) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("bright/a 1.png", "bright/a%20.png", "dark/1.png", "dark/#.png"):
+        picture(tmp_path / "web" / "dir" / name, 9)
+    (tmp_path / "web" / "dir" / "notes.txt").touch()
+    found = rows_of(grey, web.url + "dir/")
+    expected = ["bright/a%201.png", "bright/a%2520.png", "dark/%23.png", "dark/1.png"]
+    assert [row.path for row in found] == [f"{web.url}dir/{name}" for name in expected]
+    assert all(row.prediction for row in found)
+    presigned = web.url.replace("//", "//user:word@") + "dir/dark/1.png?X-Amz-Signature=secret"
+    assert [row.path for row in rows_of(grey, presigned)] == [f"{web.url}dir/dark/1.png"]
+
+
+def test_what_fails_becomes_a_row(stored: str, s3: S3, grey: Classifier) -> None:
+    s3.faults.planned["/bright/a.png?"] = [404]  # gone since it was listed
+    s3.faults.planned["/top.png?"] = [503, "break"]  # passes
+    s3.faults.planned["prefix=all/dark-2/"] = [403]
+    errors = {row.path.removeprefix(stored): row.error for row in rows_of(grey, stored) if row.error}
+    assert errors.pop("/damaged.png").startswith("not a picture")
+    assert errors.pop("/empty.png") == "the file is empty"
+    assert errors == {
+        "/bright/a.png": "cannot read it: there is no such object or folder",
+        "/dark-2": "cannot read it: the folder cannot be listed: access is denied (HTTP 403, InvalidAccessKeyId): "
+        "check the credentials and their rights",
+    }
+
+
+def test_reads_go_ahead_in_bounds(s3: S3, grey: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (photos / "top.png").read_bytes()
+    names = [s3.put(f"many/{number:02}.png", data + bytes(number)) for number in range(80)]
+    s3.faults.clear()
+    s3.faults.delay = 0.03
+    rows = rows_of(grey, "s3://pictures/many")
+    assert [row.path for row in rows] == names
+    assert {row.error for row in rows} == {None}
+    assert 16 < s3.faults.most <= 32
+    s3.faults.clear()
+    for budget in (4 * len(data) + 300, 1):  # some of them fit, or none
+        monkeypatch.setattr(read_ahead, "BUDGET", budget)
+        assert rows_of(grey, "s3://pictures/many") == rows
+
+
+def test_a_large_object_is_not_read(s3: S3, photos: Path, models: Path) -> None:
+    size = (photos / "top.png").stat().st_size
+    s3.put("sizes/1.png", (photos / "top.png").read_bytes())
+    s3.put("sizes/2.png", bytes(size + 1))
+    s3.faults.clear()
+    rows = rows_of(Classifier(models / "grey.onnx", max_bytes=size), "s3://pictures/sizes")
+    assert [row.error for row in rows] == [None, f"the file has more than {size:,} bytes"]
+    assert s3.faults.requests["/pictures/sizes/1.png"] == 1
+    assert not s3.faults.requests["/pictures/sizes/2.png"]
