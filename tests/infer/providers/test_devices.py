@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnn_infer import Classifier, DeviceError, InputError, latency, open_model
+from cnn_infer.command.verify import verify_model
+from cnn_infer.proof.golden import proves_integers
 from cnn_infer.providers import devices, session
 
 ort = pytest.importorskip("onnxruntime")
@@ -173,3 +176,17 @@ def test_info_counts_the_nodes_of_each_provider(models: Path) -> None:
     model = replace(classifier.model, nodes={"OpenVINOExecutionProvider": 7, "CPUExecutionProvider": 1})
     line = dict(facts(Classifier(model)))["device"]
     assert line == "OpenVINOExecutionProvider: 7 nodes, CPUExecutionProvider: 1 nodes"
+
+
+def test_proven_integers_are_those_of_the_cpu(
+    rgb: Classifier, with_metadata: Callable[[str, str, str], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = json.loads(rgb.spec.to_json())
+    proof = {"target": "any", "integers": {"proven": True}}
+    spec["details"] |= {"precision": "int8", "parity": {"fp32_against_int8": proof}}
+    model = open_model(with_metadata("rgb.onnx", "cnn.spec", json.dumps(spec)), device="cpu")
+    for device, told in (("cpu", False), ("openvino", True)):
+        classifier = Classifier(replace(model, device=device))
+        assert proves_integers(classifier) is not told
+        verify_model(classifier)
+        assert ("the same integers on every picture are proven for the CPU" in capsys.readouterr().err) is told

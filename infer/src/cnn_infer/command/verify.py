@@ -10,7 +10,7 @@ from cnn_infer.classifier import Classifier
 from cnn_infer.console import quantity
 from cnn_infer.errors import CheckError
 from cnn_infer.paths.naming import printable
-from cnn_infer.proof.golden import has_proven_integers
+from cnn_infer.proof.golden import has_proven_integers, proves_integers
 from cnn_infer.proof.verification import Deviation, Verification, verify_all
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import write_text
@@ -35,6 +35,9 @@ def verify_model(classifier: Classifier, certificate: Path | None = None) -> Non
     own = machine.instruction_set()
     if isinstance(exported, str) and exported != own:
         console.message(f"  exported on {exported}, this machine has {own}: results may differ")
+    if has_proven_integers(classifier.spec) and not proves_integers(classifier):
+        provider = classifier.provider
+        console.message(f"  not covered: the same integers on every picture are proven for the CPU, not for {provider}")
     found = verify_all(classifier)
     console.message(*_lines(found))
     if certificate is not None:

@@ -22,7 +22,7 @@ from cnn_infer.errors import InputError
 from cnn_infer.model import CONFORMANCE_KEY
 from cnn_infer.paths.naming import printable
 from cnn_infer.proof.conformance import read as read_conformance
-from cnn_infer.proof.golden import pictures_of
+from cnn_infer.proof.golden import pictures_of, proves_integers
 from cnn_infer.system import machine
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ def certificate_of(
             "description": machine.description(),
             "instruction_set": machine.instruction_set(),
             "provider": classifier.provider,
+            "nodes": dict(classifier.model.nodes),
             "python": platform.python_version(),
         },
         "versions": dict(found.here),
         "versions_at_export": dict(found.exported),
         "passed": found.passed,
         "covers_pixels": found.covers_pixels,
+        "proven_integers": proves_integers(classifier),
         "tolerance": found.tolerance,
         "stages": [asdict(result) for result in found.stages],
         "deviations": [asdict(deviation) for deviation in found.deviations],

@@ -94,6 +94,11 @@ def has_proven_integers(spec: Spec) -> bool:
     return _integers(spec).get("proven") is True
 
 
+def proves_integers(classifier: Classifier) -> bool:
+    """Whether that proof holds for the device of a classifier: it is about the kernels of ONNX Runtime for the CPU."""
+    return has_proven_integers(classifier.spec) and classifier.model.device == "cpu"
+
+
 def _integers(spec: Spec) -> Mapping[str, Any]:
     """What the certificate says about the integers of an int8 model; empty for older models and for fp32."""
     return _under(_under(_under(spec.details, "parity"), "fp32_against_int8"), "integers")
