@@ -20,7 +20,7 @@ from cnn_infer import Classifier, verify_all
 from cnn_infer.command.info import for_people
 from cnn_infer.model import INPUT
 from cnn_infer.proof.origin import accuracy_of, inexactness_of
-from cnn_train import Run
+from cnn_train import Run, write_page
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
@@ -75,7 +75,7 @@ def test_the_graph_is_fp16_between_the_inputs_and_outputs_of_every_model(model: 
 
 
 def test_the_report_has_it_and_it_never_ships(
-    exported: Export, model: Path, spec_problems: Callable[..., list[str]]
+    exported: Export, model: Path, spec_problems: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     report = json.loads((exported.folder / "export.json").read_text())
     found = report["half"]
@@ -97,6 +97,8 @@ def test_the_report_has_it_and_it_never_ships(
     assert "fp16           model.half.onnx, " in summary
     assert f"roundings to fp16)\n  probability  differs by at most {found['probabilities']['max']:.2g}\n" in summary
     assert "fp16        for GPUs" in for_people(classifier)
+    write_page(Run.open(exported.folder), tmp_path / "page.html")
+    assert f"model.half.onnx, {found['bytes']:,} bytes, accuracy " in (tmp_path / "page.html").read_text()
 
 
 def test_it_replays_its_pictures_and_answers_as_fp32(model: Path, exported: Export, photos: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cnn_export.graph.half import to_half
 from cnn_infer import Guarantee, Spec
 from PIL import Image
 
@@ -132,6 +134,21 @@ def test_the_command_verifies(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) 
     onnx.save(model, str(tmp_path / "other.onnx"))
     done = edgecnn(tmp_path, "other.onnx", "--verify", code=1)
     assert b"edgecnn: resize differs for " in done.stderr
+
+
+def test_an_fp16_model_has_a_tolerance_of_its_own(fixtures: Path, edgecnn: Edgecnn, tmp_path: Path) -> None:
+    model = to_half(onnx.load(str(fixtures / "rgb" / "model.onnx")), ())
+    entries = {entry.key: entry for entry in model.metadata_props}
+    expected = json.loads(entries["cnn.golden"].value)
+    for entry in expected:
+        entry["probabilities"][0] += 0.01 if entry["probabilities"][0] < 0.5 else -0.01
+    entries["cnn.golden"].value = json.dumps(expected)
+    for precision, code in (("fp16", 0), ("fp32", 1)):
+        spec = Spec.from_json(entries["cnn.spec"].value)
+        entries["cnn.spec"].value = replace(spec, details={**spec.details, "precision": precision}).to_json()
+        onnx.save(model, str(tmp_path / "half.onnx"))
+        done = edgecnn(tmp_path, "half.onnx", "--verify", code=code)
+        assert (b"verified: every stage gives the same as at export" in done.stderr) == (code == 0)
 
 
 @pytest.mark.parametrize(

@@ -163,11 +163,8 @@ def _reason(values: NDArray[np.generic]) -> str:
     if not np.isfinite(rounded).all():
         return f"a constant of {largest:.3g} is infinite in fp16"
     if np.abs(rounded - values.astype(np.float64)).max() > ROUNDOFF * largest:
-        return (
-            f"a constant of at most {largest:.3g} loses digits in fp16"
-            if rounded.any()
-            else (f"a constant of at most {largest:.3g} is 0 in fp16")
-        )
+        loss = "loses digits" if rounded.any() else "is 0"
+        return f"a constant of at most {largest:.3g} {loss} in fp16"
     return ""
 
 
