@@ -53,6 +53,10 @@ NOT_RUN = {
         "tests/infer/page/test_run_page.py runs it",
         "tests/train/test_pages.py writes these pages",
     ],
+    "docs/storage.md": [
+        "installs a package",
+        "tests/infer/storage/test_command.py runs it with a server on this machine",
+    ],
     "docs/strangers.md": ["tests/export/test_strangers.py and tests/infer/test_strangers.py run it"] * 2,
     "docs/tutorial.md": ["make demo runs them"],
     "docs/web-page.md": ["tests/browser/test_web_page.py writes such a page and opens it in Chromium"],

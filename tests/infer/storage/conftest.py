@@ -106,6 +106,7 @@ class S3:
             if isinstance(fault, int):
                 code = {503: "SlowDown", 403: "InvalidAccessKeyId", 500: "InternalError"}.get(fault, "Fault")
                 body = f"<Error><Code>{code}</Code><Message>key-of-the-tests</Message></Error>".encode()
+                body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
                 start_response(f"{fault} Fault", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
                 return [body]
             if fault == "break":  # half of the body that the header declares

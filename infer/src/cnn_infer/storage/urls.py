@@ -27,7 +27,8 @@ service's own client (``github``, ``dask``).
 ARCHIVES = ("zip", "tar")
 """Protocols that lead into an archive: ``zip://cat::s3://bucket/photos.zip`` is ``s3://bucket/photos.zip/cat``."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*://")  # two characters at least: C://photos is a folder of Windows
+# two characters at least, because C://photos is a folder of Windows; chains of protocols are URLs that are refused
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*://")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
