@@ -21,7 +21,7 @@ BUCKET = "pictures"
 class Faults:
     """What a server does wrong, by a part of the address, each until its list is used up.
 
-    A fault is a status, ``break`` (half of the answer) or ``wait`` (no answer until :attr:`answer` is set).
+    A fault is a status (0 for none), ``break`` (half of the answer), or ``wait`` until :attr:`answer` is set.
 
     Attributes:
         planned: Faults of the next requests whose path and query have such a part.
@@ -103,7 +103,7 @@ class S3:
             environ["QUERY_STRING"] = f"{query}&max-keys={self.page}"
         fault = self.faults.begin(environ["PATH_INFO"], unquote(query))
         try:
-            if isinstance(fault, int):
+            if isinstance(fault, int) and fault:
                 code = {503: "SlowDown", 403: "InvalidAccessKeyId", 500: "InternalError"}.get(fault, "Fault")
                 body = f"<Error><Code>{code}</Code><Message>key-of-the-tests</Message></Error>".encode()
                 body = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
@@ -204,6 +204,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class _Quiet(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client has closed its connection."""
+
+
 class Web:
     """A web server of a folder.
 
@@ -215,7 +220,7 @@ class Web:
     def __init__(self, folder: Path) -> None:
         self.faults = Faults()
         handler = partial(_Handler, directory=str(folder), faults=self.faults)
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Quiet(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -81,6 +81,19 @@ def test_wrong_credentials_and_places_are_one_line(pictures: Path, s3: S3, refus
     assert not s3.keys("out/3")
 
 
+def test_a_failed_upload_is_repeated_by_resume(
+    pictures: Path, s3: S3, refused: Callable[..., str], cli: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    target = ["--output", "s3://pictures/out/4.csv"]
+    s3.faults.planned["/out/4.csv?"] = [0, 403]  # the object is looked up before the run, and written after it
+    assert "s3://pictures/out/4.csv: access is denied (HTTP 403" in refused(*SOURCE, *target)
+    assert not s3.keys("out/4.csv")
+    s3.faults.clear()
+    cli(*SOURCE, *target, "--resume")
+    assert s3.get("out/4.csv").count(b"\n") == 9
+    assert s3.faults.requests["/pictures/run/photos/dark/6.png"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

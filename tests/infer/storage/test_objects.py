@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cnn_infer.errors import InputError
-from cnn_infer.storage import objects, requests, urls
+from cnn_infer.storage import filesystem, objects, requests, urls
 from cnn_infer.storage.failures import StorageError
 
 from .conftest import S3, Web
@@ -45,8 +45,13 @@ def test_memory_and_web(web: Web, tmp_path: Path) -> None:
         objects.write(web.url + "3.bin", b"")
 
 
-@pytest.mark.parametrize("fault", [503, 500, 429, "break"])
-def test_a_passing_fault_is_tried_again(fault: int | str, s3: S3, web: Web, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [503, 500, 429, "break", "wait"])
+def test_a_passing_fault_is_tried_again(
+    fault: int | str, s3: S3, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
+    if fault == "wait":
+        monkeypatch.setattr(filesystem, "TIMEOUT", 0.3)
     url = s3.put("fault.bin", b"whole" * 100)
     (tmp_path / "web" / "fault.bin").write_bytes(b"whole" * 100)
     for server, place in ((s3, url), (web, web.url + "fault.bin")):
@@ -54,6 +59,7 @@ def test_a_passing_fault_is_tried_again(fault: int | str, s3: S3, web: Web, tmp_
         server.faults.planned["/fault.bin?"] = [fault]
         assert objects.read(place, 500) == b"whole" * 100
         assert list(server.faults.requests.values()) == [2]
+        server.faults.answer.set()
 
 
 def test_a_lasting_fault_is_tried_five_times_and_then_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cnn_infer import Classifier, InputError, PictureError, Row, evaluate, find_pictures
+from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.skipped import Skipped
 from cnn_infer.storage import read_ahead
@@ -101,6 +102,14 @@ def test_rows_and_report_are_those_of_a_folder(stored: str, photos: Path, grey: 
     assert [getattr(report, name) for name in names] == [getattr(expected, name) for name in names]
     assert expected.labelled == 8
     assert expected.errors == 2
+
+
+def test_a_replaced_object_changes_the_digest(s3: S3, photos: Path) -> None:
+    s3.put("digest/1.png", (photos / "top.png").read_bytes())
+    first = digest_of(find_pictures(["s3://pictures/digest"]))
+    assert digest_of(find_pictures(["s3://pictures/digest"])) == first
+    s3.put("digest/1.png", bytes((photos / "top.png").stat().st_size))
+    assert digest_of(find_pictures(["s3://pictures/digest"])) != first
 
 
 def test_the_api_takes_urls(stored: str, photos: Path, s3: S3, models: Path) -> None:
