@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scale_tables import SCALE
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/measuring.md", "docs/int8.md", "docs/strangers.md")
+PAGES = ("README.md", "docs/measuring.md", "docs/int8.md", "docs/strangers.md", "docs/nodes.md", "docs/scale.md")
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)[^<]*(<!-- end of table -->)")
 CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
 NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
@@ -224,6 +226,18 @@ def stranger_scores() -> str:
     return table(["score", *head], lines)
 
 
+def elastic() -> str:
+    """Test accuracy of a training on one process, on two nodes, and with a node that is lost and joins again."""
+    found = result("elastic")
+    cases = found["mean_accuracy"]
+    rows = []
+    for case, mean in cases.items():
+        each = [f"{row['accuracy']:.2%}" for row in found["rows"] if row["case"] == case]
+        rows.append([case, *each, f"{mean:.2%}"])
+    seeds = [f"seed {row['seed']}" for row in found["rows"] if row["case"] == next(iter(cases))]
+    return table(["test accuracy", *seeds, "mean"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "photographs": photographs,
@@ -235,6 +249,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "strangers": strangers,
     "stranger_scores": stranger_scores,
+    "elastic": elastic,
+    **SCALE,
 }
 
 

@@ -43,3 +43,31 @@ def test_an_old_table_is_found_and_written_again(copy: Path) -> None:
     tables(copy)
     assert "| 10,000 pictures | 1.2 s | 1.7 s | 12.3 s | 6.1 s |" in (copy / "README.md").read_text()
     assert tables(copy, "--check") == ""
+
+
+def test_the_page_on_scale_follows_from_the_results(copy: Path) -> None:
+    results = copy / "benchmarks" / "results"
+    document = json.loads((results / "folder_photos64_epyc_zen5.json").read_text())
+    document["all pictures"]["model"]["pictures_per_second"] = 2000 / 3.6  # of two cores
+    (results / "folder_photos64_epyc_zen5.json").write_text(json.dumps(document))
+    for path in [*results.glob("cluster_*.json"), *results.glob("storage_*.json")]:
+        path.unlink()
+    (results / "cluster_a.json").write_text(json.dumps({"cluster": {"overhead_of_rate": 0.123}}))
+    listing = {"names": 1_000_000, "seconds": 4, "before_mb": 50, "peak_mb": 62}
+    (results / "cluster_b.json").write_text(json.dumps(listing))
+    (results / "storage_a.json").write_text(json.dumps({"delay_costs": 0.045}))
+    tables(copy)
+    lines = (copy / "docs" / "scale.md").read_text().splitlines()
+    for quantity, value in (
+        ("core hours, a million", "1.00"),
+        ("$ of cores, a million", "0.050"),
+        ("hours for a billion, 1,000 cores", "1.00"),
+    ):
+        (line,) = [line for line in lines if line.startswith(f"| {quantity} |")]
+        assert line.split(" | ")[2] == value
+    measured = [line.split(" | ")[1:] for line in lines if line.endswith(("_a.json |", "_b.json |"))]
+    assert measured == [
+        ["+12.3% time a picture", "cluster_a.json |"],
+        ["250,000 a second, 12 MB for 1,000,000", "cluster_b.json |"],
+        ["4.5% of the rate", "storage_a.json |"],
+    ]

@@ -1,17 +1,18 @@
 """One training in several processes, as ``torchrun`` starts them: one process per GPU, or several that share the CPU.
 
-``torchrun --nproc-per-node 2 -m cnn_train ...`` gives the same accuracy as one process within noise, but not the same
-weights bit for bit. Each process computes on its share of every batch, and PyTorch's ``DistributedDataParallel``
-averages the gradients, over NCCL on GPUs and gloo on CPUs. Batch norm normalises each share with the mean and variance
-of that share. Its running statistics are averaged after each step, so all processes hold the same network at all
-times. Only the main process (rank 0) writes files and prints. Without ``torchrun`` every function in this module is
-trivial: one process with rank 0.
+The processes may be on several machines, the nodes. ``torchrun --nproc-per-node 2 -m cnn_train ...`` gives the same
+accuracy as one process within noise, but not the same weights bit for bit. Each process computes on its share of every
+batch, and PyTorch's ``DistributedDataParallel`` averages the gradients, over NCCL on GPUs and gloo on CPUs. Batch norm
+normalises each share with the mean and variance of that share. Its running statistics are averaged after each step, so
+all processes hold the same network at all times. Only the main process (rank 0) writes the run folder and prints.
+Without ``torchrun`` every function in this module is trivial: one process with rank 0.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -26,22 +27,67 @@ from cnn_infer.system.machine import usable_cpus
 from torch import Tensor, distributed as engine, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cnn_train.errors import RunError
+from cnn_train.errors import ConfigError, RunError
 
 Result = TypeVar("Result")
 
-TIMEOUT = timedelta(days=7)
-"""Limit of every collective operation. It is long because the other processes wait while the main process decodes a
-large data set. A process that dies is noticed at once anyway: its connections close and torchrun ends the others."""
+PATIENT = timedelta(days=7)
+"""Limit of a collective operation on one node, and of :func:`main_process_first` on all: the other processes wait while
+the main process decodes a large data set. A process that dies is noticed at once anyway: its connections close."""
+
+NODES_TIMEOUT = timedelta(minutes=30)
+"""Limit of all other collective operations where there are several nodes: connections to a machine that loses its power
+do not close."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 LOST = "another process of this training was lost: continue with cnn-train --resume"
+RESTARTED = "a process of this training was lost, or a node joined: torchrun continues from the last checkpoint"
+
+SEPARATE_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""The environment variable of torchrun's agents that gives each restart a store of its own. Without it, restarted
+processes read the addresses of those before them from the store and wait for ever, and a node that joins later waits
+for an address that is published once (seen with PyTorch 2.14; https://github.com/pytorch/pytorch/issues/135712)."""
+
+_patient_group: engine.ProcessGroup | None = None
 
 
 def launched_by_torchrun() -> bool:
     """Whether torchrun started this process as one of several."""
     return all(name in os.environ for name in _VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def job_id() -> str | None:
+    """The ``--rdzv-id`` of torchrun: equal on all nodes and after a restart. None without torchrun or without an id."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
+def nodes() -> int:
+    """The number of nodes, which torchrun may change when it restarts the training."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+
+
+def _check_launch() -> None:
+    """Raise :class:`ConfigError` if a restart by torchrun could not find its training again, or would wait for ever."""
+    if (nodes() > 1 or _restarts() > 0) and "TORCHELASTIC_RUN_ID" in os.environ and job_id() is None:
+        raise ConfigError(
+            "torchrun has no name for this training: pass --rdzv-id NAME to it, the same on all nodes, so that a "
+            "restart finds the run folder"
+        )
+    if _restarts() > 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ConfigError(
+            f"torchrun --max-restarts needs --rdzv-backend c10d, and {SEPARATE_STORE}=1 in its environment"
+        )
+
+
+def _lost() -> str:
+    done = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return RESTARTED if done < _restarts() else LOST
 
 
 @contextmanager
@@ -52,9 +98,15 @@ def process_group() -> Iterator[None]:
     gets its share of the CPUs. Any other number is kept.
 
     Raises:
+        ConfigError: torchrun lacks an option that a restart needs.
         RunError: another process of the training was lost.
     """
-    if not launched_by_torchrun() or engine.is_initialized():
+    global _patient_group
+    if engine.is_initialized():
+        yield
+        return
+    _check_launch()
+    if not launched_by_torchrun():
         yield
         return
     local = int(os.environ["LOCAL_RANK"])
@@ -63,7 +115,6 @@ def process_group() -> Iterator[None]:
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, usable_cpus() // int(os.environ["LOCAL_WORLD_SIZE"])))
     both = torch.cuda.is_available() and engine.is_nccl_available()
-    engine.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=TIMEOUT)
     restored_on_success = ExitStack()
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
@@ -71,13 +122,16 @@ def process_group() -> Iterator[None]:
             # stays installed after a failure: the process is about to print its error and exit
             previous = signal.signal(signal.SIGTERM, _terminated_by_torchrun)
             restored_on_success.callback(signal.signal, signal.SIGTERM, previous)
-        if rank() > 0:
+        if os.environ["RANK"] != "0":
             stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         try:
+            limit = PATIENT if nodes() == 1 else NODES_TIMEOUT
+            engine.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=limit)
+            _patient_group = engine.new_group(backend="gloo", timeout=PATIENT)  # type: ignore[assignment]
             yield
         except RuntimeError as error:
             if isinstance(error, engine.DistError) or "gloo" in str(error):
-                raise RunError(LOST) from error
+                raise RunError(_lost()) from error
             raise
     # only after success: after a failure the others notice that this process exits, once it has printed its error
     engine.destroy_process_group()
@@ -85,11 +139,11 @@ def process_group() -> Iterator[None]:
 
 
 def _terminated_by_torchrun(_number: int, _frame: FrameType | None) -> None:
-    """Handle SIGTERM: torchrun ends all processes when one is lost, perhaps before they notice it themselves."""
+    """Handle SIGTERM: torchrun ends all processes when one is lost or a node joins, perhaps before they notice it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # an error that is already being handled is the better message
     if not isinstance(sys.exception(), (RunError, RuntimeError)):
-        raise RunError(LOST)
+        raise RunError(_lost())
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
@@ -101,15 +155,16 @@ def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
 
 
 def first_to_report() -> bool:
-    """Whether this process is the first of the training to report an error. Only that one prints it."""
+    """Whether this process is the first one on its node to report an error. Only that one prints it."""
     try:
         store = engine.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=10)
         )
-        asked: int = store.add(f"cnn_train/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1)
+        attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{os.environ.get('GROUP_RANK', 0)}"
+        asked: int = store.add(f"cnn_train/failed/{attempt}", 1)
         return asked == 1
     except RuntimeError:  # the store ended with the main process
-        return os.environ["RANK"] == "0"
+        return os.environ["LOCAL_RANK"] == "0"
 
 
 def world_size() -> int:
@@ -142,14 +197,37 @@ def compute_on_main(compute: Callable[[], Result]) -> Result:
     return result
 
 
+def is_first_on_node() -> bool:
+    """Whether this is the first process of its node: the main process is one of them."""
+    return world_size() == 1 or os.environ["LOCAL_RANK"] == "0"
+
+
+def node_name() -> str:
+    """Number and name of this node, for messages."""
+    return f"node {os.environ.get('GROUP_RANK', '0')} ({socket.gethostname()})"
+
+
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Run the block in the main process, then in the others, which find its downloads and cache entries."""
-    if not is_main_process():
-        barrier()
-    yield
-    if is_main_process():
-        barrier()
+    """Run the block in the main process, then in the first process of each other node, then in all others.
+
+    So each process finds the downloads and cache entries of the one before, on a shared disk and on that of its node.
+    """
+    turn = 0 if is_main_process() else 1 if is_first_on_node() else 2
+    for now in range(3):
+        if now == turn:
+            yield
+        if world_size() > 1 and now < 2:
+            engine.barrier(_patient_group)
+
+
+def differing_nodes(value: object) -> list[str]:
+    """The names of the nodes on which ``value`` is not equal to that of the main process; the same on all."""
+    if world_size() == 1:
+        return []
+    found: list[tuple[str, object]] = [("", None)] * world_size()
+    engine.all_gather_object(found, (node_name(), value))
+    return sorted({name for name, other in found if other != found[0][1]})
 
 
 def shard(count: int) -> slice:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from cnn_infer.run_files import CONFIG, REPORT, RUNS
+from cnn_infer.run_files import CHECKPOINT, CONFIG, REPORT, RUNS
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, checked, read_options
+from cnn_train.data.dataset import Dataset
 from cnn_train.data.test_pictures import check_folder, write_test_pictures
 from cnn_train.defaults import pretrained_tip, resolve
-from cnn_train.device import pick_compute
-from cnn_train.errors import RunError
+from cnn_train.device import Compute, pick_compute
+from cnn_train.errors import ConfigError, DataError, RunError
 from cnn_train.network.build import check_model
 from cnn_train.network.pretrained import load_pretrained
 from cnn_train.options import Options
@@ -26,7 +27,8 @@ from cnn_train.preparation import make_network, make_spec, open_dataset
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run.checkpoint import load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, sweep
-from cnn_train.run.lock import explain_failures, locked
+from cnn_train.run.job import claim, find_earlier
+from cnn_train.run.lock import WAIT_OF_A_JOB, explain_failures, locked
 from cnn_train.session import Session
 from cnn_train.teacher import make_teacher, open_teacher
 from cnn_train.tracking import check_log, clear_logs, logged
@@ -53,6 +55,9 @@ def train(
     """Train a network and write a run folder.
 
     Nothing is printed: messages go to the logger ``cnn_train``.
+
+    A call that torchrun starts again with the same ``--rdzv-id`` continues the training that the first one began, and
+    returns its run if it is finished.
 
     Args:
         data: ``digits`` (the default), ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder.
@@ -85,6 +90,15 @@ def train(
         with locked(path):
             return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
     asked = {**(read_options(Path(config)) if config is not None else {}), **given}
+    command = {**asked, **({} if test_pictures is None else {"test_pictures": test_pictures})}
+    if (earlier := find_earlier(out, command)) is not None:
+        out, overwrite = earlier, True  # what is in the folders is of this job
+        with locked(earlier, wait=WAIT_OF_A_JOB):
+            if distributed.compute_on_main((earlier / REPORT).exists):
+                log.info(f"the training in {earlier} is finished: another --rdzv-id of torchrun starts a new one")
+                return Run.open(earlier)
+            if distributed.compute_on_main((earlier / CHECKPOINT).exists):
+                return _resume(earlier, {}, test_pictures, on_epoch, overwrite=True, command=command)
     wanted = {**DEFAULTS, **asked}
     # refuse what can be refused without the data: decoding it may take long
     compute = pick_compute(wanted["device"], wanted["precision"])
@@ -101,6 +115,7 @@ def train(
         with locked(Path(out)):
             check_out(out, overwrite=overwrite)
     dataset = open_dataset(wanted, RUNS if out is None else out, test_pictures)
+    _check_nodes(compute, dataset)
     if tip := pretrained_tip(asked, dataset):
         log.info(tip)
     # a resumed training must not pick another device or precision, because the weights depend on both
@@ -109,7 +124,8 @@ def train(
     spec = make_spec(settings, dataset)
     network = make_network(settings, dataset, spec)
     if settings.pretrained:
-        load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
+        with distributed.main_process_first():
+            load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
     if test_pictures is not None and distributed.is_main_process():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
@@ -119,6 +135,8 @@ def train(
             check_out(path, overwrite=overwrite)
             clear(path)
             clear_logs(path)
+        claim(path, command)
+        if distributed.is_main_process():
             settings.save(path / CONFIG)
             if test_pictures is not None:
                 write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
@@ -133,7 +151,11 @@ def _resume(
     on_epoch: Callable[[Sequence[Epoch]], None],
     *,
     overwrite: bool,
+    command: Mapping[str, Any] | None = None,
 ) -> Run:
+    """Continue the training in a locked folder; ``command`` has the options that a job began it with."""
+    if distributed.compute_on_main((path / CHECKPOINT).is_file):
+        claim(path, given if command is None else command)
     checkpoint = load_checkpoint(path)
     if (path / REPORT).exists():
         advice = "; to train longer, start a new run with --epochs and another --out" if "epochs" in given else ""
@@ -151,6 +173,7 @@ def _resume(
     taught_by = open_teacher(asdict(settings), path)
     check_log(settings.log)
     dataset = open_dataset({**asdict(settings), "size": (settings.height, settings.width)}, path, test_pictures)
+    _check_nodes(compute, dataset)
     if dict(dataset.fingerprints) != checkpoint.fingerprints:
         raise RunError(
             f"the data differs from the data that the training in {path} started with: restore it, or start again "
@@ -174,3 +197,22 @@ def _resume(
             return Session(
                 path, settings, compute, dataset, spec, network, after_epoch, None, checkpoint, teacher
             ).run()
+
+
+def _check_nodes(compute: Compute, dataset: Dataset) -> None:
+    """Check that all processes compute alike on the same data.
+
+    Raises:
+        ConfigError: a node has another device.
+        DataError: a node has other pictures.
+    """
+    if nodes := distributed.differing_nodes((compute.device.type, compute.precision)):
+        raise ConfigError(
+            f"{' and '.join(nodes)} would not compute on {compute.device.type} in {compute.precision} as the main "
+            "process does: pass --device and --precision"
+        )
+    if nodes := distributed.differing_nodes(dict(dataset.fingerprints)):
+        raise DataError(
+            f"the pictures of {dataset.source.name} on {' and '.join(nodes)} are not those of the main process: copy "
+            "the same files to all nodes, or share the folder"
+        )

@@ -51,7 +51,7 @@ class Extractor:
     def features(self, pictures: NDArray[np.uint8], name: str, *, mirrored: bool = False) -> NDArray[np.float16]:
         """Return the features of pictures, from the cache if they are in it.
 
-        With several processes each one computes a part; the main process writes the cache.
+        With several processes each one computes a part. Each node keeps them in its cache.
 
         Args:
             pictures: uint8 (n, h, w, c).
@@ -66,12 +66,12 @@ class Extractor:
         """
         rows = (1 + mirrored) * len(pictures)
         path = self.cache / f"features-{self._key(pictures, mirrored)}.npy"
-        found = distributed.compute_on_main(lambda: _load(path, rows) is not None)
-        if not found:
+        lacking = distributed.all_reduce(torch.tensor(int(_load(path, rows) is None)))
+        if lacking:
             computed = self._compute(pictures, name, mirrored)
-            if distributed.is_main_process():
-                _store(path, computed)
-            distributed.barrier()
+            with distributed.main_process_first():
+                if _load(path, rows) is None:
+                    _store(path, computed)
         loaded = _load(path, rows)
         if loaded is None:
             raise DataError(f"the features in {printable(path)} cannot be read back: use another --cache")

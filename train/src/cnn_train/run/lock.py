@@ -16,12 +16,20 @@ from cnn_train.config import Config
 from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
 from cnn_train.run.checkpoint import load_checkpoint
 
+WAIT_OF_A_JOB = 120.0
+"""Seconds that a restarted job waits for the lock of its lost main process. An NFS server keeps the lock of a lost node
+for 90 seconds, the usual lease."""
+
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: float = 0) -> Iterator[None]:
     """Lock a run folder against other trainings. Of several processes only the main process holds the lock.
 
     The operating system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        path: The run folder.
+        wait: Seconds to wait for another process that holds the lock.
 
     Raises:
         RunError: there is no such folder, another training uses it, or the lock file cannot be written.
@@ -31,7 +39,7 @@ def locked(path: Path) -> Iterator[None]:
         return
     if not path.is_dir():  # FileLock would create it
         raise RunError(f"no such run folder: {path}")
-    lock = FileLock(path / LOCK, timeout=0)
+    lock = FileLock(path / LOCK, timeout=wait)
     try:
         lock.acquire()
     except Timeout:

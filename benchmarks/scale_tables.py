@@ -1,0 +1,203 @@
+"""The tables of docs/scale.md: what a billion pictures cost, from measured rates and assumed prices.
+
+``benchmarks/tables.py`` writes them. Rates come from the result files; what is assumed stands in :data:`ASSUMED`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+MEASURED_CORES = 2
+"""Cores of the machine of all results."""
+
+MILLION, BILLION, CORES = 10**6, 10**9, 1000
+TRAINING = 10**8
+"""Pictures of the large training."""
+
+
+class Assumption(NamedTuple):
+    """A figure that a reader replaces by their own."""
+
+    value: float
+    text: str
+    source: str
+
+
+ASSUMED = {
+    "core hour": Assumption(0.05, "an hour of a core, in dollars", "EC2 c7a in us-east-1, on demand; a vCPU is a core"),
+    "get": Assumption(0.40, "a million GET requests, in dollars", "S3 Standard in us-east-1"),
+    "list": Assumption(5.0, "a million LIST requests of 1,000 names, in dollars", "S3 Standard in us-east-1"),
+    "gets per prefix": Assumption(5500, "GET requests a second and prefix", "S3 performance guidelines"),
+    "list delay": Assumption(0.1, "seconds for a LIST request of 1,000 names", "S3 performance guidelines"),
+    "photograph": Assumption(70_000, "bytes of a photograph of 500x375", "mean of 125 JPEG files"),
+    "thumbnail": Assumption(900, "bytes of a picture of 32x32", "mean of 2,000 JPEG files of CIFAR-10"),
+    "row": Assumption(100, "bytes of a row in CSV", "path, label, index, probability"),
+    "network": Assumption(25, "Gbit/s of the network of a node", "usual for 32 to 64 cores"),
+    "part": Assumption(2000, "pictures of a part", "default of --part-size"),
+}
+
+NETWORKS = (
+    ("folder_photos224", "model", "photographs, `mobilenet_v3_small` at 224x224", "photograph"),
+    ("folder_photos64", "model", "photographs, `nano` at 64x64", "photograph"),
+    ("folder_cifar10_nano", "model.int8", "32x32 pictures, `nano`, int8", "thumbnail"),
+)
+"""Result file, key of the measured run, name, and assumed size of an object."""
+
+
+def result(name: str) -> dict[str, Any]:
+    """A result file."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}_epyc_zen5.json").read_text(encoding="utf-8"))
+    return document
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def core_rate(name: str, run: str) -> float:
+    """Measured pictures a second and core of a whole command, from files to rows."""
+    return float(result(name)["all pictures"][run]["pictures_per_second"]) / MEASURED_CORES
+
+
+def assumptions() -> str:
+    """What is not measured."""
+    return table(
+        ["assumed", "value", "source"], [[text, f"{value:,g}", where] for value, text, where in ASSUMED.values()]
+    )
+
+
+def inference() -> str:
+    """A million and a billion pictures: core hours, cost, time, network and requests."""
+    columns = []
+    for name, run, _, size in NETWORKS:
+        rate = core_rate(name, run)
+        hours = MILLION / (3600 * rate)
+        gets = CORES * rate
+        columns.append(
+            {
+                "pictures a second and core": f"{rate:,.0f}",
+                "core hours, a million": f"{hours:.2f}",
+                "$ of cores, a million": f"{hours * ASSUMED['core hour'].value:.3f}",
+                "$ of requests, a million": f"{ASSUMED['get'].value + ASSUMED['list'].value / 1000:.3f}",
+                "core hours, a billion": f"{BILLION / MILLION * hours:,.0f}",
+                f"hours for a billion, {CORES:,} cores": f"{BILLION / (3600 * gets):.2f}",
+                f"network, {CORES:,} cores": f"{gets * ASSUMED[size].value * 8 / 1e9:,.0f} Gbit/s",
+                f"requests a second, {CORES:,} cores": f"{gets:,.0f}",
+                "prefixes for them": f"{gets / ASSUMED['gets per prefix'].value:,.0f}",
+            }
+        )
+    rows = [[quantity, *(column[quantity] for column in columns)] for quantity in columns[0]]
+    return table(["", *(title for _, _, title, _ in NETWORKS)], rows)
+
+
+def limits() -> str:
+    """Where a billion pictures stop to scale."""
+    rates = {size: core_rate(name, run) for name, run, _, size in reversed(NETWORKS)}
+    requests, photographs = CORES * rates["thumbnail"], rates["photograph"]
+    listing = BILLION / 1000 * ASSUMED["list"].value / 1e6
+    hours = BILLION / 1000 * ASSUMED["list delay"].value / 3600
+    cores = ASSUMED["network"].value * 1e9 / 8 / ASSUMED["photograph"].value / photographs
+    parts = BILLION / ASSUMED["part"].value
+    return table(
+        ["limit", "figure", "what to change"],
+        [
+            [
+                "names listed one page after the other",
+                f"{hours:.0f} hours for a billion, ${listing:,.0f}",
+                "list prefixes side by side, or read the names from the store's inventory",
+            ],
+            [
+                "requests a second and prefix; the store answers 503",
+                f"up to {requests / ASSUMED['gets per prefix'].value:,.0f} prefixes for {CORES:,} cores",
+                "spread the names over prefixes; start with few cores: stores divide busy prefixes within minutes",
+            ],
+            [
+                "price of requests",
+                f"${BILLION / 1e6 * ASSUMED['get'].value:,.0f} for a billion, more than the cores",
+                "keep thousands of pictures in an archive (zip, tar): one large read in place of thousands",
+            ],
+            [
+                "network of a node",
+                f"{cores:,.0f} cores with {ASSUMED['network'].value:g} Gbit/s, photographs at 224x224",
+                "nodes with fewer cores, in the region of the store",
+            ],
+            [
+                "number of parts",
+                f"{parts:,.0f} files of rows of {ASSUMED['part'].value * ASSUMED['row'].value / 1e6:g} MB",
+                "`--part-size 100000`",
+            ],
+            [
+                "rows",
+                f"{BILLION * ASSUMED['row'].value / 1e9:,.0f} GB of CSV",
+                "Parquet, which is compressed and read by column",
+            ],
+        ],
+    )
+
+
+def measured_documents(start: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The result files whose names start so, with their names."""
+    for path in sorted(RESULTS.glob(f"{start}_*.json")):
+        yield path.name, json.loads(path.read_text(encoding="utf-8"))
+
+
+def overheads() -> str:
+    """What the cluster and the object storage add, as far as it is measured."""
+    rows = []
+    for name, document in measured_documents("cluster"):
+        if "cluster" in document:
+            share = document["cluster"]["overhead_of_rate"]
+            rows.append(["`--ray` on one node beside the plain command", f"{share:+.1%} time a picture", name])
+        if "names" in document:
+            rate = document["names"] / document["seconds"]
+            memory = document["peak_mb"] - document["before_mb"]
+            text = f"{rate:,.0f} a second, {memory:,.0f} MB for {document['names']:,}"
+            rows.append(["names listed by the driver, local disk", text, name])
+    for name, document in measured_documents("storage"):
+        if "delay_costs" in document:
+            text = "a delay of 50 ms for each request to the object store"
+            rows.append([text, f"{document['delay_costs']:.1%} of the rate", name])
+    return table(["measured", "value", "file"], rows or [["cluster and object storage", "not measured yet", ""]])
+
+
+def training() -> str:
+    """A training on 100 million pictures at several sizes."""
+    each = result("memory")["bytes_per_picture"]
+    rows = []
+    for side, name in ((32, "folder_cifar10_nano"), (64, "folder_photos64"), (224, "folder_photos224")):
+        pixels = 3 * side * side
+        decoded = result(name)["all pictures"]["decode"]["pictures_per_second"] / MEASURED_CORES
+        rows.append(
+            [
+                f"{side}x{side}",
+                f"{TRAINING / (3600 * decoded):,.1f}",
+                f"{TRAINING * pixels / 1e12:.2f} TB",
+                f"{TRAINING * each / 1e9:.1f} GB",
+                f"{10_000 * pixels * 8 / 1e9:.1f} Gbit/s",
+            ]
+        )
+    head = ["pictures", "core hours of decoding, once", "decoded pictures", "memory of each process"]
+    return table([*head, "read for 10,000 pictures a second"], rows)
+
+
+def training_rate() -> str:
+    """The measured rate of a training on CPUs, and what an epoch of 100 million pictures takes then."""
+    found = result("memory")["rows"][-1]
+    rate = found["training_pictures_per_second"] / MEASURED_CORES
+    cells = [f"{found['pixels']}, two cores", f"{rate:,.0f}", f"{TRAINING / (3600 * rate):,.1f}"]
+    return table(["training", "pictures a second and core", "core hours of an epoch"], [cells])
+
+
+SCALE = {
+    "scale_assumptions": assumptions,
+    "scale_inference": inference,
+    "scale_overheads": overheads,
+    "scale_limits": limits,
+    "scale_training": training,
+    "scale_training_rate": training_rate,
+}
