@@ -95,6 +95,7 @@ def test_a_broken_onnx_runtime_is_named(
     ("arguments", "text"),
     [
         (("--doctor", "a.png", "--top", "2"), "no effect with --doctor: PATH, --top"),
+        (("--doctor", "--device-option", "a=1"), "no effect with --doctor without --model: --device-option"),
         (("--doctor", "--format", "csv"), "--doctor takes --format table or jsonl, not csv"),
         (("--doctor", "--model", "absent.onnx"), "cannot read the model: absent.onnx"),
     ],

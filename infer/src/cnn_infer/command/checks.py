@@ -137,8 +137,9 @@ def _check_doctor(given: Sequence[str], form: str) -> None:
     """Refuse options beside ``--doctor`` that would have no effect."""
     if without_effect := [name for name in given if name not in DOCTOR_OPTIONS]:
         raise InputError(f"no effect with --doctor: {', '.join('PATH' if n == 'paths' else n for n in without_effect)}")
-    if "--device" in given and "--model" not in given:
-        raise InputError("no effect with --doctor without --model: --device")
+    without_effect = [name for name in given if name in ("--device", "--device-option")]
+    if without_effect and "--model" not in given:
+        raise InputError(f"no effect with --doctor without --model: {', '.join(without_effect)}")
     if form == "csv":
         raise InputError("--doctor takes --format table or jsonl, not csv")
 
