@@ -57,6 +57,11 @@ NOT_RUN = {
         "installs a package",
         "tests/infer/storage/test_command.py runs it with a server on this machine",
     ],
+    "docs/serving.md": [
+        "it serves until it is stopped; tests/examples/test_server.py runs it",
+        "it needs the server; tests/examples/test_server.py sends such requests",
+        "needs Docker",
+    ],
     "docs/strangers.md": ["tests/export/test_strangers.py and tests/infer/test_strangers.py run it"] * 2,
     "docs/tutorial.md": ["make demo runs them"],
     "docs/web-page.md": ["tests/browser/test_web_page.py writes such a page and opens it in Chromium"],
@@ -91,9 +96,9 @@ def test_reasons_name_tests_that_exist() -> None:
 
 
 def test_files_that_are_shown_have_a_test() -> None:
-    tested = (ROOT / "tests" / "examples" / "test_examples.py").read_text(encoding="utf-8")
+    tested = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "examples").glob("*.py"))
     shown = [name for page in PAGES for name in re.findall(r"<!-- file: (\S+) -->", (ROOT / page).read_text())]
-    assert shown == ["examples/camera.py", "examples/batch_job.py"]
+    assert shown == ["examples/camera.py", "examples/batch_job.py", "examples/server.py"]
     assert all(Path(name).name in tested for name in shown)
 
 

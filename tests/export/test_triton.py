@@ -1,6 +1,7 @@
 """``cnn-export --triton``: the published protobuf reads what it writes, and it fits the model."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import tritonclient
+import yaml
 from click.testing import CliRunner
 from cnn_export import ExportError, triton
 from cnn_export.cli import command
@@ -140,3 +142,12 @@ def test_what_cannot_be_served_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="export again"):
         triton.write_repository(tmp_path / "models", run)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_page_names_a_service_that_kserve_reads() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (service,) = [yaml.safe_load(block) for block in re.findall(r"```text\n(apiVersion:.*?)```", text, re.S)]
+    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    model = service["spec"]["predictor"]["model"]
+    assert (model["modelFormat"], model["protocolVersion"]) == ({"name": "triton"}, "v2")
+    assert f"aws s3 sync models {model['storageUri']}`" in text  # what --triton writes lies at that place
