@@ -30,6 +30,7 @@ LONGEST = (
     "notebooks/test_walkthrough.py",
     "end_to_end/test_processors.py",
     "train/test_distributed.py",
+    "train/test_nodes.py",
     "train/run/test_survival.py",
     "end_to_end/test_photographs.py",
     "train/test_sharing.py",
