@@ -43,7 +43,9 @@ def test_results_go_to_urls(
     assert done.stderr.decode().splitlines()[-3:] == [f"wrote {url}" for url in names.values()]
     assert s3.get("out/1.csv").replace(b"s3://pictures/run/", b"") == expected
     assert json.loads(s3.get("out/1.json"))["images"] == 8
-    assert s3.get("out/1.html").startswith(b"<!doctype html>")
+    page = s3.get("out/1.html")
+    assert page.startswith(b"<!doctype html>")
+    assert b"data:image/" in page  # the mistakes, read from the store
     assert [path for path in (pictures.parent / "spool").rglob("*") if path.is_file()] == []
 
 

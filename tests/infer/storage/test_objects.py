@@ -111,6 +111,8 @@ def test_protocols_that_are_refused(path: str) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(InputError, match="gs:// needs the package gcsfs: pip install gcsfs"):
         objects.read("gs://bucket/1.jpg", 1)
     monkeypatch.setitem(sys.modules, "fsspec", None)

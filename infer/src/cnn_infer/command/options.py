@@ -79,7 +79,7 @@ OPTIONS = (
     click.option(
         "--model",
         metavar="FILE",
-        help="The .onnx file. Default: the model that the newest export under runs/ chose to ship.",
+        help="The .onnx file, or its URL. Default: the model that the newest export under runs/ chose to ship.",
     ),
     click.option(
         "--device",
@@ -145,7 +145,7 @@ OPTIONS = (
     click.option(
         "--output",
         type=OUTPUT,
-        help="Write the rows to this file; with --ray, to files in this folder. Default: standard output.",
+        help="Write the rows to this file or URL; with --ray, to files in this folder. Default: standard output.",
     ),
     click.option(
         "--report",
