@@ -29,6 +29,7 @@ class Faults:
         requests: Number of requests by path.
         most: The largest number of requests at one time.
         waiting: Set while a request waits.
+        headers: Those of the last request to a web server.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Faults:
         self.delay = 0.0
         self.requests: Counter[str] = Counter()
         self.most = self._now = 0
+        self.headers: dict[str, str] = {}
         self.waiting = threading.Event()
         self.answer = threading.Event()
         self._lock = threading.Lock()
@@ -184,6 +186,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*arguments, **keywords)
 
     def do_GET(self) -> None:
+        self._faults.headers = dict(self.headers)
         fault = self._faults.begin(self.path)
         try:
             if isinstance(fault, int):

@@ -120,5 +120,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         objects.read("memory://1.jpg", 1)
 
 
+def test_options_of_fsspec_are_kept(web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from fsspec.config import conf
+
+    monkeypatch.setitem(conf, "http", {"client_kwargs": {"headers": {"X-Key": "word"}}})
+    (tmp_path / "web" / "1.bin").touch()
+    assert objects.read(web.url + "1.bin", 1) == b""
+    assert web.faults.headers["X-Key"] == "word"
+
+
 def test_no_credential_is_shown() -> None:
     assert urls.shown("https://me:secret@host/1.jpg?X-Amz-Signature=secret") == "https://host/1.jpg"

@@ -45,18 +45,23 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """The options that bound memory and waiting; :func:`with_retries` is the only place that repeats requests."""
+    """The options that bound memory and waiting; :func:`with_retries` is the only place that repeats requests.
+
+    They are added to those of fsspec's configuration, which would be replaced otherwise.
+    """
+    from fsspec.config import conf
+
     options: dict[str, Any] = {"use_listings_cache": False}
+    given = conf.get(protocol, {})
     if protocol in ("s3", "s3a"):
-        options["config_kwargs"] = {
-            "retries": {"total_max_attempts": 1},
-            "connect_timeout": TIMEOUT,
-            "read_timeout": TIMEOUT,
-            "max_pool_connections": 64,
-        }
+        limits = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "max_pool_connections": 64}
+        retries = {"retries": {"total_max_attempts": 1}}
+        options["config_kwargs"] = {**given.get("config_kwargs", {}), **limits, **retries}
     elif protocol in ("http", "https"):
         import aiohttp
 
+        own = given.get("client_kwargs", {})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
-        options["client_kwargs"] = {"timeout": timeout, "headers": {"Accept-Encoding": "identity"}}
+        headers = {**own.get("headers", {}), "Accept-Encoding": "identity"}
+        options["client_kwargs"] = {**own, "timeout": timeout, "headers": headers}
     return options
