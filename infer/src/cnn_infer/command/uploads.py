@@ -5,10 +5,8 @@ So no reader ever sees a part of a result, and an interrupted run leaves its row
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from posixpath import basename
@@ -41,7 +39,9 @@ class Uploads:
         """
         if not isinstance(target, str):
             return target
-        from cnn_infer.storage.objects import look_up  # most results go to files
+        import hashlib  # most results go to files
+
+        from cnn_infer.storage.objects import look_up
 
         url = target
         if is_web(url):
@@ -76,6 +76,8 @@ class Uploads:
 
 def _private_folder() -> Path:
     """The folder for the files, which only this user may use: others could foresee their names."""
+    import tempfile
+
     folder = Path(tempfile.gettempdir(), f"cnn-infer-{os.getuid() if hasattr(os, 'getuid') else 'results'}")
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
