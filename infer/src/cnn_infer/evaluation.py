@@ -149,7 +149,7 @@ def evaluate(
 
     Args:
         classifier: The model. On a CPU a classifier with ``threads=1``, the default, is fastest here.
-        paths: Files, folders and patterns, as :func:`cnn_infer.find_pictures` takes them.
+        paths: Files, folders, patterns and URLs, as :func:`cnn_infer.find_pictures` takes them.
         labels: Whether there are true classes.
         truth: A labels file that gives the true classes in place of folder names: CSV or JSON lines with the columns
             ``file_name`` and ``label``, or a :class:`cnn_infer.Truth` of other columns.

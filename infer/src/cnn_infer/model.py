@@ -150,7 +150,7 @@ def open_model(
     """Open a model and check that it keeps the contract: its input, its outputs and its specification.
 
     Args:
-        source: The path or the bytes of an ``.onnx`` file that cnn-export wrote.
+        source: The path, the URL or the bytes of an ``.onnx`` file that cnn-export wrote.
         device: One of :data:`cnn_infer.providers.devices.DEVICES`. ``auto`` is CUDA if it works, else the CPU.
         threads: CPU threads for each run of the model, at least 1.
         outputs: Optional outputs to compute in each run, from :attr:`Model.available`. Without them a run takes as
