@@ -197,7 +197,7 @@ def test_a_killed_driver_is_resumed(cluster: Cluster, pictures: Path, plain: tup
     process = start(pictures, *more, "--resume", "--ray")
     wait_for_parts(process, out, parts + 3)
     process.send_signal(signal.SIGINT)
-    *_, advice, last = ended(process, 130).splitlines()
+    *_, advice, last = filter(None, ended(process, 130).splitlines())
     assert last == "cnn-infer: interrupted"
     assert advice.endswith(f"parts written to {out}: run the same command with --resume to do the rest")
     ended(start(pictures, *more, "--resume", "--ray"))

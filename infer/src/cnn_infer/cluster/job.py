@@ -170,7 +170,7 @@ class Job:
             skipped=skipped,
             images_per_second=(tally.images - tally.errors) / self.seconds if self.seconds else 0.0,
             provider=classifier.provider,
-            threads=self.threads,
+            threads=self.threads or work.threads,
             batch_size=work.batch_size,
             tuned=None,
             model=classifier.model.name,
