@@ -194,7 +194,7 @@ def _head(data: bytes) -> _Head:
                 break
             if marker == _START_OF_SCAN:
                 # after a sequential scan of all components, libjpeg takes another scan for an error
-                return _Head(at + 2 + length, is_only_scan=data[at + 4] == components)
+                return _Head(at + 2 + length, is_only_scan=0 < components == data[at + 4])
             if marker in _SEQUENTIAL:
                 components = data[at + 9]
             elif marker not in _TABLES and marker not in _FRAMES:
