@@ -10,7 +10,9 @@ MODEL is an exported file, PICTURES a folder. Each round runs, in turn:
 
 The first round warms the page cache. For each the seconds from start to exit, and the pictures per second from the
 first picture to the last as the report has them. The overhead of a round is the time for each picture beside that of
-``plain``, minus 1: once from the rates, and once from the seconds with all start-up.
+``plain``, minus 1: once from the rates, and once from the seconds with all start-up. ``start_seconds`` is the time of
+the same command on a single picture: start, connection, actors, end.
+
 ``--listing N`` measures instead the memory and time of the driver for a listing of N empty files.
 """
 
@@ -60,7 +62,11 @@ def rounds_of(model: Path, pictures: Path, rounds: int) -> dict[str, list[dict[s
                 for name, more in ways.items():
                     folder = Path(place, f"{name}-{number}")
                     folder.mkdir()
-                    found[name].append(classified(model, pictures, folder, *more))
+                    row = classified(model, pictures, folder, *more)
+                    one = Path(place, f"one-{name}-{number}")
+                    one.mkdir()
+                    start = classified(model, next(pictures.rglob("*.jpg")), one, *more)["seconds"]
+                    found[name].append({**row, "start_seconds": start})
     finally:
         cluster.shutdown()
     return found
@@ -127,7 +133,10 @@ def main() -> None:
         )
         figures[name] = {**middle, **more, "rounds": rows}
         text = "".join(f", {key.replace('_', ' ')} {value:+.1%}" for key, value in more.items())
-        print(f"{name:<8} {middle['pictures_per_second']:8,.0f} pictures/s, {middle['seconds']:6.1f} s in all{text}")
+        print(
+            f"{name:<8} {middle['pictures_per_second']:8,.0f} pictures/s, {middle['seconds']:6.1f} s in all, "
+            f"{middle['start_seconds']:.1f} s for one picture{text}"
+        )
     write(options.output, {**head, "model": short(options.model), **figures})
 
 
