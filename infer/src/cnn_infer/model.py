@@ -21,7 +21,6 @@ from cnn_infer.providers.session import bound_runner, open_session
 from cnn_infer.run_files import EXPORT_REPORT, RUNS
 from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import Spec
-from cnn_infer.storage.failures import StorageError
 from cnn_infer.storage.urls import is_url, resolved
 
 if TYPE_CHECKING:
@@ -261,7 +260,8 @@ def read_model(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
 
 
 def _downloaded(url: str) -> bytes:
-    from cnn_infer.storage.objects import read  # imported late: few models are at a URL
+    from cnn_infer.storage.failures import StorageError  # imported late: few models are at a URL
+    from cnn_infer.storage.objects import read
 
     try:
         return read(url, MAX_MODEL_BYTES)

@@ -23,6 +23,19 @@ TOO_FEW_THREADS = (
 """The warning where a thread cannot be started."""
 
 
+class EndedError(BaseException):
+    """The stream ends while a chunk waits: no error of its items."""
+
+
+_waits: set[Callable[[], None]] = set()
+
+
+def end_waits() -> None:
+    """End what the chunks of all streams wait for, such as requests, for example at Ctrl-C; see :func:`in_order`."""
+    for end in list(_waits):
+        end()
+
+
 class Workers:
     """The threads of a stream, for its report.
 
@@ -56,7 +69,7 @@ def in_order(
     chunk: int,
     workers: int,
     used: Workers | None = None,
-    on_end: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
     """Yield the results of ``function`` in the order of ``items``.
 
@@ -70,7 +83,8 @@ def in_order(
         chunk: Items for each call of ``function``, at least 1.
         workers: Threads, at least 1.
         used: Notes which threads process chunks.
-        on_end: Called before the threads are waited for: it ends what they wait for, such as requests.
+        on_end: Ends what ``function`` waits for, such as requests, so that it raises :class:`EndedError`. Called at
+            the end, before the threads are waited for, and by :func:`end_waits`.
     """
     remaining = iter(items)
     batch = list(itertools.islice(remaining, chunk))
@@ -78,6 +92,8 @@ def in_order(
         yield from function(batch)
         return
     waiting: deque[Future[list[Result]]] = deque()
+    if on_end is not None:
+        _waits.add(on_end)
     pool = _Pool(function, workers, used or Workers(workers))
     try:
         while batch:
@@ -88,7 +104,9 @@ def in_order(
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        on_end()
+        if on_end is not None:
+            _waits.discard(on_end)
+            on_end()
         pool.close()
 
 

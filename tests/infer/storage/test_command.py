@@ -81,6 +81,7 @@ def test_wrong_credentials_and_places_are_one_line(pictures: Path, s3: S3, refus
     s3.faults.clear()
     assert "s3://nowhere/3.csv: there is no such bucket" in refused(*SOURCE, "--output", "s3://nowhere/3.csv")
     assert not s3.keys("out/3")
+    assert not s3.faults.requests["/pictures/run/photos/dark/6.png"]  # found out before the run
 
 
 def test_a_failed_upload_is_repeated_by_resume(

@@ -155,6 +155,7 @@ def test_a_web_server(web: Web, tmp_path: Path, grey: Classifier, picture: Calla
     expected = ["bright/a%201.png", "bright/a%2520.png", "dark/%23.png", "dark/1.png"]
     assert [row.path for row in found] == [f"{web.url}dir/{name}" for name in expected]
     assert all(row.prediction for row in found)
+    assert evaluate(grey, [web.url + "dir/%64ark/"]).labelled == 2
     presigned = web.url.replace("//", "//user:word@") + "dir/dark/1.png?X-Amz-Signature=secret"
     assert [row.path for row in rows_of(grey, presigned)] == [f"{web.url}dir/dark/1.png"]
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.storage.read_ahead import ObjectURL
+from cnn_infer.storage.pending import ObjectURL
 from cnn_infer.storage.urls import is_url
 from cnn_infer.system.names import as_text
 

@@ -23,7 +23,7 @@ from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.rows import formatter
-from cnn_infer.storage.read_ahead import ReadCancelledError, cancel_all
+from cnn_infer.stream import EndedError, end_waits
 from cnn_infer.system import machine
 from cnn_infer.system.interrupt import deferred_interrupt
 
@@ -145,7 +145,7 @@ def to_file(
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes, strangers=settings.strangers)
-    with deferred_interrupt(cancel_all) as interrupted, GrowingFile(output, made_with, resume=resume) as file:
+    with deferred_interrupt(end_waits) as interrupted, GrowingFile(output, made_with, resume=resume) as file:
         evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
@@ -155,7 +155,7 @@ def to_file(
                     advance(1)
                     if interrupted():
                         break
-            except ReadCancelledError:
+            except EndedError:
                 if not interrupted():
                     raise
         file.save(evaluation.counted)

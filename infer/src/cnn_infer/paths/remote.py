@@ -16,7 +16,7 @@ from cnn_infer.paths.skipped import Skipped, is_system_name
 from cnn_infer.storage.failures import StorageError
 from cnn_infer.storage.listing import Entry, entries, is_in_order
 from cnn_infer.storage.objects import look_up
-from cnn_infer.storage.read_ahead import ObjectURL
+from cnn_infer.storage.pending import ObjectURL
 from cnn_infer.storage.urls import PACKAGES, is_web, joined, protocol_of
 
 _END = b"\0"  # ends a name and sorts before all others; a folder's is followed by _FOLDER

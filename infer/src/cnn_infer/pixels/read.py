@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnn_infer.archives.access import read_member, split
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.storage.read_ahead import Pending, ReadAhead, read_now
+from cnn_infer.storage.pending import Pending
 from cnn_infer.storage.urls import is_url, resolved
 from cnn_infer.stream import in_order
-from cnn_infer.system.disk_cache import read_ahead
 
 if TYPE_CHECKING:
+    from cnn_infer.storage.read_ahead import ReadAhead
     from cnn_infer.stream import Workers
 
 Result = TypeVar("Result")
@@ -47,6 +47,8 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
         except InputError as error:
             raise PictureError(str(error)) from error
         if is_url(place):
+            from cnn_infer.storage.read_ahead import read_now  # most pictures are at no URL
+
             found = read_member(place, max_bytes)
             return read_now(path, max_bytes) if found is None else found
         path = place
@@ -80,9 +82,25 @@ def read_in_order(
         max_bytes: A larger object is not read.
         chunk, workers, used: As for :func:`in_order`.
     """
-    reads = ReadAhead(max_bytes, lambda url: split(url) is None)
-    started = reads.started(read_ahead(pictures))
-    return in_order(function, started, chunk=chunk, workers=workers, used=used, on_end=reads.cancel)
+    reads: ReadAhead | None = None
+
+    def started() -> Iterator[Any]:
+        nonlocal reads
+        for picture in pictures:
+            if is_url(picture):
+                if reads is None:
+                    from cnn_infer.storage.read_ahead import ReadAhead
+
+                    reads = ReadAhead(max_bytes, lambda url: split(url) is None)
+                yield reads.started(picture)
+            else:
+                yield picture
+
+    def end() -> None:
+        if reads is not None:
+            reads.cancel()
+
+    return in_order(function, started(), chunk=chunk, workers=workers, used=used, on_end=end)
 
 
 def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:

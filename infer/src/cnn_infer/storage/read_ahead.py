@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.failures import StorageError, TooLargeError
+from cnn_infer.storage.pending import ObjectURL, Pending
 from cnn_infer.storage.urls import is_url, resolved
 
 if TYPE_CHECKING:
@@ -22,64 +21,6 @@ REQUESTS = 32
 
 BUDGET = 256 << 20
 """Bytes of objects in memory that are not decoded yet. A single larger object is read when it is the next one."""
-
-
-class ReadCancelledError(BaseException):
-    """The run ends, for example by Ctrl-C, while a thread waits for an object: no error of the picture."""
-
-
-class ObjectURL(str):
-    """The URL of an object from a listing, with what the listing says of it.
-
-    Attributes:
-        size: Bytes; None if the listing does not say.
-        version: As :attr:`cnn_infer.storage.objects.Info.version`.
-        failure: Why the folder at this URL could not be listed; None for an object.
-    """
-
-    size: int | None
-    version: str
-    failure: str | None
-
-    def __new__(cls, url: str, size: int | None = None, version: str = "", failure: str | None = None) -> ObjectURL:
-        """Return the URL with these attributes."""
-        self = super().__new__(cls, url)
-        self.size, self.version, self.failure = size, version, failure
-        return self
-
-
-class Pending(os.PathLike[str]):
-    """An object whose bytes are being read. As a path it is its URL."""
-
-    def __init__(self, url: str, future: Future[bytes], reads: ReadAhead, ticket: int) -> None:
-        self._url = url
-        self._future: Future[bytes] | None = future
-        self._reads = reads
-        self._ticket = ticket
-
-    def __fspath__(self) -> str:
-        return self._url
-
-    def data(self, max_bytes: int) -> bytes:
-        """Wait for the bytes and return them. They are not kept: a second call reads the object again.
-
-        Raises:
-            PictureError: the object cannot be read, or is larger than ``max_bytes``.
-            ReadCancelledError: :meth:`ReadAhead.cancel` was called.
-        """
-        from concurrent.futures import CancelledError
-
-        future, self._future = self._future, None
-        if future is None:
-            return read_now(self._url, max_bytes)
-        try:
-            return future.result()
-        except (StorageError, TooLargeError) as error:
-            raise _picture_error(error, max_bytes) from error
-        except CancelledError as error:
-            raise ReadCancelledError from error
-        finally:
-            self._reads.release(self._ticket)
 
 
 class ReadAhead:
@@ -103,10 +44,9 @@ class ReadAhead:
         self._tickets = count()
         self._cancelled = False
 
-    def started(self, pictures: Iterable[Any]) -> Iterator[Any]:
-        """Yield the pictures; the URL of an object becomes a :class:`Pending` whose bytes are being read."""
-        for picture in pictures:
-            yield self._start(picture) if is_url(picture) and self._can_be_read_ahead(picture) else picture
+    def started(self, url: str) -> str | Pending:
+        """Start to read the object at a URL. A URL that is not that of an object is returned as it is."""
+        return self._start(url) if self._can_be_read_ahead(url) else url
 
     def _can_be_read_ahead(self, url: str) -> bool:
         """Whether this is an object; what is wrong with another URL is found out by whoever reads it."""
@@ -135,7 +75,6 @@ class ReadAhead:
 
         ticket = next(self._tickets)
         future = self._futures[ticket] = start(self._read(url, ticket))
-        _running.add(self)
         if self._cancelled:
             future.cancel()
         return Pending(url, future, self, ticket)
@@ -167,19 +106,10 @@ class ReadAhead:
         self._released.set()
 
     def cancel(self) -> None:
-        """End all requests; whoever waits for one gets a :class:`ReadCancelledError`."""
+        """End all requests; whoever waits for one gets a :class:`cnn_infer.stream.EndedError`."""
         self._cancelled = True
         for future in list(self._futures.values()):
             future.cancel()
-
-
-_running: WeakSet[ReadAhead] = WeakSet()
-
-
-def cancel_all() -> None:
-    """Cancel the reads of all runs in this process."""
-    for reads in list(_running):
-        reads.cancel()
 
 
 def read_now(url: str, max_bytes: int) -> bytes:
@@ -196,7 +126,7 @@ def read_now(url: str, max_bytes: int) -> bytes:
         _check_listed(url, max_bytes)
         return wait_for(fetch(resolved(url), max_bytes))
     except (StorageError, TooLargeError) as error:
-        raise _picture_error(error, max_bytes) from error
+        raise picture_error(error, max_bytes) from error
 
 
 def _check_listed(url: str, max_bytes: int) -> None:
@@ -208,7 +138,8 @@ def _check_listed(url: str, max_bytes: int) -> None:
             raise TooLargeError
 
 
-def _picture_error(error: StorageError | TooLargeError, max_bytes: int) -> PictureError:
+def picture_error(error: StorageError | TooLargeError, max_bytes: int) -> PictureError:
+    """Return the error for the row of a picture."""
     if isinstance(error, TooLargeError):
         return PictureError(f"the file has more than {max_bytes:,} bytes")
     return PictureError(f"cannot read it: {error.reason}")

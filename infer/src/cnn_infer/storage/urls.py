@@ -28,13 +28,13 @@ ARCHIVES = ("zip", "tar")
 """Protocols that lead into an archive: ``zip://cat::s3://bucket/photos.zip`` is ``s3://bucket/photos.zip/cat``."""
 
 # two characters at least, because C://photos is a folder of Windows; chains of protocols are URLs that are refused
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*://")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+_URL = r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*://"
+_CREDENTIALS = r"(?<=://)[^/@]*@"
 
 
 def is_url(path: object) -> bool:
     """Whether a path is a URL: a text that starts with a protocol and ``://``. Write ``./a://b`` for such a folder."""
-    return isinstance(path, str) and "://" in path and _URL.match(path) is not None
+    return isinstance(path, str) and "://" in path and re.match(_URL, path) is not None
 
 
 def protocol_of(url: str) -> str:
@@ -88,5 +88,5 @@ def shown(url: str) -> str:
 
     The query of a presigned URL is a credential.
     """
-    url = _CREDENTIALS.sub("", url)
+    url = re.sub(_CREDENTIALS, "", url)
     return re.split("[?#]", url, maxsplit=1)[0] if is_web(url) else url
