@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -155,16 +156,10 @@ def test_options_that_do_not_go_together(
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnn_infer.command.on_cluster.connected", _not_connected)
+    monkeypatch.setattr("cnn_infer.command.on_cluster.connected", lambda _: nullcontext())
     with pytest.raises((InputError, click.UsageError), match=expected):
         command.main([*arguments.split(), "--model", str(models / "rgb.onnx")], standalone_mode=False)
     assert not (tmp_path / "new").exists()
-
-
-def _not_connected(address: str | None) -> object:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

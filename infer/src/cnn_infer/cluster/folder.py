@@ -52,28 +52,39 @@ class JobFolder:
     def __str__(self) -> str:
         return printable(self.place)
 
-    def begin(self) -> None:
-        """Create the folder.
+    def check_free(self) -> None:
+        """Check that a new job may begin in the folder.
 
         Raises:
-            InputError: it is not empty, no folder, or cannot be created.
+            InputError: it is not empty, no folder, or cannot be listed.
         """
         if self._remote:
             used = objects.exists(self.place)
         else:
-            if os.path.lexists(self.place) and not os.path.isdir(self.place):
-                raise InputError(f"--output with --ray names a folder, and {self} is a file")
             try:
-                Path(self.place).mkdir(exist_ok=True)
+                used = os.path.lexists(self.place) and any(os.scandir(self.place))
+            except NotADirectoryError as error:
+                raise InputError(f"--output with --ray names a folder, and {self} is a file") from error
             except OSError as error:
-                raise InputError(f"cannot create the folder {self}: {error.strerror}") from error
-            used = any(os.scandir(self.place))
+                raise InputError(f"cannot list the folder {self}: {error.strerror}") from error
         if used:
             what = "the output of a finished job" if self._has(SUCCESS) else "not empty"
             hint = "pass --resume to continue its job, or " if self._has(JOB) and not self._has(SUCCESS) else ""
             raise InputError(f"{self} is {what}: {hint}choose another folder for --output")
-        if not self._remote:
+
+    def begin(self) -> None:
+        """Create the folder.
+
+        Raises:
+            InputError: it cannot be created.
+        """
+        if self._remote:
+            return
+        try:
+            Path(self.place).mkdir(exist_ok=True)
             Path(self.place, "_parts").mkdir()
+        except OSError as error:
+            raise InputError(f"cannot create the folder {self}: {error.strerror}") from error
 
     def rows_name(self, part: int) -> str:
         """The name of the file with the rows of a part."""

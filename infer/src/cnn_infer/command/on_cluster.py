@@ -75,7 +75,9 @@ def to_folder(
     folder = JobFolder(output, settings.form)
     made_with = _made_with(classifier, settings, part_size, page=results.html is not None)
     begun = folder.read_job() if resume else None
-    if begun is not None:  # what is known before the listing
+    if begun is None:
+        folder.check_free()
+    else:  # what is known before the listing
         known = {key: value for key, value in begun["made_with"].items() if key != FILES}
         check_unchanged(known, made_with, folder)
     work = Work(
