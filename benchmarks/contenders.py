@@ -32,10 +32,10 @@ print((seen - first) / (time.time() - start))
 """
 
 NOT_AHEAD = """
-from cnn_infer.pixels import read
 from cnn_infer.__main__ import main
+from cnn_infer.system import disk_cache
 
-read.read_ahead = iter
+disk_cache.read_ahead = iter
 main()
 """
 

@@ -12,6 +12,7 @@ from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.pending import Pending
 from cnn_infer.storage.urls import is_url, resolved
 from cnn_infer.stream import in_order
+from cnn_infer.system import disk_cache
 
 if TYPE_CHECKING:
     from cnn_infer.storage.read_ahead import ReadAhead
@@ -86,7 +87,7 @@ def read_in_order(
 
     def started() -> Iterator[Any]:
         nonlocal reads
-        for picture in pictures:
+        for picture in disk_cache.read_ahead(pictures):
             if is_url(picture):
                 if reads is None:
                     from cnn_infer.storage.read_ahead import ReadAhead
