@@ -87,15 +87,16 @@ def in_order(
             the end, before the threads are waited for, and by :func:`end_waits`.
     """
     remaining = iter(items)
-    batch = list(itertools.islice(remaining, chunk))
-    if len(batch) < chunk:  # the only chunk: a thread pool takes a while to import and would gain nothing
-        yield from function(batch)
-        return
     waiting: deque[Future[list[Result]]] = deque()
+    pool: _Pool[Item, Result] | None = None
     if on_end is not None:
         _waits.add(on_end)
-    pool = _Pool(function, workers, used or Workers(workers))
     try:
+        batch = list(itertools.islice(remaining, chunk))
+        if len(batch) < chunk:  # the only chunk: a thread pool takes a while to import and would gain nothing
+            yield from function(batch)
+            return
+        pool = _Pool(function, workers, used or Workers(workers))
         while batch:
             waiting.append(pool.submit(batch))
             while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
@@ -107,7 +108,8 @@ def in_order(
         if on_end is not None:
             _waits.discard(on_end)
             on_end()
-        pool.close()
+        if pool is not None:
+            pool.close()
 
 
 class _Pool(Generic[Item, Result]):

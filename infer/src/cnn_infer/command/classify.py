@@ -160,8 +160,9 @@ def to_file(
                     raise
         file.save(evaluation.counted)
         if interrupted():
-            written = console.quantity(file.rows, "row")
-            console.message(f"{written} written to {printable(output)}: run the same command with --resume to continue")
+            if file.rows:
+                written = f"{console.quantity(file.rows, 'row')} written to {printable(output)}"
+                console.message(f"{written}: run the same command with --resume to continue")
             raise KeyboardInterrupt
         # before finish(): after a kill in between, --resume can still write them
         report = results.write(evaluation, classifier, paths)
