@@ -189,6 +189,19 @@ def test_layers_that_int8_cannot_represent_are_kept_in_fp32(run: Run, speedups: 
     assert not winner.strays  # nodes kept in fp32 on purpose are not reported
 
 
+def test_an_untrained_network_gets_no_fp32_layers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = exporting.float_graph(run.network(), run.spec)
+    bias = next(tensor for tensor in graph.graph.initializer if tensor.name == "logits_bias")
+    bias.CopyFrom(numpy_helper.from_array(np.array([1e3, 0, 0], np.float32), bias.name))  # always the first class
+    monkeypatch.setattr(search, "fully_int8", lambda: list(fully_int8())[:1])
+    found = search_of(run, graph, tune=no_fine_tuning).run(seconds=1000)
+    assert (len(found.candidates), found.planned, found.winner) == (1, 1, 0)
+    count = found.candidates[0].validation.images
+    reason = f"fp32 predicts the same class for all {count} validation pictures"
+    assert found.ended_early.startswith(f"no layers were kept in fp32 or fine-tuned: {reason}, so ")
+    assert found.candidates[0].verdict.rejected
+
+
 def test_no_more_layers_are_kept_in_fp32_once_the_model_is_not_faster(run: Run) -> None:
     graph = scaled_channel(exporting.float_graph(run.network(), run.spec), 1e5)
     latencies = Latencies(*[2.0] * 16, 1.0)

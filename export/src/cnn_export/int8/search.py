@@ -38,7 +38,7 @@ from cnn_export.int8.overflow import prove
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
-from cnn_export.int8.verdict import Timing, compare, decide, is_faster, measure, slow_reason, speed_text
+from cnn_export.int8.verdict import Timing, compare, decide, is_faster, meaningless, measure, slow_reason, speed_text
 from cnn_export.options import SEARCH_SECONDS
 from cnn_export.parity import run_model
 from cnn_export.selection import classes_in_turn
@@ -129,13 +129,18 @@ class Search:
         trials: list[_Trial] = []
         planned, slow = self._try_fully_int8(trials, start + seconds)
         fast = [trial for trial in trials if trial.recipe.per_channel not in slow]
-        if fast:
+        pointless = meaningless(trials[0].candidate.validation)  # whatever is tried, nothing can ship
+        if fast and not pointless:
             nearest = fast[closest([trial.candidate for trial in fast])].recipe
             planned += self._refine(nearest, trials, start + seconds)
         candidates = [trial.candidate for trial in trials]
         winner = choose(candidates)
         out_of_time = planned > len(candidates)
-        ended_early = "" if fast or out_of_time else _not_faster(trials)
+        ended_early = ""
+        if not out_of_time and not fast:
+            ended_early = _not_faster(trials)
+        elif not out_of_time and pointless:
+            ended_early = f"no layers were kept in fp32 or fine-tuned: {pointless}"
         spent = time.perf_counter() - start
         return SearchResult(candidates, winner, trials[winner].model, planned, spent, ended_early)
 

@@ -234,8 +234,8 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     # a count of pictures instead of a share: 0.2 points of 5,000 are exactly 10 pictures
     if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
         return Verdict(False, faster, f"{drop}; {limit}", allowed)
-    if meaningless := _meaningless(validation):
-        return Verdict(False, faster, meaningless, allowed)
+    if reason := meaningless(validation):
+        return Verdict(False, faster, reason, allowed)
     if validation.flips > max(1.0, MAX_FLIPS * validation.images):
         reason = f"it predicts another class for {validation.flips:,} of {validation.images:,} validation pictures"
         return Verdict(False, faster, f"{reason}; {MAX_FLIPS:.0%} allowed", allowed)
@@ -248,8 +248,8 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     return Verdict(True, faster, f"{drop} ({limit}) and runs {speed_text(timings)}{slow_reason()}", allowed)
 
 
-def _meaningless(validation: Difference) -> str | None:
-    """Why the validation split cannot show that int8 keeps the accuracy; None if it can."""
+def meaningless(validation: Difference) -> str | None:
+    """Return why the validation split cannot show that int8 keeps the accuracy; None if it can."""
     if validation.classes == 1:
         return "the validation pictures have one class only, so the comparison means nothing: add the other classes"
     if validation.constant:
