@@ -134,7 +134,7 @@ def _open_on(ort: ModuleType, name: str, data: bytes, device: str, threads: int,
         return Opened(session, device, "asked for", _counted(session), dict(given))
     except DeviceError as error:
         # OpenVINO itself may move a model from an NPU to the CPU, unless the session forbids it
-        if not any(text in str(error.__cause__) for text in CPU_NODES) or given.get(DEVICE_TYPE) == "NPU":
+        if not any(text in str(error.__cause__) for text in CPU_NODES) or "NPU" in given.get(DEVICE_TYPE, ""):
             raise
     from tempfile import TemporaryDirectory  # rarely used
 
