@@ -1,0 +1,78 @@
+"""benchmarks/gpu.py runs its whole path on the CPU: engines, precisions, batch sizes, and what it could not measure."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from cnn_export import export
+from cnn_train import train
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu") / "digits"
+    export(train("digits", out=folder, model="nano", epochs=1, device="cpu"), half=True)
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the script in this process, which has PyTorch, and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
+
+
+def test_every_engine_is_compared_and_timed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "gpu.json"
+    engines = ("--engines", "onnxruntime", "eager")  # compiling takes a C++ compiler and half a minute
+    assert call(monkeypatch, run, "--device", "cpu", "--rounds", 2, *engines, "--output", output) == 0
+    found = json.loads(output.read_text())
+    rows = found["rows"]
+    keys = [(row["precision"], row["batch"], row["engine"], row["memory"]) for row in rows]
+    assert keys == [
+        (precision, batch, engine, memory)
+        for precision in ("fp32", "fp16")
+        for batch in (1, 256)
+        for engine in ("onnxruntime", "eager")
+        for memory in ("device", "host")
+    ]
+    assert {row["run"] for row in rows} == {"digits"}
+    assert all(0 < row["least_ms"] <= row["ms"] <= row["most_ms"] for row in rows)
+    assert all(row["pictures_per_second"] == pytest.approx(1e3 * row["batch"] / row["ms"]) for row in rows)
+    # a network that computes something else is timed for nothing
+    assert all(row["logits_differ"] < (1e-5 if row["precision"] == "fp32" else 0.01) for row in rows)
+    assert any(row["logits_differ"] > 0 for row in rows if row["precision"] == "fp16")
+    assert found["not_measured"] == found["trainings"] == []
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
+
+
+def test_nothing_starts_after_the_time_limit(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "gpu.json"
+    options = ("--device", "cpu", "--seconds", 0, "--train", "cifar10-large-gpu-5s", "--output", output)
+    assert call(monkeypatch, run, *options) == 0
+    missing = json.loads(output.read_text())["not_measured"]
+    batches = [f"digits, {precision}, batch {batch}" for precision in ("fp32", "fp16") for batch in (1, 256)]
+    assert missing == [*batches, "training cifar10-large-gpu-5s"]
+    assert capsys.readouterr().out.splitlines() == [f"not measured: {name}" for name in missing]
+
+
+def test_a_run_without_the_fp16_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert call(monkeypatch, tmp_path) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"gpu.py: error: {tmp_path} has no model.half.onnx: run cnn-export {tmp_path} --half first"
+    )
