@@ -162,6 +162,18 @@ def test_options_that_do_not_go_together(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nowhere.invalid:6379"])
+def test_an_address_without_a_cluster_is_one_line(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path], address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture("a.png", "red")
+    arguments = ["a.png", "--model", str(models / "rgb.onnx"), "--output", "out", "--ray", address]
+    with pytest.raises(ClusterError, match=f"cannot connect to the Ray cluster {address}: .*: check address and port"):
+        command.main(arguments, standalone_mode=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))

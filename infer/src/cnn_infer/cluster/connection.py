@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -49,6 +50,8 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     target = address or os.environ.get("RAY_ADDRESS")
+    if target and target != "auto":
+        _check_answers(target)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not target:
         options |= {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
@@ -64,6 +67,16 @@ def connected(address: str | None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Check that something listens at ``host:port``: Ray itself would try for more than a minute."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClusterError(f"cannot connect to the Ray cluster {address}: {reason}: check address and port") from error
 
 
 @contextmanager
