@@ -93,7 +93,7 @@ class Report:
         batch_size: Pictures in one run of the model.
         tuned: The measurements that chose ``threads`` and ``batch_size``, as text; None if they were not measured.
         model: The model's file name.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         machine: The processor and operating system.
     """
 

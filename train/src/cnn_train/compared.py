@@ -37,7 +37,7 @@ class Opened:
 
     Attributes:
         name: The run folder or file, as it was given.
-        kind: ``PyTorch``, ``fp32`` or ``int8``.
+        kind: ``PyTorch``, ``fp32``, ``fp16`` or ``int8``.
         spec: Its specification.
         fingerprint: That of the test split on which it was tested.
         bytes: Size of its weights file or model file.
