@@ -117,6 +117,8 @@ def main() -> None:
         print(json.dumps(line))
         write(options.output, {**conditions("cluster.py", packages, listing=options.listing), **line})
         return
+    if options.pictures is None:
+        arguments.error("name MODEL and PICTURES, or pass --listing N")
     found = rounds_of(options.model, options.pictures, options.rounds)
     head = conditions("cluster.py MODEL PICTURES", packages, rounds=options.rounds)
     print(f"{head['machine']}; medians of {options.rounds} rounds")
