@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.failures import StorageError, TooLargeError
+from cnn_infer.storage.objects import fetch
 from cnn_infer.storage.pending import ObjectURL, Pending
+from cnn_infer.storage.requests import start, wait_for
 from cnn_infer.storage.urls import is_url, resolved
 
 if TYPE_CHECKING:
-    from asyncio import Event, Semaphore
     from concurrent.futures import Future
 
 REQUESTS = 32
@@ -42,6 +43,8 @@ class ReadAhead:
         self._held: dict[int, int] = {}  # bytes by ticket, in the order of the iterator; only the loop's thread uses it
         self._total = 0
         self._tickets = count()
+        self._slots = asyncio.Semaphore(REQUESTS)
+        self._released = asyncio.Event()
         self._cancelled = False
 
     def started(self, url: str) -> str | Pending:
@@ -58,21 +61,7 @@ class ReadAhead:
         except InputError:
             return False
 
-    @cached_property
-    def _slots(self) -> Semaphore:
-        from asyncio import Semaphore
-
-        return Semaphore(REQUESTS)
-
-    @cached_property
-    def _released(self) -> Event:
-        from asyncio import Event
-
-        return Event()
-
     def _start(self, url: str) -> Pending:
-        from cnn_infer.storage.requests import start
-
         ticket = next(self._tickets)
         future = self._futures[ticket] = start(self._read(url, ticket))
         if self._cancelled:
@@ -80,8 +69,6 @@ class ReadAhead:
         return Pending(url, future, self, ticket)
 
     async def _read(self, url: str, ticket: int) -> bytes:
-        from cnn_infer.storage.objects import fetch
-
         async def reserve(size: int) -> None:
             while self._total + size - self._held[ticket] > BUDGET and ticket != next(iter(self._held)):
                 self._released.clear()
@@ -119,9 +106,6 @@ def read_now(url: str, max_bytes: int) -> bytes:
         PictureError: the object cannot be read, or is larger than ``max_bytes``.
         InputError: a package is not installed, or the protocol is not supported.
     """
-    from cnn_infer.storage.objects import fetch
-    from cnn_infer.storage.requests import wait_for
-
     try:
         _check_listed(url, max_bytes)
         return wait_for(fetch(resolved(url), max_bytes))
