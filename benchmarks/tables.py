@@ -20,7 +20,15 @@ from scale_tables import SCALE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/measuring.md", "docs/int8.md", "docs/strangers.md", "docs/nodes.md", "docs/scale.md")
+PAGES = (
+    "README.md",
+    "docs/measuring.md",
+    "docs/int8.md",
+    "docs/devices.md",
+    "docs/strangers.md",
+    "docs/nodes.md",
+    "docs/scale.md",
+)
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)[^<]*(<!-- end of table -->)")
 CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
 NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
@@ -238,7 +246,28 @@ def elastic() -> str:
     return table(["test accuracy", *seeds, "mean"], rows)
 
 
+def devices() -> str:
+    """OpenVINO beside the CPU provider: classes, probabilities, and its speed as a multiple of that of the CPU."""
+    rows = []
+    for row in result("providers")["rows"]:
+        name, _, file = row["model"].partition("/")
+        title = f"{name.removesuffix('-0-any')}, {'int8' if 'int8' in file else 'fp32'}"
+        found, rounded = row["openvino"], row["openvino_bfloat16"]
+        speeds = [_speed(entry) for entry in row["latency"]]
+        equal = [f"{each['other_classes']}, {each['largest_difference']:.1g}" for each in (found, rounded)]
+        rows.append([title, equal[0], *speeds, equal[1]])
+    head = ["model", "other classes, largest difference", *(f"speed, batch {size}" for size in (1, 64, 256))]
+    return table([*head, "in bfloat16, if asked for: other classes, largest difference"], rows)
+
+
+def _speed(entry: dict[str, Any]) -> str:
+    """The speed of OpenVINO, or a dash where the machine was so busy that the same work took another time."""
+    controls = [entry[f"speed_{name}"]["fastest"] for name in ("cpu_bound", "cpu_there")]
+    return f"{entry['speed_openvino']['fastest']:.2f}x" if all(0.9 <= each <= 1.1 for each in controls) else "-"
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "devices": devices,
     "commands": commands,
     "photographs": photographs,
     "presets": presets,
