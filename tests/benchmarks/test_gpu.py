@@ -1,15 +1,15 @@
 """benchmarks/gpu.py runs its whole path on the CPU: engines, precisions, batch sizes, and what it could not measure."""
 
 import json
-import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from cnn_export import export
 from cnn_train import train
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the script in this process, which has PyTorch, and return its exit code."""
+    """Run the script in this process, which has PyTorch, with short rounds, and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, arguments)])
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = import_module("gpu")
+    monkeypatch.setattr(script, "ROUND_SECONDS", 0.01)
     try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        script.main()
     except SystemExit as left:
         return int(left.code or 0)
     return 0

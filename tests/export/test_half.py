@@ -81,7 +81,7 @@ def test_the_report_has_it_and_it_never_ships(
     found = report["half"]
     assert report["ship"] in ("model.onnx", "model.int8.onnx")
     assert (found["file"], found["images"], found["floats"]) == ("model.half.onnx", len(exported.parity.flips) + 6, {})
-    assert 0 < found["logits"]["relative"] <= found["tolerance"] == found["roundings"] / 2048
+    assert 0 < found["logits"]["relative"] <= found["tolerance"] == 4 * found["roundings"] ** 0.5 / 2048
     assert {"fp32", "fp16", "int8"} == set(report["calibration"]) == set(report["guarantee"])
     classifier = Classifier(model, device="cpu")
     assert spec_problems(classifier.spec) == []
@@ -171,6 +171,14 @@ def test_what_fp16_cannot_hold_stays_in_fp32_by_name(
     assert unfit(graph, [{INPUT: pictures}]).keys() == set(names)
     without, _ = rounded(to_half(graph, ()))  # without the rule it would be wrong
     assert not np.allclose(logits_of(without, pictures), logits_of(graph, pictures), rtol=0.1)
+
+
+def test_a_tiny_bias_is_rounded(exported: Export, pictures: NDArray[np.uint8]) -> None:
+    graph = onnx.load(exported.folder / "model.onnx")
+    name = next(node.input[2] for node in graph.graph.node if node.op_type == "Conv" and len(node.input) > 2)
+    bias = next(tensor for tensor in graph.graph.initializer if tensor.name == name)
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float32(1e-9), name))
+    assert unfit(graph, [{INPUT: pictures}]) == {}
 
 
 def test_a_failed_parity_writes_nothing(

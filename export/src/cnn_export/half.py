@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -29,6 +30,9 @@ PRECISION = "fp16"
 KEY = "fp32_against_fp16"
 """Key of the comparison in the certificate, ``details["parity"]`` of the specification."""
 
+SPREAD = 4.0
+"""The tolerance, in units of the error of one rounding times the square root of the number of roundings."""
+
 BATCH = 32
 """Calibration pictures per run: all tensors of a batch are in memory."""
 
@@ -47,8 +51,10 @@ class Half:
         images: Number of test pictures, all of them.
         roundings: Number of roundings to fp16 on the longest path from the input to the logits.
         tolerance: Largest accepted difference of a logit from PyTorch in fp32, relative to the largest logit. It is
-            2^-11, the error of one rounding, times the number of roundings: the first-order bound of an error that no
-            cancellation enlarges (Higham, 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+            :data:`SPREAD` times 2^-11, the error of one rounding, times the square root of the number of roundings: the
+            errors of n roundings add up like that with a probability of at least 1 - 2 exp(-SPREAD^2 / 2), 99.93%, if
+            they are independent with mean 0 (Higham and Mary, 2019, "A New Approach to Probabilistic Rounding Error
+            Analysis", doi:10.1137/18M1226312).
         logits: Largest (``max``) and mean (``mean``) absolute difference of the logits, and the largest one relative to
             the largest logit (``relative``).
         probabilities: Largest (``max``) and mean (``mean``) absolute difference of the probabilities.
@@ -110,7 +116,7 @@ def compare(
         bytes=0,
         images=len(labels),
         roundings=roundings,
-        tolerance=roundings * ROUNDOFF,
+        tolerance=SPREAD * math.sqrt(roundings) * ROUNDOFF,
         logits={"max": float(logits.max()), "mean": float(logits.mean()), "relative": float(logits.max()) / largest},
         probabilities={"max": float(gaps.max()), "mean": float(gaps.mean())},
         accuracy_fp32=float(before.mean()),

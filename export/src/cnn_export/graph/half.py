@@ -34,6 +34,9 @@ ONLY_FP32 = frozenset({"DequantizeLinear", "QuantizeLinear", "Range"})
 EXACT = MOVES | {"Flatten", "GlobalMaxPool", "MaxPool", "Relu", "Squeeze", "Unsqueeze", "Gather", "Expand", "Split"}
 """Operators whose results are numbers of their input, or 0: they round nothing."""
 
+BIAS = 2
+"""Number of the input of a convolution or matrix product that is added to its sums."""
+
 FP32, FP16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 SUFFIX = {FP32: "fp32", FP16: "fp16"}
 
@@ -48,23 +51,26 @@ def unfit(model: ModelProto, batches: Iterable[Mapping[str, NDArray[np.generic]]
     Returns:
         The reason for each node, by the node's name.
     """
-    reasons = {name: _reason(values) for name, values in constants_of(model).items() if values.dtype == np.float32}
+    constants = {name: values for name, values in constants_of(model).items() if values.dtype == np.float32}
     tensors = Tensors(model)
     largest = dict.fromkeys(tensors.names, 0.0)
     for batch in batches:
         for name, values in tensors.run(batch).items():
             largest[name] = max(largest[name], float(np.abs(values).max(initial=0)))
-    for name, value in largest.items():
-        if value > LARGEST:
-            reasons[name] = f"{name} reaches {value:.3g}, near the end of the range of fp16 (65504)"
-        elif 0 < value < SMALLEST:
-            reasons[name] = f"{name} does not exceed {value:.3g}, too small for fp16"
     found: dict[str, str] = {}
-    for node in model.graph.node:
-        if _is_converted(node):
-            for name in (*node.input, *node.output):
-                if reasons.get(name):
-                    found.setdefault(node.name, reasons[name])
+    for node in filter(_is_converted, model.graph.node):
+        for name in (*node.input, *node.output):
+            value, reason = largest.get(name, 0.0), ""
+            if name in constants:
+                # a bias only has to be as exact as the sum that it is added to
+                is_bias = node.op_type in ("Conv", "Gemm") and list(node.input).index(name) == BIAS
+                reason = _loss(constants[name], largest.get(node.output[0], 0.0) if is_bias else 0.0)
+            elif value > LARGEST:
+                reason = f"{name} reaches {value:.3g}, near the end of the range of fp16 (65504)"
+            elif 0 < value < SMALLEST:
+                reason = f"{name} does not exceed {value:.3g}, too small for fp16"
+            if reason:
+                found.setdefault(node.name, reason)
     return found
 
 
@@ -153,8 +159,13 @@ def _is_converted(node: NodeProto) -> bool:
     return node.op_type not in ONLY_FP32 and PROBABILITIES not in node.output
 
 
-def _reason(values: NDArray[np.generic]) -> str:
-    """Why fp16 cannot hold a constant; empty if it can."""
+def _loss(values: NDArray[np.generic], scale: float) -> str:
+    """Why fp16 cannot hold a constant; empty if it can.
+
+    Args:
+        values: The constant.
+        scale: Rounding errors count relative to this number, if it is larger than the values.
+    """
     if not values.size:
         return ""
     largest = float(np.abs(values).max())
@@ -162,7 +173,7 @@ def _reason(values: NDArray[np.generic]) -> str:
         rounded = values.astype(np.float16).astype(np.float64)
     if not np.isfinite(rounded).all():
         return f"a constant of {largest:.3g} is infinite in fp16"
-    if np.abs(rounded - values.astype(np.float64)).max() > ROUNDOFF * largest:
+    if np.abs(rounded - values.astype(np.float64)).max() > ROUNDOFF * max(largest, scale):
         loss = "loses digits" if rounded.any() else "is 0"
         return f"a constant of at most {largest:.3g} {loss} in fp16"
     return ""
