@@ -37,6 +37,9 @@ class Finished:
 def measured(command: list[str], *, stdin: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
     """Run a command and measure it. If it fails, show its errors and exit.
 
+    The peak memory is at least that of this process so far, because the kernel starts to count before the command
+    replaces this program (``vfork``). Measure from a small process: see :func:`in_own_process`.
+
     Args:
         command: The program and its arguments.
         stdin: The file that it reads on standard input.
