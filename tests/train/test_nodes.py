@@ -210,8 +210,8 @@ def test_the_name_of_a_training_decides_what_its_command_does(
     code, text = job("--epochs", "2", *out)
     assert code == 2
     assert text == (
-        f"cnn-train: the training in runs/{run.name} was started by this job, job, with another epochs and "
-        "test_pictures: pass another --rdzv-id to torchrun\n"
+        f"cnn-train: the training in runs/{run.name} was started by this job, job, with other options "
+        "(epochs, test_pictures): pass another --rdzv-id to torchrun\n"
     )
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "other")
     code, text = job(*flags, *out)

@@ -56,8 +56,8 @@ def _find(out: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> Pat
             return path
         if out is not None:
             raise RunError(
-                f"the training in {printable(path)} was started by this job, {stored['job']}, with another "
-                f"{' and '.join(other)}: pass another --rdzv-id to torchrun"
+                f"the training in {printable(path)} was started by this job, {stored['job']}, with other options "
+                f"({', '.join(other)}): pass another --rdzv-id to torchrun"
             )
     return None
 
