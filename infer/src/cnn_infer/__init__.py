@@ -39,12 +39,12 @@ if TYPE_CHECKING:
         verify_all as verify_all,
     )
     from cnn_infer.spec import Spec as Spec
-    from cnn_infer.strangers import STRANGER as STRANGER, StrangerRule as StrangerRule
+    from cnn_infer.strangers import StrangerRule as StrangerRule
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "STRANGER": "strangers",
+    "STRANGER": "prediction",
     "UNKNOWN": "prediction",
     "CheckError": "errors",
     "ClassEvidence": "explanation",

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
 import numpy as np
 
 from cnn_infer.errors import InputError, ModelError, PictureError
-from cnn_infer.guarantee import Guarantee, Threshold, check_threshold, resolve_threshold
 from cnn_infer.model import PROBABILITIES, Model, open_model
 from cnn_infer.optional_outputs import EVIDENCE, STRANGENESS
 from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES, read_in_order
-from cnn_infer.prediction import UNKNOWN, Answer, Prediction, predictions
-from cnn_infer.strangers import STRANGER, StrangerRule, required_rule
+from cnn_infer.prediction import Answer, Prediction, labelled, predictions
 from cnn_infer.stream import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnn_infer.explanation import Explanation
+    from cnn_infer.guarantee import Guarantee, Threshold
     from cnn_infer.pixels.convert import Picture
     from cnn_infer.spec import Spec
+    from cnn_infer.strangers import StrangerRule
 
 BATCH_SIZE = 32
 """Default number of pictures in one run of the model."""
@@ -39,7 +39,7 @@ class Classifier:
     Several threads can share one classifier. A pickled one carries the model and opens it again on the same device.
 
     Args:
-        model: The path or the bytes of an ``.onnx`` file that cnn-export wrote, or an open
+        model: The path, the URL or the bytes of an ``.onnx`` file that cnn-export wrote, or an open
             :class:`~cnn_infer.Model`. For an open model ``device`` and ``threads`` have no effect.
         device: ``auto`` (CUDA if it works, else the CPU), ``cpu``, ``cuda`` or another of
             :data:`cnn_infer.providers.devices.DEVICES`.
@@ -82,7 +82,10 @@ class Classifier:
     ) -> None:
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}")
-        check_threshold(threshold)
+        if threshold != 0:
+            from cnn_infer.guarantee import check_threshold, resolve_threshold  # a start without it is faster
+
+            check_threshold(threshold)
         outputs = [STRANGENESS] if strangers else []
         if not isinstance(model, Model):
             model = open_model(model, device=device, threads=threads, outputs=outputs, device_options=device_options)
@@ -93,13 +96,16 @@ class Classifier:
         self.provider: str = self.model.provider
         self._shape = self.spec.shape
         self._top = min(top, len(self.spec.classes))
-        found = resolve_threshold(threshold, self.spec, self.model.name)
+        found = resolve_threshold(threshold, self.spec, self.model.name) if threshold != 0 else (0.0, None)
         self._threshold: float = found[0]
         self.guarantee: Guarantee | None = found[1]
-        self.stranger_rule: StrangerRule | None = required_rule(self.spec, model.name) if strangers else None
+        self.stranger_rule: StrangerRule | None = None
+        if strangers:
+            from cnn_infer.strangers import required_rule
+
+            self.stranger_rule = required_rule(self.spec, model.name)
         self._outputs = [PROBABILITIES, *outputs]
-        self._max_pixels = max_pixels
-        self._max_bytes = max_bytes
+        self._max_pixels, self._max_bytes = max_pixels, max_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -263,12 +269,8 @@ class Classifier:
     def _prediction(self, order: list[int], values: list[float], strangeness: float | None) -> Prediction:
         classes = self.spec.classes
         top = tuple([(classes[index], value) for index, value in zip(order, values, strict=True)])
-        label, probability = top[0]
-        if self.stranger_rule is not None and self.stranger_rule.applies(strangeness):
-            return Prediction(STRANGER, None, probability, top, strangeness)
-        if probability < self._threshold:
-            return Prediction(UNKNOWN, None, probability, top, strangeness)
-        return Prediction(label, order[0], probability, top, strangeness)
+        is_stranger = self.stranger_rule is not None and self.stranger_rule.applies(strangeness)
+        return labelled(top, order[0], self._threshold, strangeness, is_stranger=is_stranger)
 
     def _classify_batch(self, pictures: list[Picture]) -> list[Answer]:
         decoded: list[np.ndarray | PictureError] = []

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
 
+STRANGER = "stranger"
+"""The label of a prediction for a picture that is nothing like those of training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -38,6 +41,26 @@ class Prediction:
     probability: float
     top: tuple[tuple[str, float], ...]
     strangeness: float | None = None
+
+
+def labelled(
+    top: tuple[tuple[str, float], ...], index: int, threshold: float, strangeness: float | None, *, is_stranger: bool
+) -> Prediction:
+    """Return the prediction for the most probable classes.
+
+    Args:
+        top: The most probable classes as (name, probability), the most probable first.
+        index: The index of the first.
+        threshold: Lowest probability of an answer, 0 to 1.
+        strangeness: How far the picture is from the training pictures, or None.
+        is_stranger: Whether it is too far.
+    """
+    label, probability = top[0]
+    if is_stranger:
+        return Prediction(STRANGER, None, probability, top, strangeness)
+    if probability < threshold:
+        return Prediction(UNKNOWN, None, probability, top, strangeness)
+    return Prediction(label, index, probability, top, strangeness)
 
 
 class Answer(NamedTuple):

@@ -12,8 +12,7 @@ from typing import Any
 from cnn_infer.console import escaped
 from cnn_infer.evaluation import Row
 from cnn_infer.optional_outputs import STRANGENESS
-from cnn_infer.prediction import Prediction
-from cnn_infer.strangers import STRANGER
+from cnn_infer.prediction import STRANGER, Prediction
 
 FIELDS = ("path", "label", "index", "probability", "top", "error")
 """The fields of a row in JSON lines and CSV, in this order; the field ``strangeness`` follows if it is asked for."""

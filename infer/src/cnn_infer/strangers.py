@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 KEY = "strangers"
 """Key of the rule in the details of a specification."""
 
-STRANGER = "stranger"
-"""The label of a prediction for a picture that is nothing like those of training."""
-
 
 @dataclass(frozen=True)
 class StrangerRule:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_infer.calibration import Calibration
 from cnn_infer.drift import TopProbabilities, compare
 from cnn_infer.errors import InputError
-from cnn_infer.guarantee import Guarantee, observed
 from cnn_infer.histogram import Histogram
-from cnn_infer.metrics import summarise
 from cnn_infer.paths.find import Found, folders_of
 from cnn_infer.paths.naming import composed, folder_name, parent_name, printable
 from cnn_infer.prediction import Answer
-from cnn_infer.strangers import StrangerRule
 
 if TYPE_CHECKING:
+    from cnn_infer.calibration import Calibration
+    from cnn_infer.guarantee import Guarantee
     from cnn_infer.paths.truth import Truth
+    from cnn_infer.strangers import StrangerRule
 
 
 class Tally:
@@ -62,13 +62,19 @@ class Tally:
         self.images = self.errors = self.answered = self.strangers = 0
         self.rule = rule
         self.guarantee = guarantee
-        self.calibration: Calibration | None = Calibration()
         self._folder: tuple[str, str | bool] | None = None
         self._folder_class: int | None = None
         self.validation = validation
         self.top = None if validation is None else TopProbabilities(validation.edges)
         self.model_ms = Histogram()
         self.total_ms = Histogram()
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The calibration on labelled pictures; None if earlier pictures of the run were not counted."""
+        from cnn_infer.calibration import Calibration  # most runs have no labels, and start faster without it
+
+        return Calibration()
 
     def add(self, found: Found | None, answer: Answer) -> int | None:
         """Count one picture; return the index of its true class, or None if that is not known.
@@ -95,7 +101,7 @@ class Tally:
                 self.unknown[truth] += 1
             else:
                 self.confusion[truth, answer.prediction.index] += 1
-            if self.calibration is not None and answer.probabilities is not None:
+            if answer.probabilities is not None and self.calibration is not None:
                 self.calibration.add(answer.probabilities, truth)
         return truth
 
@@ -122,6 +128,8 @@ class Tally:
         Raises:
             InputError: ``counted`` is not a result of :meth:`counted`.
         """
+        from cnn_infer.calibration import Calibration
+
         try:
             self.images, self.errors = int(counted["images"]), int(counted["errors"])
             self.answered = int(counted.get("answered", 0))
@@ -211,6 +219,8 @@ class Tally:
             return None
         labelled = int(self.confusion.sum())
         wrong = labelled - int(np.trace(self.confusion))
+        from cnn_infer.guarantee import observed
+
         return observed(self.guarantee, self.images - self.errors, self.answered, labelled, wrong)
 
     def results(self) -> dict[str, Any]:
@@ -218,7 +228,11 @@ class Tally:
         no_metrics = dict.fromkeys(("accuracy", "coverage", "macro_f1", "weighted_f1", "per_class", "confusion"))
         support = self.confusion.sum(axis=1) + self.unknown
         labelled = int(support.sum())
-        metrics = summarise(self.confusion, self.unknown, self.classes) if labelled else {"labelled": 0, **no_metrics}
+        metrics: dict[str, Any] = {"labelled": 0, **no_metrics}
+        if labelled:
+            from cnn_infer.metrics import summarise
+
+            metrics = summarise(self.confusion, self.unknown, self.classes)
         missing = [name for name, count in zip(self.classes, support, strict=True) if not count] if labelled else []
         return {
             "images": self.images,
@@ -226,7 +240,7 @@ class Tally:
             "unknown_folders": dict(self.folders),
             "truth": None if self.truth is None else self._truth_counts(self.truth),
             "missing_classes": missing,
-            "calibration": None if self.calibration is None else self.calibration.results(),
+            "calibration": self.calibration.results() if labelled and self.calibration is not None else None,
             "guarantee": self._promise(),
             "strangers": None if self.rule is None else self.rule.observed(self.strangers, self.images - self.errors),
             "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
