@@ -171,8 +171,9 @@ def test_the_steps_of_the_dockerfile_run_on_a_read_only_root(
         pytest.skip("needs root, unshare and setpriv")
     context, opt = tmp_path / "context", tmp_path / "opt"
     opt.mkdir()
-    # what the first RUN installs is there already: no package is fetched
-    shutil.copytree(bare, opt / "edge", symlinks=True)
+    # the dependencies of the wheel are there already: no package is fetched
+    own = shutil.ignore_patterns("cnn_infer*", "cnn-infer")
+    shutil.copytree(bare, opt / "edge", symlinks=True, ignore=own)
     context.mkdir()
     shutil.copy(next(bare.parent.glob("cnn_infer-*.whl")), context)
     shutil.copy(models / "rgb.onnx", context / "model.onnx")
@@ -199,7 +200,12 @@ def test_the_steps_of_the_dockerfile_run_on_a_read_only_root(
     script.append(f"{entry} {words(steps()[-1][1])}")
     script.append(f"if {user}touch /opt/written /written 2> errors; then exit 9; fi; cat errors >&2")
     script.append(f"{entry} /opt/pictures --format csv")
-    environment = {**os.environ, "PIP_NO_INDEX": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (context / "bin").mkdir()
+    (context / "bin" / "python").write_text(f'#!/bin/sh\nexec {Path(sys.executable).resolve()} "$@"\n')
+    (context / "bin" / "python").chmod(0o755)
+    # no other cnn-infer than that of the image is found
+    path = f"{context / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PATH": path}
     done = subprocess.run(
         ["unshare", "-m", "sh", "-e", "-c", "\n".join(script)],
         env=environment,
