@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("SECURITY.md", "CHANGELOG.md", "benchmarks/results/*.md", "benchmarks/results/*.png", "examples/*.py", "examples/Dockerfile")
+OUTSIDE = (
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "benchmarks/results/*.md",
+    "benchmarks/results/*.png",
+    "examples/*.py",
+    "examples/Dockerfile",
+)
 """Files of the repository that are part of the site, under the same path."""
 
 OPTIONS = re.compile(r"<!-- options: (\S+) -->")
