@@ -12,6 +12,7 @@ import pytest
 from cnn_infer import Classifier, InputError, evaluate
 from cnn_infer.calibration import Calibration, calibration_of
 from cnn_infer.evaluation import Evaluation
+from cnn_infer.tally import Tally
 
 
 @pytest.fixture
@@ -62,3 +63,29 @@ def test_a_resumed_run_has_the_same_calibration(rgb: Classifier, folder: Path) -
 
 def test_nothing_is_said_of_no_pictures() -> None:
     assert Calibration().results() is None
+
+
+def test_probabilities_that_are_not_numbers_count_as_0(models: Path, folder: Path, tmp_path: Path) -> None:
+    """A broken model gives rows and a report, and parts of a run still add up to it."""
+    bias, nan = np.array([0, 0, 0, 2], np.float32).tobytes(), np.full(4, np.nan, np.float32).tobytes()
+    data = (models / "rgb.onnx").read_bytes()
+    assert data.count(bias) == 1
+    (tmp_path / "nan.onnx").write_bytes(data.replace(bias, nan))
+    broken = Classifier(tmp_path / "nan.onnx")
+    report = evaluate(broken, [folder], threads=1)
+    assert report.labelled == 60
+    assert report.calibration is not None
+    assert (report.calibration["brier"], report.calibration["bins"][0]["confidence"]) == (1.0, 0.0)
+    assert report.calibration["ece"] == report.accuracy
+    merged = Tally(broken.spec.classes)
+    for name in ("red", "green", "blue"):
+        part = Evaluation(broken, threads=1)
+        list(part.rows([folder / name]))
+        merged.merge(json.loads(json.dumps(part.counted(times=True))))
+    assert merged.results()["calibration"] == report.calibration
+
+
+def test_huge_values_count_as_1() -> None:
+    found = Calibration()
+    found.add(np.array([1e30, -np.inf], np.float32), 1)
+    assert found.results() == {**calibration_of(np.array([[1, 0]], np.float32), np.array([1]))}

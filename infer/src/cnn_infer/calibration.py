@@ -38,10 +38,13 @@ class Calibration:
         """Count one picture.
 
         Args:
-            probabilities: float32 (classes,), with a sum of 1.
+            probabilities: float32 (classes,), with a sum of 1. Those of a broken model that are not a number count as
+                0, those outside 0 to 1 as the nearest of both.
             truth: Index of the true class.
         """
         found = int(probabilities.argmax())
+        if not (probabilities.min() >= 0 and probabilities[found] < 2):  # also true of NaN
+            probabilities = np.clip(np.nan_to_num(probabilities), 0, 1)
         confidence = float(probabilities[found])
         place = bisect_left(_EDGES, confidence)
         self._counts[place] += 1
