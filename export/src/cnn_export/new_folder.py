@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnn_infer.paths.naming import printable
+from cnn_infer.storage.urls import was_url
 
 from cnn_export.errors import ExportError
 
@@ -17,9 +18,11 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
     """Check that a folder can be written.
 
     Raises:
-        ExportError: there is a file of this name, or a folder with files in it.
+        ExportError: there is a file of this name, or a folder with files in it, or it is a URL.
     """
     folder = Path(path)
+    if was_url(path):
+        raise ExportError(f"a folder of this machine is needed, not a URL: {printable(path)}")
     if folder.is_dir():
         if any(folder.iterdir()):
             raise ExportError(f"the folder is not empty: {printable(path)}: name a new one")

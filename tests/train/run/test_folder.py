@@ -168,6 +168,13 @@ def test_a_damaged_run_is_refused(run: Path) -> None:
 # folders that are refused
 
 
+@pytest.mark.parametrize("option", ["--out", "--cache", "--test-pictures"])
+def test_no_folder_gets_the_name_of_a_url(option: str, refused: Callable[..., str]) -> None:
+    line = refused("digits", "--model", "nano", "--epochs", "1", option, "s3://bucket/run")
+    assert f"{option} names a folder of this machine, not a URL: s3:/" in line
+    assert not Path("s3:").exists()
+
+
 def test_a_folder_that_is_not_empty_is_replaced_only_with_overwrite(
     run: Path, refused: Callable[..., str], command: Callable[..., tuple[int, str]]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from cnn_infer.errors import InputError
@@ -29,12 +30,18 @@ ARCHIVES = ("zip", "tar")
 
 # two characters at least, because C://photos is a folder of Windows; chains of protocols are URLs that are refused
 _URL = r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*://"
-_CREDENTIALS = r"(?<=://)[^/@]*@"
+_NEXT_IN_CHAIN = r"::(?=[A-Za-z][A-Za-z0-9+.-]+://)"
 
 
 def is_url(path: object) -> bool:
     """Whether a path is a URL: a text that starts with a protocol and ``://``. Write ``./a://b`` for such a folder."""
     return isinstance(path, str) and "://" in path and re.match(_URL, path) is not None
+
+
+def was_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path to write to was a URL: ``pathlib`` turns ``s3://bucket/x`` into the path ``s3:/bucket/x``."""
+    start, colon, _ = os.fspath(path).partition(":/")
+    return bool(colon) and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+", start) is not None and not os.path.isdir(f"{start}:")
 
 
 def protocol_of(url: str) -> str:
@@ -54,7 +61,7 @@ def resolved(path: str) -> str:
     ``s3://bucket/photos.zip/cat``. A path that is no URL is returned unchanged.
 
     Raises:
-        InputError: the protocol is not supported.
+        InputError: the protocol is not supported, or the URL is not valid, for example because it names no bucket.
     """
     if not is_url(path):
         return path
@@ -69,24 +76,81 @@ def resolved(path: str) -> str:
             raise InputError(f"not the name of an archive (.zip, .tar, .tar.gz, .tgz): {shown(outer)}")
         return f"{outer}/{inner}".rstrip("/")
     if protocol == "file":
-        from urllib.request import url2pathname
+        return _local_path(path)
+    url = f"{protocol}://{rest}"
+    check(url)
+    return url
 
-        return url2pathname(rest.removeprefix("localhost"))
-    if protocol not in PACKAGES or "::" in rest:
+
+def check(url: str) -> None:
+    """Check that a URL can be used: its protocol is in :data:`PACKAGES`, and it names a host or a bucket.
+
+    Raises:
+        InputError: it cannot.
+    """
+    protocol, _, rest = url.partition("://")
+    if protocol.lower() not in PACKAGES or "::" in rest:
         known = ", ".join(["file", *PACKAGES, *ARCHIVES])
-        raise InputError(f"unsupported protocol in {shown(path)}: one of {known}; copy other files to this machine")
-    return f"{protocol}://{rest}"
+        raise InputError(f"unsupported protocol in {shown(url)}: one of {known}; copy other files to this machine")
+    if is_web(url):
+        from urllib.parse import urlsplit
+
+        try:
+            parts = urlsplit(url)
+            named = bool(parts.hostname) and parts.port != 0
+        except ValueError as error:  # for example of a port that is no number
+            raise InputError(f"not a valid URL: {shown(url)}") from error
+    else:
+        named = bool(rest.strip("/") if protocol == "memory" else rest.partition("/")[0])
+    if not named:
+        raise InputError(f"not a valid URL, it names no host or bucket: {shown(url)}")
+
+
+def _local_path(url: str) -> str:
+    """The path of a URL of the protocol ``file``: https://www.rfc-editor.org/rfc/rfc8089."""
+    from urllib.request import url2pathname
+
+    host, slash, path = url.partition("://")[2].partition("/")
+    if host.lower() not in ("", "localhost") or not slash:
+        raise InputError(f"not a file of this machine: {shown(url)} (write file:///photos/1.jpg for /photos/1.jpg)")
+    return url2pathname(f"/{path}")
+
+
+def as_folder(url: str) -> str:
+    """Return a URL with a slash at its end."""
+    return f"{url.rstrip('/')}/"
 
 
 def joined(folder: str, name: str) -> str:
     """Return the URL of an object in a folder."""
-    return f"{folder.rstrip('/')}/{name}"
+    return as_folder(folder) + name
 
 
 def shown(url: str) -> str:
-    """Return a URL for people and logs: without user name and password and, for web servers, without the query.
+    """Return a URL for people and logs: without user name and password, and without the query of web servers.
 
-    The query of a presigned URL is a credential.
+    The query of a presigned URL is a credential, and that of an unsupported protocol may be one. Stores other than web
+    servers keep a user name without a password: in ``abfs://container@account/`` it is the container.
     """
-    url = re.sub(_CREDENTIALS, "", url)
-    return re.split("[?#]", url, maxsplit=1)[0] if is_web(url) else url
+    links = []
+    for link in re.split(_NEXT_IN_CHAIN, url):
+        protocol, slashes, rest = link.partition("://")
+        rest = _without_credentials(rest, is_web(link))
+        has_secret_query = slashes and (is_web(link) or protocol.lower() not in (*PACKAGES, *ARCHIVES, "file"))
+        kept = re.split("[?#]", rest, maxsplit=1)[0] if has_secret_query else rest
+        links.append(protocol + slashes + kept)
+        if kept != rest:
+            break  # what follows may belong to the query
+    return "::".join(links)
+
+
+def _without_credentials(rest: str, web: bool) -> str:
+    """What follows ``://``, without user name and password."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, at, host = authority.rpartition("@")
+    if at and (web or ":" in user):
+        return rest[len(user) + 1 :]
+    _, colon, port = host.rpartition(":")
+    if colon and not port.isdigit() and not host.startswith("arn:"):  # no port: a password with a slash, as those of S3
+        return rest.rpartition("@")[2]
+    return rest

@@ -1,4 +1,4 @@
-"""The guard against writing into the data set that a training reads."""
+"""The guard against writing into the data set that a training reads, or into a folder with the name of a URL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from cnn_infer.paths.naming import printable
+from cnn_infer.storage.urls import was_url
 
 from cnn_train.data.source import Source
 from cnn_train.errors import DataError
@@ -26,8 +27,11 @@ def check_outside(source: Source, folder: str | os.PathLike[str], option: str, *
             set nor be inside it, not even hidden.
 
     Raises:
-        DataError: the folder is inside the data set, or its replacement would remove a part of the data set.
+        DataError: the folder is inside the data set, its replacement would remove a part of the data set, or it was
+            given as a URL.
     """
+    if was_url(folder):
+        raise DataError(f"{option} names a folder of this machine, not a URL: {printable(folder)}")
     if source.location is None:
         return
     data, place = Path(source.location).resolve(), Path(folder).resolve()
