@@ -181,23 +181,51 @@ def test_a_tiny_bias_is_rounded(exported: Export, pictures: NDArray[np.uint8]) -
     assert unfit(graph, [{INPUT: pictures}]) == {}
 
 
-def test_a_failed_parity_writes_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_failed_fp16_model_is_left_out_and_the_other_files_are_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    export(run)
-    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    (run.path / "model.half.onnx").touch()  # of an earlier export
 
     def negate(model: ModelProto) -> None:
         weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
         weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
 
     plant(monkeypatch, half_module, "to_half", negate)
-    assert run_command(monkeypatch, str(run.path), "--half") == 1
-    assert "parity failed: fp16: logits differ by up to " in capsys.readouterr().err
-    evidence = json.loads((run.path / "export.failed.json").read_text())["parity"]
+    assert run_command(monkeypatch, str(run.path), "--half", "--quantize", "--search-seconds", "0") == 1
+    shown = capsys.readouterr()
+    report = json.loads((run.path / "export.json").read_text())
+    evidence = report["half"]
     assert evidence["logits"]["relative"] > evidence["tolerance"]
-    (run.path / "export.failed.json").unlink()
-    assert before == {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    assert evidence["failed"].startswith("fp16: logits differ by up to ")
+    end = f"model.half.onnx was not written, the evidence is in {run.path / 'export.json'}"
+    assert shown.err.splitlines()[-1] == f"cnn-export: {evidence['failed']}; {end}"
+    assert f"fp16           FAILED, no model.half.onnx: {evidence['failed']}\n" in shown.out
+    assert set(report["calibration"]) == {"fp32", "int8"}
+    assert {path.name for path in run.path.glob("model*.onnx")} == {"model.onnx", report["int8"]["file"]}
+    assert not (run.path / "export.failed.json").exists()
+    caplog.clear()
+    monkeypatch.undo()
+    export(run)
+    assert "the earlier export had an fp16 model" not in caplog.text
+
+
+def test_a_file_that_does_not_replay_its_pictures_is_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half_module, "replayed_file", lambda *_: (b"", "the file does not replay its own pictures"))
+    found = export(run, half=True).half
+    assert found is not None
+    assert found.failed == "fp16: the file does not replay its own pictures"
+    assert not (run.path / "model.half.onnx").exists()
+
+
+def test_a_crash_of_onnx_runtime_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(run.path.iterdir())
+    monkeypatch.setattr(half_module, "OPEN", "import os; os.abort()")
+    assert run_command(monkeypatch, str(run.path), "--half") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "cnn-export: ONNX Runtime crashes on the fp16 graph: export without --half"
+    assert set(run.path.iterdir()) == before
 
 
 def test_many_lost_pictures_and_numbers_that_are_none_fail() -> None:
@@ -209,7 +237,7 @@ def test_many_lost_pictures_and_numbers_that_are_none_fail() -> None:
         other = logits.copy()
         other[1 : change + 1] *= -value
         found = {"cpu": Outputs(logits, logits), "gpu": Outputs(other, other)}
-        return compare(Outputs(logits, logits), found, labels, [str(n) for n in range(4000)], 10, {})[1]
+        return compare(Outputs(logits, logits), found, labels, [str(n) for n in range(4000)], 10, {}).failed
 
     assert judged(4) == ""
     assert judged(5) == "fp16 loses 5 of 4,000 test pictures, more than 0.1 percentage points"

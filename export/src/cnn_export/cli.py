@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 from cnn_infer import console
+from cnn_infer.paths.naming import printable
+from cnn_infer.run_files import EXPORT_REPORT
 from cnn_infer.system.interrupt import while_loading
 
-from cnn_export.errors import ExportError, GuaranteeError
+from cnn_export.errors import ExportError, GuaranteeError, ParityError
 from cnn_export.options import OPTIONS, Option, not_with_half, without_effect
 
 EXAMPLES = """\b
@@ -190,6 +192,9 @@ def command(
         click.echo(site_line(write_site(web, result.folder)))
     if triton is not None:
         click.echo(repository_line(write_repository(triton, result.folder)))
+    if result.half is not None and result.half.failed:
+        evidence = printable(result.folder / EXPORT_REPORT)
+        raise ParityError(f"{result.half.failed}; {result.half.file} was not written, the evidence is in {evidence}")
     refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
     for name, reason in refused.items():
         raise GuaranteeError(f"{name}: {reason}", None)

@@ -12,7 +12,10 @@ class GraphError(ExportError):
 
 
 class ParityError(ExportError):
-    """The exported model does not compute what was trained. ``export.failed.json`` has the evidence."""
+    """The exported model does not compute what was trained.
+
+    ``export.failed.json`` has the evidence; if only the fp16 model fails, ``export.json``.
+    """
 
     exit_code = 1
 

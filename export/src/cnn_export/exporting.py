@@ -68,7 +68,8 @@ class Export:
         bytes: Size of the fp32 file.
         accuracy: Accuracy of the fp32 file on the test split in ONNX Runtime, 0 to 1.
         parity: Comparison of the fp32 file with PyTorch.
-        half: The fp16 model; None if it was not requested.
+        half: The fp16 model; None if it was not requested. If it does not compute what was trained, ``half.failed`` is
+            the reason, and its file is not written.
         int8: The int8 model; None if it was not requested.
         confidence: What the probabilities of the files are worth, ``fp32`` and, if requested, ``fp16`` and ``int8``.
         evidence: The proof of the output ``evidence``, ``fp32`` and ``int8``; empty if it was not requested. A rejected
@@ -127,7 +128,8 @@ def export(
         RunError: there is no such run, or its training is not finished.
         ExportError: an option is not accepted or has no effect, or the data set is missing or not that of the run.
         GraphError: the network cannot be exported.
-        ParityError: the file does not compute what was trained. The files of an earlier export are kept.
+        ParityError: the file does not compute what was trained. The files of an earlier export are kept. If only the
+            fp16 model fails, the other files are written, and :attr:`Export.half` has the reason.
         DeviceError: ONNX Runtime is not installed.
     """
     settings = Settings.of(options, RunOptions)
@@ -196,9 +198,9 @@ def export_subject(
     fp32 = model_file(folder, shipped, finished, pictures, reference.probabilities)
     files, half, int8, found = {FP32_MODEL: fp32}, None, None, None
     if dataset and settings.half:
-        half, files[HALF_MODEL], confidence[FP16] = half_model(
-            subject, candidate, dataset, pictures, certificate, limit
-        )
+        half, content, worth = half_model(subject, candidate, dataset, pictures, certificate, limit)
+        if worth is not None:
+            files[HALF_MODEL], confidence[FP16] = content, worth
     if dataset and settings.quantize:
         picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
         kind, calibration = target_of(settings.target), dataset.train.images[picked]

@@ -96,6 +96,28 @@ def model_file(
     Raises:
         ParityError: the file does not give what it must give.
     """
+    data, reason = replayed_file(model, spec, pictures, probabilities, compute)
+    if reason:
+        raise parity_failure(folder, reason, {})
+    return data
+
+
+def replayed_file(
+    model: ModelProto,
+    spec: Spec,
+    pictures: GoldenPictures,
+    probabilities: NDArray[np.float32],
+    compute: Probabilities | None = None,
+) -> tuple[bytes, str]:
+    """Return the bytes of a model file, and why it does not replay its own pictures; empty if it does.
+
+    Args:
+        model: As for :func:`model_file`, like the rest.
+        spec: From :func:`finished_spec`.
+        pictures: From :func:`golden_pictures`.
+        probabilities: Expected probabilities of all test pictures, float32 (n, classes).
+        compute: The model's arithmetic on other processors.
+    """
     packed = golden.pack(pictures.images[pictures.order], probabilities[pictures.order], pictures.most)
     alone = Classifier(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
     files = conformance_files(pictures.files if pictures.most else (), spec, compute or alone.probabilities)
@@ -103,9 +125,9 @@ def model_file(
     for deviation in verify_all(Classifier(data, device="cpu")).deviations:
         if compute is None or deviation.stage in PIXEL_STAGES:
             reason = f"the file does not replay its own pictures: {deviation.stage} of {deviation.picture}"
-            raise parity_failure(folder, f"{reason}: {deviation.reason}", {})
+            return data, f"{reason}: {deviation.reason}"
     if packed == "[]" and pictures.most:
         log.info(
             f"the model has no golden pictures for --verify: no test picture fits into {golden.MAX_BYTES >> 10} KiB"
         )
-    return data
+    return data, ""

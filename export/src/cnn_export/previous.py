@@ -29,7 +29,7 @@ def left_out(folder: Path, settings: Settings) -> list[str]:
         "max_error": ("a certified threshold", promise.get("max_error")),
         "evidence": ("the output evidence", True if _entry(report, "evidence") else None),
         "strangers": ("the output strangeness", rule.get("rate")),
-        "half": ("an fp16 model", True if isinstance(report, dict) and report.get("half") else None),
+        "half": ("an fp16 model", True if _had_half(report) else None),
     }
     sentences = []
     for name, (part, value) in earlier.items():
@@ -38,6 +38,11 @@ def left_out(folder: Path, settings: Settings) -> list[str]:
             option = f"{flag}={percent(value)}" if type(value) is float else flag
             sentences.append(f"the earlier export had {part}: add {option} to keep it")
     return sentences
+
+
+def _had_half(report: Any) -> bool:
+    half = report.get("half") if isinstance(report, dict) else None
+    return isinstance(half, dict) and not half.get("failed")
 
 
 def _entry(report: Any, part: str) -> Mapping[str, Any]:

@@ -42,7 +42,8 @@ def export_lines(result: Export) -> list[str]:
     lines += evidence_lines(result.evidence.get("fp32"))
     lines += strangers_lines(result.strangers.get("fp32"))
     if result.half is not None:
-        lines += [*half_lines(result.half), *confidence_lines(result.confidence["fp16"])]
+        lines += half_lines(result.half)
+        lines += [] if result.half.failed else confidence_lines(result.confidence["fp16"])
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
         lines += confidence_lines(result.confidence["int8"])
@@ -105,8 +106,9 @@ def _next_step(result: Export) -> str:
 
 def half_lines(half: Half) -> list[str]:
     """Return the lines about the fp16 model."""
+    title = f"{half.file}, {half.bytes / 1024:,.0f} KiB, for GPUs: a CPU computes it in fp32, no faster"
     return [
-        f"fp16           {half.file}, {half.bytes / 1024:,.0f} KiB, for GPUs: a CPU computes it in fp32, no faster",
+        f"fp16           {f'FAILED, no {half.file}: {half.failed}' if half.failed else title}",
         f"  test split   accuracy {half.accuracy_fp16:.2%} (fp32 {half.accuracy_fp32:.2%}), "
         f"{quantity(half.flips, 'flip')}",
         f"  logits       differ by at most {half.logits['relative']:.2g} of the largest one (tolerance "
