@@ -84,7 +84,8 @@ def listing(count: int) -> dict[str, float]:
         start = time.perf_counter()
         job = JobFolder(os.path.join(place, "out"), "csv")
         job.begin()
-        found = cut(find_below([os.path.join(place, "in")]), 2000, job.write_list, lambda _: None)
+        with job.lists() as keep:
+            found = cut(find_below([os.path.join(place, "in")]), 2000, keep, lambda _: None)
         seconds = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {

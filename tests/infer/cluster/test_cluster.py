@@ -190,7 +190,7 @@ def test_a_killed_driver_is_resumed(cluster: Cluster, pictures: Path, plain: tup
     (out / "_job.json").write_bytes(job)
     while actors(cluster):  # those of the killed driver finish their parts
         time.sleep(0.05)
-    damaged, *good = [Path(out, f"part-{path.name[:5]}.csv") for path in sorted((out / "_parts").glob("*.done.json"))]
+    damaged, *good = [Path(out, f"part-{path.name[:8]}.csv") for path in sorted((out / "_parts").glob("*.done.json"))]
     written = {path: path.stat().st_mtime_ns for path in good}
     damaged.write_bytes(damaged.read_bytes().replace(b"red", b"rid", 1))
     parts = parts_done(out)

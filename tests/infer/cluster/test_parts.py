@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,11 +15,13 @@ import click
 import numpy as np
 import pytest
 from cnn_infer import Classifier, InputError
+from cnn_infer.cluster.connection import connected, places_for
 from cnn_infer.cluster.folder import JobFolder
 from cnn_infer.cluster.job import Job
 from cnn_infer.cluster.listing import cut
 from cnn_infer.cluster.worker import PartClassifier, Work
 from cnn_infer.command.cli import command
+from cnn_infer.command.on_cluster import check_address
 from cnn_infer.errors import ClusterError
 from cnn_infer.evaluation import Evaluation
 from cnn_infer.paths.find import Found, find_below
@@ -41,7 +44,8 @@ def work(tmp_path: Path, rgb: Classifier, picture: Callable[..., Path]) -> Work:
 
 def begun(work: Work, tmp_path: Path) -> Job:
     work.folder.begin()
-    listing = cut(find_below([tmp_path / "in"]), 7, work.folder.write_list, lambda _: None)
+    with work.folder.lists() as keep:
+        listing = cut(find_below([tmp_path / "in"]), 7, keep, lambda _: None)
     job = Job(work.folder, listing, {"the set of files": listing.digest})
     job.begin()
     return job
@@ -89,7 +93,7 @@ def test_a_node_of_another_version_or_without_the_files_is_refused(work: Work, t
     assert "the list of part 99" in problem(work, 99)
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     (tmp_path / "out" / "_parts").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "_parts" / "00001.json").rename(tmp_path / "out" / "_parts" / "00001.json")
+    (tmp_path / "elsewhere" / "_parts" / "00000001.json").rename(tmp_path / "out" / "_parts" / "00000001.json")
     (tmp_path / "out" / work.folder.rows_name(1)).mkdir()
     assert "directory" in problem(work, 1)
 
@@ -99,7 +103,7 @@ def test_parts_that_do_not_add_up_are_refused(work: Work, tmp_path: Path, damage
     job = begun(work, tmp_path)
     for part in range(job.listing.parts):
         assert not problem(work, part)
-    rows, counts = tmp_path / "out" / "part-00001.jsonl", tmp_path / "out" / "_parts" / "00001.done.json"
+    rows, counts = tmp_path / "out" / "part-00000001.jsonl", tmp_path / "out" / "_parts" / "00000001.done.json"
     if damage == "rows":
         rows.write_bytes(rows.read_bytes()[:-1])
     elif damage == "counts":
@@ -145,6 +149,8 @@ def test_a_listing_is_cut_while_it_is_read() -> None:
         ("in --output taken --ray", "taken is not empty: choose another folder"),
         ("in --output taken/file --ray", "names a folder, and .* is a file"),
         ("in --output taken --ray --resume", "nothing to resume: there is no _job.json"),
+        ("in --output left --ray", "left is what is left of a job that was killed during its listing: delete it, or"),
+        ("in --output https://host/rows --ray", "a web server can only be read: https://host/rows"),
         ("none --output new --ray", "no such file or folder: none"),
     ],
 )
@@ -155,6 +161,7 @@ def test_options_that_do_not_go_together(
     picture(tmp_path / "in" / "a.png", "red")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_bytes(b"")
+    (tmp_path / "left" / "_parts").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cnn_infer.command.on_cluster.connected", lambda _: nullcontext())
     with pytest.raises((InputError, click.UsageError), match=expected):
@@ -179,3 +186,90 @@ def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
     with pytest.raises(InputError, match=r"--ray needs the package ray .*: pip install 'cnn-infer\[ray\]'"):
         command.main(["in", "--output", "out", "--ray"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("head", "RAY_ADDRESS takes host:port, auto or local, not head"),
+        ("http://head:8265", "RAY_ADDRESS takes host:port"),
+        ("head:port", "RAY_ADDRESS takes host:port"),
+        ("ray://head:10001", "Ray Client"),
+    ],
+)
+def test_a_variable_that_is_no_address_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, expected: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=expected):
+        check_address("")
+
+
+def test_the_address_local_starts_a_cluster_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    started: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr(ray, "init", lambda address, **options: started.append(f"{address} {options['num_cpus'] > 0}"))
+    check_address("")
+    before = [list(logging.getLogger(name).filters) for name in ("ray", "ray.data")]
+    with connected(None):
+        assert started == ["local True"]
+        assert [list(logging.getLogger(name).filters) for name in ("ray", "ray.data")] != before
+    assert [list(logging.getLogger(name).filters) for name in ("ray", "ray.data")] == before
+
+
+def test_actors_fit_into_processors_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def cluster(*nodes: dict[str, float]) -> None:
+        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+
+    cluster({"CPU": 8, "GPU": 2}, {"CPU": 4}, {"CPU": 5, "GPU": 4})
+    assert (places_for(2), places_for(2, gpus=1), places_for(5, gpus=1)) == (8, 4, 2)
+    with pytest.raises(ClusterError, match=r"no node of the cluster has 9 CPUs \(the largest has 8\)"):
+        places_for(9)
+    cluster({"CPU": 8}, {"CPU": 2, "GPU": 1})
+    with pytest.raises(ClusterError, match=r"no node of the cluster with a GPU has 3 CPUs \(the largest has 2\)"):
+        places_for(3, gpus=1)
+    cluster({"CPU": 8})
+    with pytest.raises(ClusterError, match="no node of the cluster has a GPU: pass --device cpu"):
+        places_for(1, gpus=1)
+
+
+def test_the_rate_of_a_resumed_job_is_that_of_its_last_run(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(_: Job, work: Work, missing: list[int]) -> Iterator[dict[str, object]]:
+        for part in missing:
+            answer = PartClassifier(work)({"part": np.array([part])})
+            yield {key: values[0] for key, values in answer.items()}
+
+    monkeypatch.setattr(Job, "_answers", answers)
+    first = begun(work, tmp_path)
+    assert [problem(work, part) for part in range(3)] == [""] * 3
+    job = Job(work.folder, first.listing, first.made_with)
+    job.resume()
+    job.run(work)
+    report, _ = job.report(work, empty(work), {})
+    unreadable = sum(counts["errors"] for part in (3, 4) if (counts := work.folder.counts(part)))
+    assert report.images_per_second == (9 - unreadable) / job.seconds
+
+
+def test_lists_are_private_and_go_with_the_end_of_the_job(work: Work, tmp_path: Path) -> None:
+    """They have URLs as they were given, also with passwords."""
+    job = begun(work, tmp_path)
+    assert (tmp_path / "out" / "_parts").stat().st_mode & 0o777 == 0o700
+    work.folder.finish(job.listing.parts)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_SUCCESS", "_job.json"]
+
+
+def test_a_listing_that_was_interrupted_leaves_a_free_folder(work: Work) -> None:
+    def names() -> Iterator[Found]:
+        yield Found("a.png", "a.png")
+        raise KeyboardInterrupt
+
+    work.folder.begin()
+    with pytest.raises(KeyboardInterrupt), work.folder.lists() as keep:
+        cut(names(), 1, keep, lambda _: None)
+    work.folder.check_free()

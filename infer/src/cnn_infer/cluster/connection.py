@@ -17,6 +17,9 @@ from cnn_infer.system import machine
 OBJECT_STORE = 100 << 20
 """Bytes of shared memory of a cluster that is started here: the model and short notes on parts pass through it."""
 
+LOCAL = "local"
+"""The value of ``RAY_ADDRESS`` for a cluster that is started here, as if it were not set."""
+
 
 def check_installed() -> None:
     """Check that Ray Data is installed.
@@ -47,9 +50,12 @@ def connected(address: str | None) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        with _ray_data_silent():
+            yield
         return
     target = address or os.environ.get("RAY_ADDRESS")
+    if target == LOCAL:
+        target = None
     if target and target != "auto":
         _check_answers(target)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -58,13 +64,14 @@ def connected(address: str | None) -> Iterator[None]:
     # Ray prints to standard output when a node or an actor is lost
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
-            with _standard_error_closed():
-                ray.init(target or "local", **options)
+            with _standard_error_discarded():
+                ray.init(target or LOCAL, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
             raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
         try:
-            yield
+            with _ray_data_silent():
+                yield
         finally:
             ray.shutdown()
 
@@ -80,7 +87,7 @@ def _check_answers(address: str) -> None:
 
 
 @contextmanager
-def _standard_error_closed() -> Iterator[None]:
+def _standard_error_discarded() -> Iterator[None]:
     """Inside the block, discard what is written to standard error, also by libraries in C++."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -94,21 +101,37 @@ def _standard_error_closed() -> Iterator[None]:
         os.close(null)
 
 
-def silence_ray_data() -> None:
-    """Keep the messages of Ray Data off standard error; they are in the log files of its session."""
+@contextmanager
+def _ray_data_silent() -> Iterator[None]:
+    """Keep the messages of Ray Data off standard error inside the block; they are in the log files of its session."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.data._internal.progress")]
+    printing = ("StreamHandler", "PlainRayHandler")
+    handlers = [found for logger in loggers for found in logger.handlers if type(found).__name__ in printing]
+    before = context.enable_progress_bars, [handler.level for handler in handlers]
     context.enable_progress_bars = False
-    for name in ("ray", "ray.data", "ray.data._internal.progress"):
-        logging.getLogger(name).addFilter(lambda _: False)
-        for handler in logging.getLogger(name).handlers:
-            if type(handler).__name__ in ("StreamHandler", "PlainRayHandler"):
-                handler.setLevel(logging.CRITICAL + 1)
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = before[0]
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+        for handler, level in zip(handlers, before[1], strict=True):
+            handler.setLevel(level)
 
 
-def places_for(cpus: int) -> int:
-    """Return how many actors with this number of CPUs the nodes of the cluster have room for.
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def places_for(cpus: int, gpus: int = 0) -> int:
+    """Return how many actors with these numbers of CPUs and GPUs the nodes of the cluster have room for.
 
     Raises:
         ClusterError: no node has so many.
@@ -116,10 +139,13 @@ def places_for(cpus: int) -> int:
     import ray
 
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in found if node["Alive"]]
-    places = sum(node // cpus for node in nodes)
+    nodes = [node["Resources"] for node in found if node["Alive"]]
+    if gpus and not any(node.get("GPU", 0) >= gpus for node in nodes):
+        raise ClusterError("no node of the cluster has a GPU: pass --device cpu, or add a node with one")
+    rooms = [[int(node.get("CPU", 0)) // cpus, *([int(node.get("GPU", 0)) // gpus] if gpus else [])] for node in nodes]
+    places = sum(map(min, rooms))
     if not places:
-        raise ClusterError(
-            f"no node of the cluster has {cpus} CPUs (the largest has {max(nodes, default=0)}): pass fewer --threads"
-        )
+        most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
+        which = "no node of the cluster with a GPU" if gpus else "no node of the cluster"
+        raise ClusterError(f"{which} has {cpus} CPUs (the largest has {most}): pass fewer --threads")
     return places

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnn_infer.cluster.connection import places_for, silence_ray_data
+from cnn_infer.cluster.connection import places_for
 from cnn_infer.cluster.folder import JOB, MANIFEST, JobFolder
 from cnn_infer.cluster.listing import Listing
 from cnn_infer.cluster.worker import PartClassifier, Work
@@ -50,6 +50,7 @@ class Job:
         made_with: What a resumed job must have in common with this one: digests and settings by the words for them.
         done: The parts that are done.
         pictures_done: Pictures in the parts that an interrupted run has done.
+        answered: Pictures that were classified in this run.
         seconds: Wall time from the start of the first part of this run to the end of the last.
         threads: Worker threads of all actors.
     """
@@ -59,6 +60,7 @@ class Job:
     made_with: dict[str, str]
     done: set[int] = field(default_factory=set)
     pictures_done: int = 0
+    answered: int = 0
     seconds: float = 0.0
     threads: int = 0
 
@@ -70,14 +72,13 @@ class Job:
     def resume(self) -> None:
         """Find out which parts are done. One whose rows are damaged counts as missing."""
         with progress("checking finished parts", self.listing.parts, unit="parts") as advance:
-            for part in range(self.listing.parts):
-                counts = self.folder.counts(part)
+            everything = range(self.listing.parts)
+            for part, counts in zip(everything, self.folder.finished(everything), strict=True):
                 if counts is not None and self.folder.is_whole(part, counts):
                     self.done.add(part)
                     self.pictures_done += counts["pictures"]
-                else:
-                    self.folder.forget(part)
                 advance(1)
+        self.folder.forget(part for part in everything if part not in self.done)
 
     def run(self, work: Work) -> None:
         """Do the missing parts, while this process is connected to a cluster.
@@ -99,6 +100,7 @@ class Job:
                 if answer["problem"]:
                     raise ClusterError(answer["problem"])
                 self.done.add(answer["part"])
+                self.answered += answer["pictures"] - answer["errors"]
                 first, last = min(first, answer["started"]), max(last, answer["ended"])
                 advance(answer["pictures"])
         if len(self.done) != self.listing.parts:
@@ -114,8 +116,8 @@ class Job:
         import ray.data
         from ray.exceptions import RayError
 
-        silence_ray_data()
-        places = places_for(work.threads)
+        gpu = work.classifier.provider.startswith(_ON_GPU)
+        places = places_for(work.threads, gpus=int(gpu))
         actors = min(places, len(missing))
         self.threads = actors * work.threads
         parts = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
@@ -125,7 +127,7 @@ class Job:
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
             num_cpus=work.threads,
-            num_gpus=1 if work.classifier.provider.startswith(_ON_GPU) else None,
+            num_gpus=1 if gpu else None,
         )
         try:
             yield from answers.iter_rows()
@@ -149,9 +151,9 @@ class Job:
         spec, classifier = work.classifier.spec, work.classifier
         highlights = Highlights() if work.page else None
         entries = []
-        for part in range(self.listing.parts):
-            counts = self.folder.counts(part)
-            if counts is None or self.folder.size(part) != counts["bytes"]:
+        everything = range(self.listing.parts)
+        for part, counts in zip(everything, self.folder.finished(everything), strict=True):
+            if counts is None:
                 raise ClusterError(f"{self._damaged(part)}: run the same command with --resume")
             tally.merge(counts["counted"])
             if highlights is not None:
@@ -168,7 +170,7 @@ class Job:
         report = Report(
             **tally.results(),
             skipped=skipped,
-            images_per_second=(tally.images - tally.errors) / self.seconds if self.seconds else 0.0,
+            images_per_second=self.answered / self.seconds if self.seconds else 0.0,
             provider=classifier.provider,
             threads=self.threads or work.threads,
             batch_size=work.batch_size,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.find import Found
+from cnn_infer.storage.pending import ObjectURL
 
 
 class Listing(NamedTuple):
@@ -45,3 +47,33 @@ def cut(
         parts, pictures = parts + 1, pictures + len(part)
         advance(len(part))
     return Listing(parts, pictures, digest.hexdigest())
+
+
+def list_of(pictures: Iterable[Found]) -> bytes:
+    """Return the pictures of a part as JSON, grouped by the path under which they were found.
+
+    An object has beside its URL what the listing says of it.
+    """
+    groups: list[tuple[str, list[Any]]] = []
+    for path, given in pictures:
+        if not groups or groups[-1][0] != given:
+            groups.append((given, []))
+        known = [path, path.size, path.version, path.failure] if isinstance(path, ObjectURL) else path
+        groups[-1][1].append(known)
+    return json.dumps(groups).encode()
+
+
+def pictures_of(data: bytes) -> list[Found]:
+    """Return the pictures from a result of :func:`list_of`.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it is no such result.
+    """
+    return [Found(_path(entry), str(given)) for given, entries in json.loads(data) for entry in entries]
+
+
+def _path(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    url, size, version, failure = entry
+    return ObjectURL(str(url), size, str(version), failure)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from cnn_infer.paths.truth import Truth
 
+_NOTHING = {"pictures": 0, "errors": 0, "started": 0.0, "ended": 0.0}
+"""The facts of a part in an answer, for one that is not done."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -92,16 +95,16 @@ class PartClassifier:
             batch: The numbers of the parts, as ``part``.
 
         Returns:
-            For each part ``part``, ``pictures``, ``started`` and ``ended`` (seconds since 1970), and ``problem``, which
-            is empty for a part that is done.
+            For each part ``part``, ``pictures``, ``errors``, ``started`` and ``ended`` (seconds since 1970), and
+            ``problem``, which is empty for a part that is done.
         """
         answers: list[dict[str, Any]] = []
         for part in batch["part"].tolist():
-            answer = {"part": part, "pictures": 0, "started": 0.0, "ended": 0.0, "problem": self._problem}
+            answer = {"part": part, "problem": self._problem, **_NOTHING}
             if not self._problem:
                 try:
                     done = self._work.do(part)
-                    answer |= {key: done[key] for key in ("pictures", "started", "ended")}
+                    answer |= {key: done[key] for key in _NOTHING}
                 except EdgeCNNError as error:
                     answer["problem"] = str(error)
                 except OSError as error:

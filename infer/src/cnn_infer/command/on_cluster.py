@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
-from cnn_infer.cluster.connection import check_installed, connected
+from cnn_infer.cluster.connection import LOCAL, check_installed, connected
 from cnn_infer.cluster.folder import JobFolder
 from cnn_infer.cluster.job import Job, check_unchanged
 from cnn_infer.cluster.listing import cut
@@ -100,7 +101,8 @@ def to_folder(
             if begun is None:
                 found = _first_exists(found, skipped)
                 folder.begin()
-            listing = cut(found, part_size, folder.write_list if begun is None else _keep_nothing, advance)
+            with folder.lists() if begun is None else nullcontext(_keep_nothing) as keep:
+                listing = cut(found, part_size, keep, advance)
         job = Job(folder, listing, {**made_with, FILES: listing.digest})
         if begun is None:
             job.begin()
@@ -115,7 +117,7 @@ def to_folder(
             raise
     report, highlights = job.report(work, tally, dict(skipped.counts))
     results.write_report(report, highlights, classifier, paths)
-    folder.finish()
+    folder.finish(listing.parts)
     return report
 
 
@@ -126,13 +128,16 @@ def check_address(value: str) -> None:
         InputError: Ray is not installed, or the value is no address but for example a PATH.
     """
     check_installed()
-    if (value or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
+    named = os.environ.get("RAY_ADDRESS", "")
+    if (value or named).startswith("ray://"):
         raise InputError(
             "Ray Data does not work through Ray Client (ray://): run the command on a node of the cluster with "
             "--ray auto, for example by ray job submit"
         )
     if value and not _ADDRESS.fullmatch(value):
         raise InputError(f"--ray takes host:port or auto, not {printable(value)}: name PATH before --ray")
+    if not value and named not in ("", LOCAL) and not _ADDRESS.fullmatch(named):
+        raise InputError(f"RAY_ADDRESS takes host:port, auto or {LOCAL}, not {printable(named)}")
 
 
 def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> dict[str, str]:

@@ -1,0 +1,90 @@
+"""Many requests to a store at once, for the folder of a job that is a URL: one after the other they take hours."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cnn_infer.storage.failures import StorageError
+from cnn_infer.storage.filesystem import connect
+from cnn_infer.storage.objects import call
+from cnn_infer.storage.requests import start, with_retries
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Result = TypeVar("Result")
+
+MOST = 32
+"""Requests that are in flight at once."""
+
+
+def in_flight(requests: Iterable[Coroutine[Any, Any, Result]]) -> Iterator[Result]:
+    """Yield the results of requests in their order. Raises what a request raises, and cancels the others."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for request in requests:
+            waiting.append(start(request))
+            if len(waiting) == MOST:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+@contextmanager
+def writer() -> Iterator[Callable[[str, bytes], None]]:
+    """Yield a function that writes whole objects; all are written at the end of the block.
+
+    Raises:
+        StorageError: access is denied, or the store failed; from the function, for this object or an earlier one.
+    """
+    waiting: deque[Future[None]] = deque()
+
+    def write(url: str, data: bytes) -> None:
+        waiting.append(start(_put(url, data)))
+        if len(waiting) == MOST:
+            waiting.popleft().result()
+
+    try:
+        yield write
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+async def _put(url: str, data: bytes) -> None:
+    system, path = connect(url)
+    await with_retries(url, lambda: call(system, "pipe_file", path, data))
+
+
+async def size_of(url: str) -> int | None:
+    """Return the bytes of an object; None if there is none, or the store does not say.
+
+    Raises:
+        StorageError: access is denied, or the store failed.
+    """
+    system, path = connect(url)
+    try:
+        found = await with_retries(url, lambda: call(system, "info", path))
+    except StorageError as error:
+        if error.missing:
+            return None
+        raise
+    return None if found["type"] == "directory" else found.get("size")
+
+
+async def delete(url: str) -> None:
+    """Delete an object; do nothing if there is none. Raises as :func:`size_of`."""
+    system, path = connect(url)
+    try:
+        await with_retries(url, lambda: call(system, "rm_file", path))
+    except StorageError as error:
+        if not error.missing:
+            raise
