@@ -13,6 +13,7 @@ import pytest
 from cnn_infer import Classifier, ModelError, open_model
 from cnn_infer.doctor import fit, host
 from cnn_infer.doctor.findings import Finding, for_people
+from cnn_infer.doctor.probe import ask
 from cnn_infer.system import machine
 
 Cli = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -74,6 +75,7 @@ def test_two_builds_are_to_be_mended(cli: Cli, environment: dict[str, str], tmp_
     ("code", "reason"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "the process was ended by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 40)", "the process was ended by signal 40"),
         ("raise ImportError('libfoo.so: cannot open shared object file')", "libfoo.so: cannot open"),
     ],
 )
@@ -86,9 +88,15 @@ def test_a_broken_onnx_runtime_is_named(
     found = report(cli("--doctor", "--format", "jsonl", "--model", models / "rgb.onnx", code=1))
     assert found["onnxruntime"]["status"] == "mend"
     assert reason in found["onnxruntime"]["found"]
-    assert "pip install" in found["onnxruntime"]["advice"]
+    assert found["onnxruntime"]["advice"].startswith("pip install --force-reinstall onnxruntime")
     assert found["model"]["status"] == "ok"
     assert found["device"]["status"] == "mend"
+
+
+def test_text_around_an_answer_is_skipped() -> None:
+    assert ask("print('loading'); print('{\"a\": 1}'); print('7'); print('[bye')").value == {"a": 1}
+    assert ask("print('hello')").error == "the process gave no answer but hello"
+    assert ask("").error == "the process gave no answer but nothing"
 
 
 @pytest.mark.parametrize(

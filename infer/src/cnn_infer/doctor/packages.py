@@ -109,7 +109,9 @@ def _builds(conflicts: list[list[str]]) -> Finding:
 def _runtime(answer: Answer, least: str | None) -> Finding:
     if not answer.value:
         missing = "No module named 'onnxruntime'" in answer.error
-        advice = runtime.INSTALL if missing else f"pip install --force-reinstall it, or {runtime.INSTALL}"
+        installed = [build for build in runtime.BUILDS if _version(build)]
+        again = f"pip install --force-reinstall {' '.join(installed)}, or "
+        advice = f"{'' if missing or not installed else again}{runtime.INSTALL}"
         return Finding("onnxruntime", "mend", "not installed" if missing else answer.error, advice)
     version, where = answer.value["version"], Path(answer.value["file"]).parent
     if least is not None and _number(version) < _number(least):

@@ -44,7 +44,10 @@ class Answer:
 
 
 def ask(code: str, *arguments: str) -> Answer:
-    """Run Python code in a process; return the JSON that it prints, or the last line of its error."""
+    """Run Python code in a process; return the JSON that it prints, or the last line of its error.
+
+    Libraries may print text before and after it: the last line with an object or a list counts.
+    """
     environment = {TELEMETRY: "1", **os.environ}
     # -P: Python must not import a file of the working directory that has the name of one of these modules
     command = [sys.executable, "-P", "-c", code, *arguments]
@@ -55,9 +58,27 @@ def ask(code: str, *arguments: str) -> Answer:
     except subprocess.TimeoutExpired:
         return Answer(error=f"no answer after {SECONDS} s")
     if done.returncode < 0:
-        return Answer(error=f"the process was ended by {signal.Signals(-done.returncode).name}")
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
+        return Answer(error=f"the process was ended by {_signal(-done.returncode)}")
+    if done.returncode:
         errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return Answer(error=errors[-1])
-    return Answer(json.loads(lines[-1]))
+    lines = done.stdout.strip().splitlines()
+    values = (_json(line) for line in reversed(lines))
+    value = next((value for value in values if isinstance(value, (dict, list))), None)
+    if value is None:
+        return Answer(error=f"the process gave no answer but {lines[-1] if lines else 'nothing'}")
+    return Answer(value)
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
