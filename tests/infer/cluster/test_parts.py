@@ -230,7 +230,7 @@ def test_actors_fit_into_processors_and_gpus(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ClusterError, match=r"no node of the cluster has 9 CPUs \(the largest has 8\)"):
         places_for(9)
     cluster({"CPU": 8}, {"CPU": 2, "GPU": 1})
-    with pytest.raises(ClusterError, match=r"no node of the cluster with a GPU has 3 CPUs \(the largest has 2\)"):
+    with pytest.raises(ClusterError, match=r"no node of the cluster has 3 CPUs beside a GPU \(the largest has 2\)"):
         places_for(3, gpus=1)
     cluster({"CPU": 8})
     with pytest.raises(ClusterError, match="no node of the cluster has a GPU: pass --device cpu"):

@@ -146,6 +146,8 @@ def places_for(cpus: int, gpus: int = 0) -> int:
     places = sum(map(min, rooms))
     if not places:
         most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
-        which = "no node of the cluster with a GPU" if gpus else "no node of the cluster"
-        raise ClusterError(f"{which} has {cpus} CPUs (the largest has {most}): pass fewer --threads")
+        beside = " beside a GPU" if gpus else ""
+        raise ClusterError(
+            f"no node of the cluster has {cpus} CPUs{beside} (the largest has {most}): pass fewer --threads"
+        )
     return places
