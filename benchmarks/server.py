@@ -40,9 +40,9 @@ COUNTING = """
 import os, runpy, sys
 from cnn_infer import Classifier
 began, predict_many = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND), Classifier.predict_many
-def counted(self, pictures):
+def counted(self, pictures, **options):
     os.write(began, b"." * len(pictures))
-    return predict_many(self, pictures)
+    return predict_many(self, pictures, **options)
 Classifier.predict_many = counted
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -3,6 +3,8 @@
 import http.client
 import io
 import json
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +24,25 @@ SERVER = ROOT / "examples" / "server.py"
 MODEL = ROOT / "tests" / "infer" / "models" / "rgb.onnx"
 INFER = "/v2/models/model/infer"
 LIMIT = 16 << 20
+
+FAILING = """
+import runpy, sys
+import uvicorn
+from cnn_infer import Classifier, ModelError
+class Config(uvicorn.Config):
+    def __init__(self, *arguments, timeout_graceful_shutdown, **options):
+        super().__init__(*arguments, timeout_graceful_shutdown=timeout_graceful_shutdown - 5, **options)
+uvicorn.Config = Config
+predict_many = Classifier.predict_many
+def failing(self, pictures, **options):
+    if pictures == [b"fail"]:
+        raise ModelError("ONNX Runtime failed")
+    return predict_many(self, pictures, **options)
+Classifier.predict_many = failing
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs the server, which fails at a picture of these bytes, and waits five seconds less for the last requests."""
 
 
 def encoded(colour: tuple[int, int, int], form: str) -> bytes:
@@ -88,6 +109,12 @@ def test_pictures_get_the_answers_of_the_classifier(port: int, classifier: Class
         form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + picture + b"\r\n"
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     assert asked(port, "/classify", form + b"--x--\r\n", **kind) == (200, {"predictions": expected})
+    form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="b"\r\n\r\ntext\r\n'
+    status, answer = asked(port, "/classify", form + b"--x--\r\n", **kind)
+    assert isinstance(answer, dict)
+    *predictions, bad = answer["predictions"]
+    assert (status, predictions) == (200, expected)
+    assert bad["error"].startswith("PictureError: not a picture")
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -111,6 +138,10 @@ def test_nvidias_client_gets_the_probabilities(port: int, classifier: Classifier
             result = client.infer("model", [image], outputs=outputs, request_id="seven")
             np.testing.assert_array_equal(result.as_numpy("probabilities"), expected)
             assert result.get_response()["id"] == "seven"
+        assert client.is_model_ready("model", "1")
+        assert client.get_model_metadata("model", "1") == about
+        result = client.infer("model", [image], model_version="1")
+        np.testing.assert_array_equal(result.as_numpy("probabilities"), expected)
         with pytest.raises(InferenceServerException, match="KeyError: 'logits'"):
             client.infer("model", [image], outputs=[triton.InferRequestedOutput("logits")])
         with pytest.raises(InferenceServerException, match="Not Found"):
@@ -122,6 +153,25 @@ def tensor(data: object, shape: tuple[int, ...] = (1, 8, 8, 3), datatype: str = 
     return json.dumps({"inputs": [one]}).encode()
 
 
+def test_an_empty_list_of_outputs_asks_for_all(port: int) -> None:
+    query = {**json.loads(tensor([0] * 192)), "outputs": []}
+    status, answer = asked(port, INFER, json.dumps(query).encode())
+    assert isinstance(answer, dict)
+    assert (status, [output["name"] for output in answer["outputs"]]) == (200, ["probabilities"])
+
+
+def test_chunks_beside_a_content_length_are_refused(port: int) -> None:
+    # the chunks count, not the length: RFC 9112, section 6.3
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", "/classify")
+    connection.putheader("Content-Length", "5")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders(b"5\r\nhello\r\n0\r\n\r\n")
+    answer = connection.getresponse()
+    reason = f"more than {LIMIT} bytes, or no Content-Length"
+    assert (answer.status, json.loads(answer.read())) == (413, {"error": reason})
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "reason"),
     [
@@ -130,6 +180,8 @@ def tensor(data: object, shape: tuple[int, ...] = (1, 8, 8, 3), datatype: str = 
         ("/classify", bytes(LIMIT + 1), 413, f"more than {LIMIT} bytes, or no Content-Length"),
         ("/classify", iter([b"in", b"chunks"]), 413, f"more than {LIMIT} bytes, or no Content-Length"),
         ("/elsewhere", b"", 404, "Not Found"),
+        ("/docs", None, 404, "Not Found"),
+        ("/openapi.json", None, 404, "Not Found"),
         (INFER, b"text", 400, "JSONDecodeError: "),
         (INFER, b"[" * 100_000, 400, "RecursionError: "),
         (INFER, b"[]", 400, "TypeError: "),
@@ -142,7 +194,7 @@ def tensor(data: object, shape: tuple[int, ...] = (1, 8, 8, 3), datatype: str = 
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_what_is_wrong_is_one_line(port: int, path: str, body: bytes, status: int, reason: str) -> None:
+def test_what_is_wrong_is_one_line(port: int, path: str, body: bytes | None, status: int, reason: str) -> None:
     found, answer = asked(port, path, body)
     assert isinstance(answer, dict)
     assert found == status
@@ -179,6 +231,38 @@ def test_at_sigterm_it_is_not_ready_and_answers_what_still_comes(
     process.wait(timeout=10)
     with pytest.raises(ConnectionRefusedError):
         asked(port, "/v2/health/live")
+
+
+def test_slow_clients_and_failures_of_the_server() -> None:
+    command = [sys.executable, "-c", FAILING, str(SERVER), str(MODEL), "--port", "0", "--timeout", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "http://" in line)
+        port = int(line.split("http://127.0.0.1:")[1].split()[0])
+
+        slow = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        slow.putrequest("POST", "/classify")
+        slow.putheader("Content-Length", "5")
+        slow.endheaders(b"four")
+        answer = slow.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (408, {"error": "the body did not arrive in time"})
+
+        failed = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        failed.request("POST", "/classify", b"fail")
+        assert failed.getresponse().status == 500
+
+        pixels = np.zeros((60_000, 8, 8, 3), np.uint8)
+        head = json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": pixels.shape}]}).encode()
+        length = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + pixels.nbytes}\r\n"
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(f"POST {INFER} HTTP/1.1\r\nHost: here\r\n{length}\r\n".encode() + head + pixels.tobytes())
+            assert deaf.recv(12) == b"HTTP/1.1 200"  # and the rest, some megabytes, is never read
+            process.send_signal(signal.SIGINT)
+            log = process.communicate(timeout=20)[1]
+        assert process.returncode == 130
+        assert "ModelError: ONNX Runtime failed" in log
+        assert "timeout graceful shutdown exceeded" in log
 
 
 def test_nothing_taken_is_lost_and_a_full_server_says_when_to_come_again(tmp_path: Path) -> None:
