@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from cnn_infer.archives import remote_copy
 from cnn_infer.errors import InputError
 from cnn_infer.storage import filesystem, objects, requests, urls
 from cnn_infer.storage.failures import StorageError
@@ -93,6 +97,8 @@ def test_errors_that_another_attempt_does_not_change(s3: S3) -> None:
         ("zip://cat/1.jpg::s3://b/photos.ZIP", "s3://b/photos.ZIP/cat/1.jpg"),
         ("tar://::gs://b/photos.tar.gz", "gs://b/photos.tar.gz"),
         ("S3://Bucket/Key", "s3://Bucket/Key"),
+        ("FILE://LocalHost/photos/1.jpg", "/photos/1.jpg"),
+        ("abfs://box@account.dfs.core.windows.net/1.jpg", "abfs://box@account.dfs.core.windows.net/1.jpg"),
         ("photos/1.jpg", "photos/1.jpg"),
         ("C://photos", "C://photos"),
         ("./a://b", "./a://b"),
@@ -107,6 +113,25 @@ def test_forms_of_paths(path: str, expected: str) -> None:
 )
 def test_protocols_that_are_refused(path: str) -> None:
     with pytest.raises(InputError):
+        urls.resolved(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://", "names no host or bucket: s3://"),
+        ("az:///1.jpg", "names no host or bucket"),
+        ("memory:///", "names no host or bucket"),
+        ("https://me:word@:80/1.jpg", "names no host or bucket: https://:80/1.jpg"),
+        ("http://host:port/1.jpg", "not a valid URL: http://host:port/1.jpg"),
+        ("http://[host/1.jpg", "not a valid URL"),
+        ("file://photos/1.jpg", "not a file of this machine: file://photos/1.jpg"),
+        ("file://localhost-data/1.jpg", "not a file of this machine"),
+        ("file://", "not a file of this machine"),
+    ],
+)
+def test_urls_that_are_not_valid(path: str, expected: str) -> None:
+    with pytest.raises(InputError, match=re.escape(expected)):
         urls.resolved(path)
 
 
@@ -129,5 +154,62 @@ def test_options_of_fsspec_are_kept(web: Web, monkeypatch: pytest.MonkeyPatch, t
     assert web.faults.headers["X-Key"] == "word"
 
 
-def test_no_credential_is_shown() -> None:
-    assert urls.shown("https://me:secret@host/1.jpg?X-Amz-Signature=secret") == "https://host/1.jpg"
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://me:SECRET@host/1@2x.jpg?X-Amz-Signature=SECRET", "https://host/1@2x.jpg"),
+        ("https://me:SE@CR@host/1.jpg", "https://host/1.jpg"),
+        ("https://me:SEC/RET@host/1.jpg", "https://host/1.jpg"),
+        ("https://me:SEC?RET@host/1.jpg", "https://host/1.jpg"),
+        ("https://host:8080/1@2x.jpg", "https://host:8080/1@2x.jpg"),
+        ("s3://KEY:SEC/RET@bucket/1.jpg", "s3://bucket/1.jpg"),
+        ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
+        (
+            "abfs://photos@account.dfs.core.windows.net/cat/1.jpg",
+            "abfs://photos@account.dfs.core.windows.net/cat/1.jpg",
+        ),
+        ("simplecache::https://host/1.jpg?X-Amz-Signature=SECRET", "simplecache::https://host/1.jpg"),
+        ("zip://in?.jpg::https://me:SECRET@host/a.zip?SECRET::s3://SECRET", "zip://in?.jpg::https://host/a.zip"),
+        ("ftp://host/1.jpg?sig=SECRET", "ftp://host/1.jpg"),
+    ],
+)
+def test_no_credential_is_shown(url: str, expected: str) -> None:
+    assert urls.shown(url) == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError(), TypeError(), KeyError(), OSError(errno.ENOSPC, "No space left")])
+def test_errors_that_are_not_of_the_store_are_not_hidden(error: Exception) -> None:
+    pytest.importorskip("fsspec")
+    calls = []
+
+    async def attempt() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        requests.wait_for(requests.with_retries("s3://bucket/1.jpg", attempt))
+    assert caught.value is error
+    assert len(calls) == 1
+
+
+def test_a_name_that_no_bucket_can_have_is_not_a_valid_url(s3: S3) -> None:
+    for call in (
+        objects.look_up,
+        objects.delete,
+        lambda url: objects.read(url, 1),
+        lambda url: objects.write(url, b""),
+    ):
+        with pytest.raises(StorageError, match=r"s3://a bucket\?/1\.jpg: not a valid URL"):
+            call("s3://a bucket?/1.jpg")
+
+
+def test_the_bar_of_a_copy_does_not_pass_its_end(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
+    steps: list[int] = []
+    monkeypatch.setattr(remote_copy, "progress", lambda *_, **__: nullcontext(steps.append))
+    url = s3.put("large.zip", bytes(4 << 20))
+    s3.faults.planned["/large.zip?"] = [0, "break"]
+    with remote_copy.copied(url) as stream:
+        assert len(stream.read()) == 4 << 20
+    assert s3.faults.requests["/pictures/large.zip"] == 3 + 1  # those of this copy, and of put()
+    assert sum(steps) == 4

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
+import weakref
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from cnn_infer import Classifier, InputError, PictureError, Row, evaluate, find_pictures
+from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, Row, evaluate, find_pictures
+from cnn_infer.archives import access, remote
 from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.skipped import Skipped
-from cnn_infer.storage import read_ahead
+from cnn_infer.storage import read_ahead, requests, urls
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from .conftest import S3, Web
 
@@ -144,6 +150,120 @@ def test_archives_and_lists(stored: str, photos: Path, s3: S3, grey: Classifier,
     assert errors == [None, "cannot read it: there is", "unsupported protocol in ", None]
     assert [row.path.removeprefix(f"{stored}/dark/") for row in listed[4:7]] == ["1.PNG", "deep/er/1.png", "ü 3.png"]
     assert listed[7] == listed[0]._replace(path=str(photos / "top.png"))
+
+
+def test_a_missing_package_is_an_error_of_the_row(
+    stored: str, grey: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    names = ["gs://bucket/1.png", "gs://bucket/photos/", "gs://bucket/a.zip/1.png", f"{stored}/top.png"]
+    listed = Listed(io.BytesIO("\n".join(names).encode()))
+    rows = rows_of(grey, listed)
+    assert [row.path.rstrip("/") for row in rows] == [name.rstrip("/") for name in names]
+    missing = "gs:// needs the package gcsfs: pip install gcsfs"
+    assert [row.error and row.error.endswith(missing) for row in rows] == [True, True, True, None]
+    assert digest_of(find_pictures([listed]))
+    with pytest.raises(InputError, match=missing):
+        rows_of(grey, "gs://bucket/1.png")
+
+
+PARTS = (
+    "",
+    "/",
+    ":",
+    "@",
+    "127.0.0.1:1",
+    "[",
+    "::",
+    "?",
+    "#",
+    "a.zip",
+    "1.png",
+    "x:y",
+    "ü",
+    " ",
+    "%",
+    "%00",
+    "..",
+    "*",
+    "\0",
+)
+PROTOCOLS = ("s3", "http", "https", "memory", "az", "gs", "file", "ssh", "ftp", "zip", "tar", "zip://a::s3", "s3::http")
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_strange_urls_are_errors_of_their_own(
+    data: st.DataObject, grey: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setattr(requests, "ATTEMPTS", 1)
+    for name, value in NOWHERE.items():
+        monkeypatch.setenv(name, value)
+    rests = st.lists(st.sampled_from(PARTS), max_size=5).map("".join)
+    url = data.draw(st.builds("{}://{}".format, st.sampled_from(PROTOCOLS), rests))
+    for call in (grey.predict, lambda url: list(find_pictures([url])), urls.shown):
+        with suppress(EdgeCNNError):
+            call(url)
+    listed = Listed(io.BytesIO(url.encode()))
+    digest_of(find_pictures([listed]))
+    for row in rows_of(grey, listed):
+        assert row.error
+
+
+NOWHERE = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "key",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "http://", "s3:///", "az:///", "ssh://h/a.zip/1.png", "zip://a::ftp://x/y.zip"]
+)
+def test_a_line_of_a_list_that_is_no_url_is_a_row(url: str, grey: Classifier) -> None:
+    assert [row.path for row in rows_of(grey, Listed(io.BytesIO(url.encode()))) if row.error] == [url]
+
+
+def packed(s3: S3, name: str, *pictures: Path) -> str:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for picture in pictures:
+            file.write(picture, picture.name)
+    return s3.put(name, data.getvalue())
+
+
+def test_a_failing_archive_is_asked_for_once(s3: S3, photos: Path, grey: Classifier) -> None:
+    archive = packed(s3, "denied.zip", photos / "top.png")
+    names = [f"{archive}/{number}.png" for number in range(5)]
+    s3.faults.clear()
+    s3.faults.planned["/denied.zip?"] = [403] * 99
+    rows = rows_of(grey, Listed(io.BytesIO("\n".join(names).encode())))
+    assert all("denied.zip: access is denied" in str(row.error) for row in rows)
+    assert s3.faults.requests["/pictures/denied.zip"] == 1
+
+
+def test_an_archive_does_not_wait_for_the_copy_of_another(s3: S3, photos: Path) -> None:
+    slow, other = packed(s3, "slow.zip", photos / "top.png"), packed(s3, "other.zip", photos / "top.png")
+    s3.faults.planned["/slow.zip?"] = [0, "wait"]
+    first, second = (Thread(target=access.opened, args=[url], daemon=True) for url in (slow, other))
+    first.start()
+    assert s3.faults.waiting.wait(10)
+    second.start()
+    second.join(10)
+    assert first.is_alive()
+    assert not second.is_alive()
+    s3.faults.answer.set()
+    first.join(10)
+
+
+def test_the_copies_of_earlier_archives_are_released(s3: S3, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [packed(s3, f"kept-{number}.zip", photos / "top.png") for number in range(3)]
+    monkeypatch.setattr(remote, "KEPT", 2)
+    opened = [weakref.ref(access.opened(name)) for name in names]
+    assert [archive() is None for archive in opened] == [True, False, False]
+    assert access.is_member(f"{names[0]}/top.png")  # it is copied again
 
 
 def test_a_web_server(web: Web, tmp_path: Path, grey: Classifier, picture: Callable[..., Path]) -> None:

@@ -9,12 +9,11 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.pending import ObjectURL
-from cnn_infer.storage.urls import is_url
+from cnn_infer.storage.urls import PACKAGES, is_url, protocol_of
 from cnn_infer.system.names import as_text
 
 if TYPE_CHECKING:
@@ -26,11 +25,13 @@ EXTENSIONS = (".zip", ".tar", ".tar.gz", ".tgz")
 _IN_PATH = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)(?=[/\\]|$)", re.IGNORECASE)
 
 _opened: dict[str, tuple[object, Archive]] = {}
-_opening = threading.Lock()
+_opening: dict[str, threading.Lock] = {}
 
 
 def split(path: str) -> tuple[str, str] | None:
     """Divide a path into that of an archive and the one in it, which is empty for the archive itself; else None."""
+    if is_url(path) and protocol_of(path) not in PACKAGES:
+        return None
     for found in _IN_PATH.finditer(path):
         archive = path[: found.end()]
         if is_url(path):
@@ -43,44 +44,35 @@ def split(path: str) -> tuple[str, str] | None:
     return None
 
 
-@cache
-def _version(url: str) -> str | None:
-    """The version of an object when it was first asked for; None if there is no object, but perhaps a folder.
-
-    Raises:
-        InputError: the store cannot be reached.
-    """
-    from cnn_infer.storage.objects import look_up
-
-    found = look_up(url)
-    return None if found is None or found.folder else f"{found.size} {found.version}"
-
-
 def opened(path: str) -> Archive:
     """Return the archive at a path; it is opened and indexed once, and again when the file has changed.
-
-    One at a URL is copied and indexed once for the life of the process.
 
     Raises:
         InputError: as for :class:`Archive`.
     """
-    state: object
     if is_url(path):
-        state, key = _version(path), path
-    else:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
-        state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        key = os.path.abspath(path)
+        from cnn_infer.archives import remote
+
+        return remote.opened(path)
     from cnn_infer.archives.archive import Archive
 
-    with _opening:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    key = os.path.abspath(path)
+    with _opening.setdefault(key, threading.Lock()):
         known = _opened.get(key)
         if known is None or known[0] != state:
             known = _opened[key] = state, Archive(path)
         return known[1]
+
+
+def _version(url: str) -> str | None:
+    from cnn_infer.archives import remote  # most runs have no URL
+
+    return remote.version(url)
 
 
 def is_archive(path: str) -> bool:

@@ -34,12 +34,13 @@ def copied(url: str) -> IO[bytes]:
     stream = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - the caller's
     try:
         with progress(f"copying {os.path.basename(shown(url))}", size >> 20 or None, unit="MB") as advance:
-            done = 0
+            most = 0  # of all attempts, so that the bar never passes its end
 
-            def count(block: int) -> None:
-                nonlocal done
-                before, done = done >> 20, done + block
-                advance((done >> 20) - before)
+            def count(done: int) -> None:
+                nonlocal most
+                if done >> 20 > most:
+                    advance((done >> 20) - most)
+                    most = done >> 20
 
             download(url, stream, count)
         stream.seek(0)

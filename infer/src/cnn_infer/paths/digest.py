@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from cnn_infer.archives.access import facts_of
+from cnn_infer.errors import InputError
 
 
 def digest_of(paths: Iterable[str]) -> str:
@@ -19,7 +20,7 @@ def digest_of(paths: Iterable[str]) -> str:
     for path in paths:
         try:
             facts = facts_of(path)
-        except OSError:  # the file cannot be read: its row has the error
+        except (OSError, InputError):  # the file cannot be read: its row has the error
             facts = "none"
         digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\n")
     return digest.hexdigest()

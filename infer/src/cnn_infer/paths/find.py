@@ -59,13 +59,27 @@ def find_pictures(
     return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks, skipped=skipped))
 
 
+def find_local(paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False) -> Iterator[str]:
+    """Return the picture files like :func:`find_pictures`, without those at URLs, for which no request is sent."""
+    return (found.path for found in find_below(paths, follow_symlinks=follow_symlinks, with_urls=False))
+
+
 def find_below(
-    paths: Iterable[str | os.PathLike[str] | Listed], *, follow_symlinks: bool = False, skipped: Skipped | None = None
+    paths: Iterable[str | os.PathLike[str] | Listed],
+    *,
+    follow_symlinks: bool = False,
+    skipped: Skipped | None = None,
+    with_urls: bool = True,
 ) -> Iterator[Found]:
-    """Return picture files like :func:`find_pictures`, each with the path under which it was found."""
+    """Return picture files like :func:`find_pictures`, each with the path under which it was found.
+
+    Without ``with_urls`` all URLs are left out.
+    """
     skipped = Skipped() if skipped is None else skipped
     given = [path if isinstance(path, Listed) else _matching(resolved(os.fspath(path))) for path in paths]
     for name in chain.from_iterable(names for names in given if not isinstance(names, Listed)):
+        if is_url(name) and not with_urls:
+            continue
         if is_archive(name):
             next(files_below(name), None)  # opens it
             continue
@@ -85,7 +99,13 @@ def find_below(
     for names in given:
         for name in names:
             if isinstance(names, Listed):
-                name = _resolved(name)
+                try:
+                    name = resolved(name)
+                except InputError:
+                    yield Found(name, name)  # its row shows the error
+                    continue
+            if is_url(name) and not with_urls:
+                continue
             if not is_url(name) and os.path.isdir(name):
                 yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
             elif _can_be_searched(name):
@@ -125,14 +145,6 @@ def _is_in_system_folder(path: str) -> bool:
 def is_picture(name: str) -> bool:
     """Whether a file is a picture by its extension."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
-def _resolved(name: str) -> str:
-    """The path of a list in the form of :func:`resolved`; unchanged if it cannot be read, so that its row says so."""
-    try:
-        return resolved(name)
-    except InputError:
-        return name
 
 
 def _can_be_searched(name: str) -> bool:

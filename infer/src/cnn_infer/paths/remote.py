@@ -13,11 +13,11 @@ from cnn_infer.paths.external_sort import in_sorted_order
 from cnn_infer.paths.find import Found, is_picture
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, is_system_name
-from cnn_infer.storage.failures import StorageError
+from cnn_infer.storage.failures import reason_of
 from cnn_infer.storage.listing import Entry, entries, is_in_order
 from cnn_infer.storage.objects import look_up
 from cnn_infer.storage.pending import ObjectURL
-from cnn_infer.storage.urls import PACKAGES, is_web, joined, protocol_of
+from cnn_infer.storage.urls import is_web, joined
 
 _END = b"\0"  # ends a name and sorts before all others; a folder's is followed by _FOLDER
 _FOLDER = b"\1"
@@ -55,7 +55,7 @@ def below(url: str, skipped: Skipped, *, listed: bool) -> Iterator[Found]:
         InputError: a pattern matches nothing, or its folder cannot be listed.
     """
     if listed:
-        if not url.endswith("/") or protocol_of(url) not in PACKAGES:
+        if not url.endswith("/"):
             yield Found(url, url)
             return
     elif (pattern := _pattern(url)) is not None:
@@ -77,9 +77,9 @@ def _walk(folder: str, skipped: Skipped) -> Iterator[ObjectURL]:
         above, listing = open_folders[-1]
         try:
             entry = next(listing, None)
-        except StorageError as error:
+        except InputError as error:
             open_folders.pop()
-            yield ObjectURL(above, failure=f"the folder cannot be listed: {error.reason}")
+            yield ObjectURL(above, failure=f"the folder cannot be listed: {reason_of(error)}")
             continue
         if entry is None:
             open_folders.pop()

@@ -38,7 +38,6 @@ def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> by
 
     Raises:
         PictureError: the file cannot be read, is larger than ``max_bytes``, or is a folder, a pipe or a device.
-        InputError: it is a URL with a protocol whose package is not installed.
     """
     if isinstance(path, Pending):
         return path.data(max_bytes)

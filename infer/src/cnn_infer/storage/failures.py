@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from cnn_infer.errors import InputError
 from cnn_infer.storage.urls import shown
 
@@ -21,6 +23,13 @@ _BROKEN = frozenset(
 )
 """Names of the base classes of aiohttp, botocore and urllib3 for broken connections and timeouts."""
 
+_CLIENTS = _BROKEN | {"BotoCoreError", "HTTPError", "HttpError", "HttpProcessingError", "GoogleAuthError", "AzureError"}
+"""Names of the base classes of what the clients of stores raise: also of urllib3, gcsfs, google-auth and adlfs."""
+
+_INVALID = frozenset(["ParamValidationError", "ValueError"])
+"""Names of the classes of errors that say that the URL is not valid: of botocore, and of all others."""
+
+_DISK_FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 _NO_CREDENTIALS = frozenset(
     ["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"]
 )
@@ -41,6 +50,11 @@ class StorageError(InputError):
         self.missing = missing
 
 
+def reason_of(error: InputError) -> str:
+    """Return why an object or a folder cannot be used, without its URL where it is known apart."""
+    return error.reason if isinstance(error, StorageError) else str(error)
+
+
 class TooLargeError(Exception):
     """An object has more bytes than allowed."""
 
@@ -57,6 +71,13 @@ def status_of(error: BaseException) -> tuple[int | None, str]:
     if isinstance(value, int):
         return value, ""
     return (None, "") if error.__cause__ is None else status_of(error.__cause__)
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error is one of a request. All others are of this machine, such as a full disk, or of the program."""
+    if isinstance(error, OSError):
+        return error.errno not in _DISK_FULL
+    return isinstance(error, (EOFError, ValueError)) or bool(_names(error) & _CLIENTS)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -90,6 +111,8 @@ def failure(url: str, error: BaseException, attempts: int) -> StorageError:
         return StorageError(url, f"access is denied{which and f' ({which})'}: check the credentials and their rights")
     if status is not None:
         return StorageError(url, f"the server answered HTTP {status}{code and f' ({code})'}{tried}")
+    if _names(error) & _INVALID and not isinstance(error, OSError):
+        return StorageError(url, "not a valid URL")
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return StorageError(url, f"the server did not answer in time{tried}")
     cause = getattr(error, "os_error", error)

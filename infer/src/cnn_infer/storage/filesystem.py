@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnn_infer.errors import InputError
 from cnn_infer.storage.requests import TIMEOUT
-from cnn_infer.storage.urls import PACKAGES, protocol_of, shown
+from cnn_infer.storage.urls import PACKAGES, check, protocol_of, shown
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -24,8 +24,9 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
         url: A URL of a protocol in :data:`cnn_infer.storage.urls.PACKAGES`.
 
     Raises:
-        InputError: a package is not installed, or the options are wrong.
+        InputError: the URL is not valid, a package is not installed, or the options are wrong.
     """
+    check(url)
     protocol = protocol_of(url)
     package = PACKAGES[protocol]
     try:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from cnn_infer.storage.filesystem import connect
 from cnn_infer.storage.objects import call, version_of
 from cnn_infer.storage.requests import start, wait_for, with_retries
-from cnn_infer.storage.urls import is_web, protocol_of
+from cnn_infer.storage.urls import as_folder, is_web, protocol_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -53,7 +53,7 @@ def entries(url: str) -> Iterator[Entry]:
         StorageError: there is no such bucket, access is denied, or the store failed.
         InputError: as :func:`cnn_infer.storage.filesystem.connect`.
     """
-    url = url.rstrip("/") + "/"
+    url = as_folder(url)
     system, path = connect(url)
     if protocol_of(url) in ("s3", "s3a"):
         yield from _pages(system, url, path)

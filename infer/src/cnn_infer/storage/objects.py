@@ -117,30 +117,34 @@ def download(url: str, stream: IO[bytes], advance: Callable[[int], None]) -> Non
     Args:
         url: The object.
         stream: A file, open for writing.
-        advance: Called with the number of bytes of each block.
+        advance: Called with the number of bytes written so far; less than before when an attempt is repeated.
 
     Raises:
         StorageError: as :func:`read`.
         OSError: the file cannot be written.
     """
     system, path = connect(url)
-    written: list[OSError] = []
+    failed: list[OSError] = []  # errors of the local disk: another attempt does not help
 
     async def attempt() -> None:
-        stream.seek(0)
-        stream.truncate()
+        try:
+            stream.seek(0)
+            stream.truncate()
+        except OSError as error:
+            failed.append(error)
+            return
         async with aclosing(_blocks(system, url, path, None)) as blocks:
             async for block in blocks:
                 try:
                     stream.write(block)
-                except OSError as error:  # of the local disk: another attempt does not help
-                    written.append(error)
+                    advance(stream.tell())
+                except OSError as error:
+                    failed.append(error)
                     return
-                advance(len(block))
 
     wait_for(with_retries(url, attempt))
-    if written:
-        raise written[0]
+    if failed:
+        raise failed[0]
 
 
 def delete(url: str) -> None:

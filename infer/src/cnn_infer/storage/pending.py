@@ -54,7 +54,8 @@ class Pending(os.PathLike[str]):
         """
         from concurrent.futures import CancelledError
 
-        from cnn_infer.storage.failures import StorageError, TooLargeError
+        from cnn_infer.errors import InputError
+        from cnn_infer.storage.failures import TooLargeError
         from cnn_infer.storage.read_ahead import picture_error, read_now
 
         future, self._future = self._future, None
@@ -62,7 +63,7 @@ class Pending(os.PathLike[str]):
             return read_now(self._url, max_bytes)
         try:
             return future.result()
-        except (StorageError, TooLargeError) as error:
+        except (InputError, TooLargeError) as error:
             raise picture_error(error, max_bytes) from error
         except CancelledError as error:
             raise EndedError from error

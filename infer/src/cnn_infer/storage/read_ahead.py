@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
-from cnn_infer.storage.failures import StorageError, TooLargeError
+from cnn_infer.storage.failures import StorageError, TooLargeError, reason_of
 from cnn_infer.storage.objects import fetch
 from cnn_infer.storage.pending import ObjectURL, Pending
 from cnn_infer.storage.requests import start, wait_for
@@ -104,12 +104,11 @@ def read_now(url: str, max_bytes: int) -> bytes:
 
     Raises:
         PictureError: the object cannot be read, or is larger than ``max_bytes``.
-        InputError: a package is not installed, or the protocol is not supported.
     """
     try:
         _check_listed(url, max_bytes)
         return wait_for(fetch(resolved(url), max_bytes))
-    except (StorageError, TooLargeError) as error:
+    except (InputError, TooLargeError) as error:
         raise picture_error(error, max_bytes) from error
 
 
@@ -122,8 +121,8 @@ def _check_listed(url: str, max_bytes: int) -> None:
             raise TooLargeError
 
 
-def picture_error(error: StorageError | TooLargeError, max_bytes: int) -> PictureError:
-    """Return the error for the row of a picture."""
+def picture_error(error: InputError | TooLargeError, max_bytes: int) -> PictureError:
+    """Return the error for the row of a picture, also for a package that is not installed."""
     if isinstance(error, TooLargeError):
         return PictureError(f"the file has more than {max_bytes:,} bytes")
-    return PictureError(f"cannot read it: {error.reason}")
+    return PictureError(f"cannot read it: {reason_of(error)}")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from cnn_infer.storage.failures import TooLargeError, failure, is_transient
+from cnn_infer.storage.failures import failure, is_of_store, is_transient
 
 Result = TypeVar("Result")
 
@@ -50,14 +50,15 @@ async def with_retries(url: str, attempt: Callable[[], Awaitable[Result]]) -> Re
 
     Raises:
         StorageError: the last attempt failed, or one in a way that another would not change.
-        TooLargeError: as ``attempt`` raised it.
+        Exception: what ``attempt`` raised, if that is no error of a store; see
+            :func:`cnn_infer.storage.failures.is_of_store`.
     """
     for number in range(1, ATTEMPTS + 1):
         try:
             return await attempt()
-        except TooLargeError:
-            raise
         except Exception as error:
+            if not is_of_store(error):
+                raise
             if number == ATTEMPTS or not is_transient(error):
                 raise failure(url, error, number) from error
         await asyncio.sleep(FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.5))
