@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from cnn_infer import Classifier, open_model
+from cnn_infer.command.classify import Settings, to_file
+from cnn_infer.command.growing_file import GrowingFile
+from cnn_infer.command.results import Results
 from PIL import Image
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -192,6 +195,25 @@ def test_a_model_whose_path_is_not_utf8(tmp_path: Path, models: Path, cli: Run, 
     Path(os.fsdecode(name)).write_bytes((models / "rgb.onnx").read_bytes())
     cli("a.png", "--model", name, "--output", "rows.csv", "--format", "csv")
     assert (tmp_path / "rows.csv").read_text().splitlines()[1].startswith("a.png,red,0,")
+
+
+def test_a_whole_run_saves_the_manifest_only_at_its_start(
+    grey: Classifier, picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = GrowingFile.save
+    monkeypatch.setattr(GrowingFile, "save", lambda file, counted: (saved.append(file.rows), save(file, counted)))
+    settings = Settings("csv", False, None, 1, False, 5, 0.0, 1 << 20, 1 << 20)
+    found = to_file(
+        grey,
+        [str(picture(tmp_path / "1.png", "red"))],
+        settings,
+        tmp_path / "rows",
+        Results(None, None, 9, 9),
+        resume=False,
+    )
+    assert found.images == 1
+    assert saved == [0]
 
 
 def test_the_manifest_names_the_model_that_was_opened(tmp_path: Path, models: Path) -> None:

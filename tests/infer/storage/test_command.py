@@ -38,11 +38,13 @@ def test_results_go_to_urls(
     expected = cli("photos", "--model", str(models / "grey.onnx"), "--format", "csv").stdout
     endings = {"--output": "csv", "--report": "json", "--html": "html"}
     names = {option: f"s3://pictures/out/1.{ending}" for option, ending in endings.items()}
+    report = f"out/{'r' * 245}.json"  # longer than the name of a file of this machine with anything before it
+    names["--report"] = f"s3://pictures/{report}"
     done = cli(*SOURCE, *chain.from_iterable(names.items()), "--strict")
     assert done.stdout == b""
     assert done.stderr.decode().splitlines()[-3:] == [f"wrote {url}" for url in names.values()]
     assert s3.get("out/1.csv").replace(b"s3://pictures/run/", b"") == expected
-    assert json.loads(s3.get("out/1.json"))["images"] == 8
+    assert json.loads(s3.get(report))["images"] == 8
     page = s3.get("out/1.html")
     assert page.startswith(b"<!doctype html>")
     assert b"data:image/" in page  # the mistakes, read from the store
@@ -92,6 +94,7 @@ def test_a_failed_upload_is_repeated_by_resume(
     assert "s3://pictures/out/4.csv: access is denied (HTTP 403" in refused(*SOURCE, *target)
     assert not s3.keys("out/4.csv")
     s3.faults.clear()
+    assert "s3://pictures/out/4.csv is unfinished: pass --resume to continue it" in refused(*SOURCE, *target)
     cli(*SOURCE, *target, "--resume")
     assert s3.get("out/4.csv").count(b"\n") == 9
     assert s3.faults.requests["/pictures/run/photos/dark/6.png"] == 0
@@ -102,6 +105,11 @@ def test_a_failed_upload_is_repeated_by_resume(
     [
         (["--output", "https://host/rows.csv"], "a web server can only be read: https://host/rows.csv"),
         (["--output", "ssh://host/rows.csv"], "unsupported protocol in ssh://host/rows.csv"),
+        (["--output", "memory://box/rows.csv"], "memory://box/rows.csv is lost when the command ends"),
+        (["--report", "memory://box/report.json"], "memory://box/report.json is lost when the command ends"),
+        (["--ray", "--output", "memory://box/rows"], "memory://box/rows is lost when the command ends"),
+        (["--output", "s3://b/1.png"], "s3://b/1.png has the name of a picture or a model"),
+        (["--verify", "--certificate", "s3://b/c.json"], "'s3://b/c.json' is a URL, not a path on this machine"),
         (["--evidence", "s3://b/drawings"], "'s3://b/drawings' is a URL, not a path on this machine"),
         (["--truth", "s3://b/labels.csv"], "is a URL, not a path on this machine"),
     ],
@@ -110,6 +118,17 @@ def test_places_that_cannot_be_used_are_refused(
     arguments: list[str], expected: str, models: Path, refused: Callable[..., str]
 ) -> None:
     assert expected in refused("photos", "--model", str(models / "grey.onnx"), *arguments)
+
+
+def test_a_file_for_results_is_not_compared_with_urls(
+    pictures: Path, s3: S3, cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    counts = []
+    for _ in range(2):  # the second run replaces the file
+        s3.faults.clear()
+        cli(*SOURCE, "--output", "rows.csv")
+        counts.append(s3.faults.requests["/pictures"])
+    assert counts[0] == counts[1]
 
 
 def test_without_a_url_nothing_of_it_is_imported(models: Path, picture: Callable[..., Path], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cnn_infer.command.uploads import check_target
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 
@@ -127,6 +128,7 @@ def _check_ray(given: Sequence[str], values: Mapping[str, Any]) -> None:
         raise InputError(f"not with --ray: {', '.join(not_here)} (for this machine alone: leave out --ray)")
     if output is None:
         raise InputError("--ray writes files into a folder: name it with --output")
+    check_target(output)
     if form == "table" and "--format" in given:
         raise InputError("--ray takes --format parquet, jsonl or csv, not table")
     if values["threads"] == "auto":

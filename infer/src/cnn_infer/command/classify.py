@@ -114,6 +114,7 @@ def to_file(
     output: Path,
     results: Results,
     *,
+    name: str | None = None,
     resume: bool,
 ) -> Report:
     """Classify pictures and write the rows to a file that an interrupted run can continue.
@@ -124,6 +125,7 @@ def to_file(
         settings: See :class:`Settings`.
         output: The file for the rows.
         results: Where the report goes.
+        name: The name of the file for people; None for its path.
         resume: Whether to continue an interrupted run.
 
     Returns:
@@ -145,7 +147,7 @@ def to_file(
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes, strangers=settings.strangers)
-    with deferred_interrupt(end_waits) as interrupted, GrowingFile(output, made_with, resume=resume) as file:
+    with deferred_interrupt(end_waits) as interrupted, GrowingFile(output, made_with, resume=resume, name=name) as file:
         evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
         with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
             advance(file.start.rows)
@@ -158,7 +160,8 @@ def to_file(
             except EndedError:
                 if not interrupted():
                     raise
-        file.save(evaluation.counted)
+        if interrupted() or results.send is not None:  # a failed upload can be repeated without the pictures
+            file.save(evaluation.counted)
         if interrupted():
             if file.rows:
                 written = f"{console.quantity(file.rows, 'row')} written to {printable(output)}"

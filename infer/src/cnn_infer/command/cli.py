@@ -25,7 +25,7 @@ from cnn_infer.command.uploads import Uploads
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import newest_export
 from cnn_infer.optional_outputs import EVIDENCE
-from cnn_infer.paths.find import find_pictures
+from cnn_infer.paths.find import find_local, find_pictures
 from cnn_infer.paths.listed import Listed
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def command(
         return
     given = [_paths_from_standard_input(nul) if path == "-" else path for path in paths]
     listing = [*([sys.stdin.fileno()] if "-" in paths else []), *([str(truth)] if truth else [])]
-    check_not_read(targets, chain([model], listing, find_pictures(given, follow_symlinks=follow_symlinks)))
+    check_not_read(targets, chain([model], listing, find_local(given, follow_symlinks=follow_symlinks)))
     if latency:
         _latency(model, given, device, device_options, form)
         return
@@ -151,7 +151,7 @@ def command(
             check_folder(evidence, paths, find_pictures(given, follow_symlinks=follow_symlinks), targets)
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
-    results = Results(report_file, html_file, max_pixels, max_bytes, uploads.send)
+    results = Results(report_file, html_file, max_pixels, max_bytes, uploads.send if uploads else None)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
     if ray is not None:
         from cnn_infer.command.on_cluster import to_folder
@@ -164,7 +164,8 @@ def command(
         with rows_file.open("wb") as stream:
             found = to_stream(classifier, given, settings, stream, results)
     else:
-        found = to_file(classifier, given, settings, rows_file, results, resume=resume)
+        name = uploads.name_of(rows_file)
+        found = to_file(classifier, given, settings, rows_file, results, name=name, resume=resume)
     only_files = all(path != "-" and os.path.isfile(path) for path in paths)
     written = [file for file in (output, report, html) if file is not None]
     uploads.discard()
@@ -198,7 +199,7 @@ def _judge(paths: tuple[str, ...], device: str, form: str, nul: bool, certificat
 
     models = [path for path in paths if is_model(path)]
     pictures = [_paths_from_standard_input(nul) if path == "-" else path for path in paths if not is_model(path)]
-    check_not_read(check_destinations(None, None, certificate), chain(models, find_pictures(pictures)))
+    check_not_read(check_destinations(None, None, certificate), chain(models, find_local(pictures)))
     gc.enable()
     judge_models(models, pictures, device, form, certificate)
 

@@ -12,6 +12,7 @@ from cnn_infer.command.growing_file import SUFFIX
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import EXTENSIONS
+from cnn_infer.storage.urls import is_url
 
 
 def check_destinations(
@@ -34,12 +35,7 @@ def check_destinations(
     for target in targets.values():
         if not target.absolute().parent.is_dir():
             raise InputError(f"no such folder: {printable(target.absolute().parent)}")
-        # the target of a symbolic link counts too: it may be a picture in a folder
-        suffixes = {Path(name).suffix.lower() for name in (target, os.path.realpath(target))}
-        if suffixes & {*EXTENSIONS, ".onnx"}:
-            raise InputError(
-                f"{printable(target)} has the name of a picture or a model: choose another file for the results"
-            )
+        check_name(target, os.path.realpath(target))  # a symbolic link may lead to a picture in a folder
     seen: dict[str, str] = {}
     for option, target in targets.items():
         place = os.path.realpath(target)
@@ -58,12 +54,28 @@ def check_destinations(
     return [*targets.values()]
 
 
+def check_name(target: Path | str, *others: str) -> None:
+    """Refuse a file or URL for results whose name ends like that of a picture or a model.
+
+    Args:
+        target: The file or URL.
+        others: Other names of it.
+
+    Raises:
+        InputError: a name does.
+    """
+    if {os.path.splitext(name)[1].lower() for name in (target, *others)} & {*EXTENSIONS, ".onnx"}:
+        raise InputError(
+            f"{printable(target)} has the name of a picture or a model: choose another file for the results"
+        )
+
+
 def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> None:
     """Refuse to overwrite a file that is read. Hard and symbolic links to the same file are recognised.
 
     Args:
         targets: Files to write; those that do not exist are skipped.
-        sources: Paths and file descriptors of the files to read; those that do not exist are skipped.
+        sources: Paths and file descriptors of the files to read; URLs and those that do not exist are skipped.
 
     Raises:
         InputError: a target is also a source.
@@ -72,7 +84,7 @@ def check_not_read(targets: Sequence[Path], sources: Iterable[str | int]) -> Non
     if not written:
         return
     for source in sources:
-        status = _file_status(source)
+        status = None if is_url(source) else _file_status(source)
         if status and (status.st_dev, status.st_ino) in written:
             name = printable(written[status.st_dev, status.st_ino])
             raise InputError(f"{name} is also an input: choose another file for the results")

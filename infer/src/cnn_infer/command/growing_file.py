@@ -52,6 +52,7 @@ class GrowingFile:
         made_with: What a resumed run must have in common with the interrupted one: digests of the model, the settings
             and the files. The keys are the words for them in error messages.
         resume: Whether to continue the file of an interrupted run.
+        name: The name of the file for people; None for its path.
 
     Attributes:
         start: Where the run starts.
@@ -62,8 +63,9 @@ class GrowingFile:
             the file is that of an interrupted run.
     """
 
-    def __init__(self, path: Path, made_with: Mapping[str, str], *, resume: bool) -> None:
+    def __init__(self, path: Path, made_with: Mapping[str, str], *, resume: bool, name: str | None = None) -> None:
         self._path = Path(os.path.realpath(path))
+        self._name = printable(self._path) if name is None else name
         self._manifest = self._path.with_name(self._path.name + SUFFIX)
         self._made_with = dict(made_with)
         if resume:
@@ -71,7 +73,7 @@ class GrowingFile:
         else:
             if self._manifest.exists():
                 raise InputError(
-                    f"{printable(self._path)} is unfinished: pass --resume to continue it, "
+                    f"{self._name} is unfinished: pass --resume to continue it, "
                     f"or delete {printable(self._manifest)} to start again"
                 )
             self.start, size = Start(0, None), None
@@ -144,7 +146,7 @@ class GrowingFile:
 
     def _read(self) -> tuple[Start, int]:
         """Return where the interrupted run stopped, and the size of its rows in bytes."""
-        name = printable(self._path)
+        name = self._name
         restart = f"delete {printable(self._manifest)} and start again without --resume"
         try:
             found = json.loads(self._manifest.read_bytes())

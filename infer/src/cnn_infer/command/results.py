@@ -31,14 +31,14 @@ class Results:
         html: The file for the page; None for no page.
         max_pixels: Largest picture that the page reads, in pixels.
         max_bytes: Largest picture file that the page reads, in bytes.
-        send: Called when all files are written, to upload those that go to URLs.
+        send: Called when all files are written, to upload those that go to URLs; None if none does.
     """
 
     report: Path | None
     html: Path | None
     max_pixels: int
     max_bytes: int
-    send: Callable[[], None] = lambda: None
+    send: Callable[[], None] | None = None
 
     def write(self, evaluation: Evaluation, classifier: Classifier, paths: Sequence[str | Listed]) -> Report:
         """Write the report of a finished run to its files, and return it.
@@ -76,7 +76,8 @@ class Results:
                 max_bytes=self.max_bytes,
             )
             write_text(self.html, page)
-        self.send()
+        if self.send is not None:
+            self.send()
 
 
 def _draw(classifier: Classifier) -> Draw:

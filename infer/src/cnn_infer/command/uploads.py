@@ -9,11 +9,14 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from posixpath import basename
+from posixpath import splitext
 
+from cnn_infer.command.destinations import check_name
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
-from cnn_infer.storage.urls import is_web
+from cnn_infer.storage.urls import is_web, protocol_of
+
+_LONGEST_SUFFIX = 16
 
 
 class Uploads:
@@ -34,8 +37,8 @@ class Uploads:
             target: A URL; a path and None are returned as they are.
 
         Raises:
-            InputError: the URL is an input, that of a web server or a folder, there is no such bucket, or access is
-                denied.
+            InputError: the URL is an input or another result, has the name of a picture or a model, is that of a
+                folder or of a store that keeps nothing, there is no such bucket, or access is denied.
         """
         if not isinstance(target, str):
             return target
@@ -44,17 +47,28 @@ class Uploads:
         from cnn_infer.storage.objects import look_up
 
         url = target
-        if is_web(url):
-            raise InputError(f"a web server can only be read: {printable(url)}")
+        check_target(url)
+        check_name(url)
+        if url in self._urls.values():
+            raise InputError(f"two results have the same URL: {printable(url)}")
         if url in self._sources:
             raise InputError(f"{printable(url)} is also an input: choose another URL for the results")
         found = look_up(url)
         if url.endswith("/") or (found is not None and found.folder):
             raise InputError(f"a folder, not the name of a file: {printable(url)}")
-        name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{basename(url)}"
-        file = _private_folder() / name
+        suffix = splitext(url)[1]  # of a name that may be longer than this machine allows
+        name = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        file = _private_folder() / f"{name}{suffix if len(suffix) <= _LONGEST_SUFFIX else ''}"
         self._urls[file] = url
         return file
+
+    def __bool__(self) -> bool:
+        """Whether a result goes to a URL."""
+        return bool(self._urls)
+
+    def name_of(self, file: Path) -> str | None:
+        """Return the URL to which a file goes, for people; None if it stays where it is."""
+        return printable(self._urls[file]) if file in self._urls else None
 
     def send(self) -> None:
         """Upload all results.
@@ -72,6 +86,20 @@ class Uploads:
         """Delete the files on this machine."""
         for file in self._urls:
             file.unlink(missing_ok=True)
+
+
+def check_target(target: Path | str | None) -> None:
+    """Refuse the URL of a store that keeps no results.
+
+    Raises:
+        InputError: it is that of a web server, or of the memory of this process.
+    """
+    if isinstance(target, str) and is_web(target):
+        raise InputError(f"a web server can only be read: {printable(target)}")
+    if isinstance(target, str) and protocol_of(target) == "memory":
+        raise InputError(
+            f"{printable(target)} is lost when the command ends: choose a file or another URL for the results"
+        )
 
 
 def _private_folder() -> Path:
