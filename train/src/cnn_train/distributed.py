@@ -46,7 +46,7 @@ RESTARTED = "a process of this training was lost, or a node joined: torchrun con
 
 SEPARATE_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 """The environment variable of torchrun's agents that gives each restart a store of its own. Without it, restarted
-processes read the addresses of those before them from the store and wait for ever, and a node that joins later waits
+processes read the addresses of those before them from the store and wait forever, and a node that joins later waits
 for an address that is published once (seen with PyTorch 2.14; https://github.com/pytorch/pytorch/issues/135712)."""
 
 _patient_group: engine.ProcessGroup | None = None
@@ -73,7 +73,7 @@ def _restarts() -> int:
 
 
 def _check_launch() -> None:
-    """Raise :class:`ConfigError` if a restart by torchrun could not find its training again, or would wait for ever."""
+    """Raise :class:`ConfigError` if a restart by torchrun could not find its training again, or would wait forever."""
     if (nodes() > 1 or _restarts() > 0) and "TORCHELASTIC_RUN_ID" in os.environ and job_id() is None:
         raise ConfigError(
             "torchrun has no name for this training: pass --rdzv-id NAME to it, the same on all nodes, so that a "

@@ -87,7 +87,7 @@ def train(
         if config is not None:
             raise RunError("--resume uses the options that the run folder stores: leave out --config")
         path = Path(out) if out is not None else newest_unfinished()
-        with locked(path):
+        with locked(path, wait=0 if distributed.job_id() is None else WAIT_OF_A_JOB):
             return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
     asked = {**(read_options(Path(config)) if config is not None else {}), **given}
     command = {**asked, **({} if test_pictures is None else {"test_pictures": test_pictures})}

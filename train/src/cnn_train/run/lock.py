@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from cnn_train import distributed
 from cnn_train.config import Config
 from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
 from cnn_train.run.checkpoint import load_checkpoint
+
+log = logging.getLogger(__name__)
 
 WAIT_OF_A_JOB = 120.0
 """Seconds that a restarted job waits for the lock of its lost main process. An NFS server keeps the lock of a lost node
@@ -39,9 +42,15 @@ def locked(path: Path, *, wait: float = 0) -> Iterator[None]:
         return
     if not path.is_dir():  # FileLock would create it
         raise RunError(f"no such run folder: {path}")
-    lock = FileLock(path / LOCK, timeout=wait)
+    lock = FileLock(path / LOCK)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if wait <= 0:
+                raise
+            log.info(f"another cnn-train uses {path}: waiting up to {wait:g} seconds until it ends")
+            lock.acquire(timeout=wait)
     except Timeout:
         raise RunError(f"another cnn-train uses {path}: wait for it, stop it, or pass another --out") from None
     except OSError as error:
