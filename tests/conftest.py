@@ -94,7 +94,7 @@ def code_of(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[Path]:
-    """The socket of a process that has imported PyTorch and forks, so no test waits for imports. One fork at a time."""
+    """The socket of a process that has imported PyTorch and forks, so no test waits for imports."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "socket")  # not in the folders of pytest: paths of sockets must be short
         with subprocess.Popen(

@@ -5,7 +5,7 @@
 imports the modules, listens on a Unix socket, and prints a line when it is ready. It ends with its standard input.
 A client connects for each process and sends a line of JSON, an object with the arguments of :func:`run`, together with
 its three standard streams. It gets two lines: the process id, and the exit code (minus the number of the signal that
-killed it). One process runs at a time.
+killed it). Clients do not wait for one another.
 """
 
 import gc
@@ -43,17 +43,21 @@ def main() -> None:
         message, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
         while not message.endswith(b"\n"):
             message += client.recv(1 << 20)
-        child = os.fork()
-        if child == 0:
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-            for number in (*streams, client.detach(), server.detach()):
+        if os.fork() == 0:  # this process only waits for the one that the client asked for
+            child = os.fork()
+            if child == 0:
+                for number, stream in enumerate(streams):
+                    os.dup2(stream, number)
+                for number in (*streams, client.detach(), server.detach()):
+                    os.close(number)
+                run(**json.loads(message))
+            for number in (*streams, server.detach()):
                 os.close(number)
-            run(**json.loads(message))
+            client.sendall(b"%d\n" % child)
+            client.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            os._exit(0)
         for stream in streams:
             os.close(stream)
-        client.sendall(b"%d\n" % child)
-        client.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         client.close()
 
 

@@ -75,7 +75,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproce
 
 @pytest.fixture(scope="session")
 def forked(fork: Callable[..., Any]) -> Callable[..., Any]:
-    """Start cnn-train in a folder without delay, as a process of its own. One at a time."""
+    """Start cnn-train in a folder without delay, as a process of its own."""
 
     def begin(folder: Path, *arguments: str) -> Any:
         return fork(folder, "train", *arguments)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,26 +12,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cnn_infer.run_files import LOCK
 from cnn_train import Run
 from cnn_train.distributed import RESTARTED
 from cnn_train.recipe.fit import learning_rate_factor
+from filelock import FileLock
 
-EPOCHS, BATCH = 12, 96
+EPOCHS, BATCH = 8, 96
 FLAGS = ("digits", "--model", "nano", "--epochs", str(EPOCHS), "--batch-size", str(BATCH), "--device", "cpu")
 FLAGS += ("--precision", "fp32")
 
-# Python runs sitecustomize at its start. Two processes train slowly enough to be killed in the middle; one alone stops
-# after its second epoch, until torchrun ends it because a node joins.
-PACE = """
+# torchrun with its own options, but its process is a fork, which needs no imports. A main process stops before the
+# checkpoint of its second epoch: with two nodes until one is lost, alone until torchrun ends it because a node joins.
+AGENT = """
 import os, sys, time
+from cnn_train.__main__ import main
+from torch.distributed import run
+from torch.distributed.launcher.api import elastic_launch
 saved = 0
 def pace(event, arguments):
     global saved
     if event == "os.rename" and str(arguments[1]).endswith("checkpoint.pt"):
         saved += 1
-        time.sleep(60 if os.environ["WORLD_SIZE"] == "1" and saved == 2 else 0.1)
-if "WORLD_SIZE" in os.environ:
+        alone = os.environ["WORLD_SIZE"] == "1"  # only a new training also saves a checkpoint before its first epoch
+        while saved == 2 if alone else saved == 3 and not os.path.exists("lost"):
+            time.sleep(0.05)
+def train():
     sys.addaudithook(pace)
+    sys.argv = ["cnn-train", *arguments.training_script_args]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+arguments = run.parse_args(sys.argv[1:])
+elastic_launch(run.config_from_args(arguments)[0], train)()
 """
 
 # Two processes of one training without torchrun, each in a folder of its own, as nodes without a shared disk
@@ -59,106 +73,98 @@ TWO_NODES = {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOC
 TWO_NODES |= {"MASTER_ADDR": "localhost", "TORCHELASTIC_RUN_ID": "job", "OMP_NUM_THREADS": "1"}
 
 
-class Agent:
-    """torchrun on a node: it starts one process."""
-
-    def __init__(self, folder: Path, name: str, port: int, *, host: bool) -> None:
-        self.log = folder / f"{name}.log"
-        found = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-        rendezvous = f"is_host={int(host)},last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=5"
-        options = ("--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3", "--monitor-interval", "0.1")
-        options += ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "job")
-        options += ("--rdzv-conf", rendezvous)
-        cores = sorted(os.sched_getaffinity(0))
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "torch.distributed.run", *options, "-m", "cnn_train", *FLAGS],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": found, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
-                stderr=log,
-                preexec_fn=lambda: os.sched_setaffinity(0, {cores[0] if host else cores[-1]}),
-            )
-
-    def kill(self) -> None:
-        """Kill the agent and what it started, as a node that is lost."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in (self.process.pid, *map(int, children)):
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+def kill(agent: Any) -> None:
+    """Kill an agent of torchrun and what it started, as a node that is lost."""
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    for pid in map(int, children):
+        os.kill(pid, signal.SIGKILL)
+    agent.kill()
 
 
-def epochs(*logs: Path) -> list[int]:
+def epochs(text: str) -> list[int]:
     """The epochs that were printed."""
-    text = "\n".join(log.read_text() for log in logs)
     return [int(number) for number in re.findall(rf"^epoch +(\d+) of {EPOCHS},", text, re.M)]
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
 @pytest.fixture
-def agents(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    (tmp_path / "sitecustomize.py").write_text(PACE)
+def agents(fork: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start torchrun on a node."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    begun: list[Agent] = []
+    options = ["--nnodes", "1:2", "--nproc-per-node", 1, "--max-restarts", 3, "--monitor-interval", 0.1]
+    options += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "job"]
+    options += ["--start-method", "fork", "--rdzv-conf"]
+    rendezvous = "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=5"
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+    begun: list[Any] = []
 
-    def begin(name: str, *, host: bool = False) -> Agent:
-        begun.append(Agent(tmp_path, name, port, host=host))
+    def begin(*, host: bool = False) -> Any:
+        command = (*options, f"is_host={int(host)},{rendezvous}", "-m", "cnn_train", *FLAGS)
+        begun.append(fork(tmp_path, "train", *command, environment=environment, code=AGENT))
         return begun[-1]
 
     yield begin
     for agent in begun:
-        if agent.process.poll() is None:
-            agent.kill()
+        if Path(f"/proc/{agent.pid}").exists():
+            kill(agent)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_node_that_is_lost_joins_again(agents: Callable[..., Agent], tmp_path: Path) -> None:
-    first, second = agents("first", host=True), agents("second")
-    until(lambda: len(epochs(first.log, second.log)) >= 2)
-    second.kill()
+def test_a_node_that_is_lost_joins_again(agents: Callable[..., Any], tmp_path: Path) -> None:
+    first, second = agents(host=True), agents()
+    until(lambda: epochs(first.said() + second.said()))
+    kill(second)
+    (tmp_path / "lost").touch()
     (run,) = (tmp_path / "runs").iterdir()
-    together = epochs(first.log, second.log)
-    until(lambda: (first.log.read_text().count("as before"), len(epochs(first.log))) >= (1, len(together) + 1))
-    assert first.log.read_text().splitlines().count(f"cnn-train: {RESTARTED}") == 1
-    again = agents("again")
-    assert (first.process.wait(timeout=120), again.process.wait(timeout=120)) == (0, 0), (
-        first.log.read_text() + again.log.read_text()
-    )
+    until(lambda: epochs(first.said().partition("as before")[2]))
+    assert first.said().splitlines().count(f"cnn-train: {RESTARTED}") == 1
+    again = agents()
+    assert (first.wait(), again.wait()) == (0, 0), first.said() + again.said()
     assert [*(tmp_path / "runs").iterdir()] == [run]
     found = Run.open(run)
     assert found.report["processes"] == 2
     assert found.report["test"]["accuracy"] > 0.9
     assert [epoch.epoch for epoch in found.epochs] == [*range(1, EPOCHS + 1)]
-    printed = epochs(first.log, second.log, again.log)
+    printed = epochs(first.said() + second.said() + again.said())
     assert len({*printed}) == len(printed)  # no epoch was trained again after its checkpoint
     steps = -(-found.epochs[0].pictures // BATCH)
     rates = [learning_rate_factor((number + 1) * steps - 1, EPOCHS * steps) for number in range(EPOCHS)]
     assert [epoch.lr for epoch in found.epochs] == pytest.approx([found.config.lr * rate for rate in rates])
-    assert "Traceback" not in first.log.read_text() + again.log.read_text()
+    assert not re.search("^Traceback", first.said() + again.said(), re.M)  # torchrun prints one inside its log lines
 
 
 @pytest.fixture
-def errors(fork: Callable[..., Any], tmp_path: Path) -> Callable[..., list[str]]:
-    """Train in two processes in folders of their own. Returns the last line of each, without the command's name."""
+def pair(fork: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[int, list[list[str]]]]:
+    """Train in two processes in folders of their own, for an epoch. Returns the exit code and the lines of each."""
 
-    def call(*arguments: object) -> list[str]:
+    def call(*arguments: object) -> tuple[int, list[list[str]]]:
         folders = [tmp_path / "node0", tmp_path / "node1"]
         for folder in folders:
             folder.mkdir(exist_ok=True)
         environment = {**os.environ, **TWO_NODES, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        running = fork(
-            tmp_path, "train", *arguments, "--model", "nano", "--epochs", 1, environment=environment, code=PAIR
-        )
-        assert running.wait() == 2
+        code = fork(tmp_path, "train", *arguments, "--epochs", 1, environment=environment, code=PAIR).wait()
         lines = [(folder / "errors.txt").read_text().splitlines() for folder in folders]
         assert not any("Traceback" in line for line in lines[0] + lines[1])
+        return code, lines
+
+    return call
+
+
+@pytest.fixture
+def errors(pair: Callable[..., tuple[int, list[list[str]]]]) -> Callable[..., list[str]]:
+    """As ``pair``, for a training that is refused. Returns the last line of each, without the command's name."""
+
+    def call(*arguments: object) -> list[str]:
+        code, lines = pair(*arguments, "--model", "nano")
+        assert code == 2
         return [line[-1].removeprefix("cnn-train: ") for line in lines]
 
     return call
@@ -186,6 +192,27 @@ def test_nodes_with_other_pictures_are_told_so(errors: Callable[..., list[str]],
     assert first == second
     assert first.startswith("the pictures of photos on node 1 (")
     assert not (tmp_path / "run").exists()
+
+
+def test_features_are_in_the_cache_of_each_node(
+    pair: Callable[..., tuple[int, list[list[str]]]], photos: Path, tmp_path: Path
+) -> None:
+    flags = (photos, "--model", "lite0", "--pretrained", "--size", 32, "--device", "cpu", "--precision", "fp32")
+    flags += ("--out", tmp_path / "run", "--cache", "cache")  # node0/cache, node1/cache
+    assert pair(*flags)[0] == 0
+
+    def features(node: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / node / "cache").rglob("features-*.npy")}
+
+    computed = features("node0")
+    assert len(computed) == 2  # train, val
+    assert features("node1") == computed
+    whole = json.loads((tmp_path / "run" / "report.json").read_text())
+    lost = sorted((tmp_path / "node1" / "cache").rglob("features-*.npy"))[0]
+    lost.unlink()
+    assert pair(*flags[:-4], "--out", tmp_path / "again", "--cache", "cache")[0] == 0  # all compute what one lacks
+    assert features("node1") == computed
+    assert json.loads((tmp_path / "again" / "report.json").read_text())["test"] == whole["test"]
 
 
 @pytest.fixture
@@ -223,6 +250,20 @@ def test_the_name_of_a_training_decides_what_its_command_does(
     assert job(*flags)[0] == 0
     assert json.loads((run / "report.json").read_text())["test"] == whole["test"]
     assert [*(tmp_path / "runs").iterdir()] == [run]
+
+
+def test_a_job_that_resumes_waits_for_the_lock_of_its_lost_process(
+    job: Callable[..., tuple[int, str]], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnn_train.training.WAIT_OF_A_JOB", 0.1)
+    with FileLock(run / LOCK):
+        for environment, lines in (("job", 2), ("none", 1)):
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", environment)
+            code, text = job("--resume", "--out", "run")
+            assert code == 2
+            assert len(text.splitlines()) == lines
+            assert ("another cnn-train uses run: waiting up to 0.1 seconds until it ends" in text) is (lines == 2)
+            assert text.splitlines()[-1].startswith("cnn-train: another cnn-train uses run: wait for it")
 
 
 @pytest.mark.parametrize(
