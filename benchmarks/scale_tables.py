@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,15 +29,21 @@ class Assumption(NamedTuple):
 
 
 ASSUMED = {
-    "core hour": Assumption(0.05, "an hour of a core, in dollars", "EC2 c7a in us-east-1, on demand; a vCPU is a core"),
+    "core hour": Assumption(
+        0.05, "an hour of a core, in dollars", "EC2 c7a (AMD EPYC, Zen 4) in us-east-1, on demand; a vCPU is a core"
+    ),
     "get": Assumption(0.40, "a million GET requests, in dollars", "S3 Standard in us-east-1"),
     "list": Assumption(5.0, "a million LIST requests of 1,000 names, in dollars", "S3 Standard in us-east-1"),
     "gets per prefix": Assumption(5500, "GET requests a second and prefix", "S3 performance guidelines"),
+    "request": Assumption(1.05, "milliseconds of a core for a GET request", "middle of 0.9 to 1.2 in docs/storage.md"),
+    "latency": Assumption(0.1, "seconds until S3 answers a GET request", "S3 performance guidelines: 0.1 to 0.2"),
+    "threads": Assumption(1, "cores of an actor", "default of --threads on a cluster"),
     "list delay": Assumption(0.1, "seconds for a LIST request of 1,000 names", "S3 performance guidelines"),
     "photograph": Assumption(70_000, "bytes of a photograph of 500x375", "mean of 125 JPEG files"),
     "thumbnail": Assumption(900, "bytes of a picture of 32x32", "mean of 2,000 JPEG files of CIFAR-10"),
     "row": Assumption(100, "bytes of a row in CSV", "path, label, index, probability"),
-    "network": Assumption(25, "Gbit/s of the network of a node", "usual for 32 to 64 cores"),
+    "network": Assumption(25, "Gbit/s of the network of a node", "EC2 c7a.16xlarge"),
+    "node": Assumption(64, "cores of a node", "EC2 c7a.16xlarge"),
     "part": Assumption(2000, "pictures of a part", "default of --part-size"),
 }
 
@@ -46,6 +53,9 @@ NETWORKS = (
     ("folder_cifar10_nano", "model.int8", "32x32 pictures, `nano`, int8", "thumbnail"),
 )
 """Result file, key of the measured run, name, and assumed size of an object."""
+
+REQUESTS = 32
+"""Requests of an actor in flight at one time: ``cnn_infer.storage.read_ahead.REQUESTS``."""
 
 
 def result(name: str) -> dict[str, Any]:
@@ -64,10 +74,36 @@ def core_rate(name: str, run: str) -> float:
     return float(result(name)["all pictures"][run]["pictures_per_second"]) / MEASURED_CORES
 
 
+def request_ms() -> tuple[float, str]:
+    """Milliseconds of a core for a GET request, and the source: measured by storage.py, else assumed."""
+    for name, document in measured_documents("storage"):
+        if "sources" in document:
+            folder, store = (document["sources"][key]["processor_seconds"] for key in ("folder", "no delay"))
+            return (store - folder) / document["pictures"] * 1000, f"measured: {name}"
+    return ASSUMED["request"].value, ASSUMED["request"].source
+
+
+def most_requests() -> float:
+    """GET requests a second and core: an actor waits for the answers to those that are in flight."""
+    return REQUESTS / ASSUMED["latency"].value / ASSUMED["threads"].value
+
+
+def stored_rate(name: str, run: str) -> float:
+    """Pictures a second and core from S3."""
+    return min(1 / (1 / core_rate(name, run) + request_ms()[0] / 1000), most_requests())
+
+
+def listing_hours() -> float:
+    """Hours of a listing of a billion names, one page after the other."""
+    return BILLION / 1000 * ASSUMED["list delay"].value / 3600
+
+
 def assumptions() -> str:
     """What is not measured."""
+    milliseconds, source = request_ms()
+    known = {**ASSUMED, "request": ASSUMED["request"]._replace(value=milliseconds, source=source)}
     return table(
-        ["assumed", "value", "source"], [[text, f"{value:,g}", where] for value, text, where in ASSUMED.values()]
+        ["assumed", "value", "source"], [[text, f"{value:,g}", where] for value, text, where in known.values()]
     )
 
 
@@ -75,20 +111,23 @@ def inference() -> str:
     """A million and a billion pictures: core hours, cost, time, network and requests."""
     columns = []
     for name, run, _, size in NETWORKS:
-        rate = core_rate(name, run)
+        rate = stored_rate(name, run)
         hours = MILLION / (3600 * rate)
         gets = CORES * rate
+        classifying = BILLION / (3600 * gets)
         columns.append(
             {
-                "pictures a second and core": f"{rate:,.0f}",
+                "pictures a second and core, files on this machine": f"{core_rate(name, run):,.0f}",
+                "pictures a second and core, from S3": f"{rate:,.0f}",
                 "core hours, a million": f"{hours:.2f}",
                 "$ of cores, a million": f"{hours * ASSUMED['core hour'].value:.3f}",
                 "$ of requests, a million": f"{ASSUMED['get'].value + ASSUMED['list'].value / 1000:.3f}",
                 "core hours, a billion": f"{BILLION / MILLION * hours:,.0f}",
-                f"hours for a billion, {CORES:,} cores": f"{BILLION / (3600 * gets):.2f}",
+                f"hours for a billion, {CORES:,} cores, without listing": f"{classifying:.2f}",
+                f"hours for a billion, {CORES:,} cores, one listing": f"{listing_hours() + classifying:.1f}",
                 f"network, {CORES:,} cores": f"{gets * ASSUMED[size].value * 8 / 1e9:,.0f} Gbit/s",
                 f"requests a second, {CORES:,} cores": f"{gets:,.0f}",
-                "prefixes for them": f"{gets / ASSUMED['gets per prefix'].value:,.0f}",
+                "prefixes for them": f"{math.ceil(gets / ASSUMED['gets per prefix'].value):,}",
             }
         )
     rows = [[quantity, *(column[quantity] for column in columns)] for quantity in columns[0]]
@@ -97,23 +136,31 @@ def inference() -> str:
 
 def limits() -> str:
     """Where a billion pictures stop to scale."""
-    rates = {size: core_rate(name, run) for name, run, _, size in reversed(NETWORKS)}
-    requests, photographs = CORES * rates["thumbnail"], rates["photograph"]
+    rates = [stored_rate(name, run) for name, run, *_ in NETWORKS]
     listing = BILLION / 1000 * ASSUMED["list"].value / 1e6
-    hours = BILLION / 1000 * ASSUMED["list delay"].value / 3600
-    cores = ASSUMED["network"].value * 1e9 / 8 / ASSUMED["photograph"].value / photographs
-    parts = BILLION / ASSUMED["part"].value
+    busy = BILLION / (3600 * rates[0]) / listing_hours()
+    prefixes = math.ceil(CORES * max(rates) / ASSUMED["gets per prefix"].value)
+    latency, node = ASSUMED["latency"].value, ASSUMED["node"].value
+    used = max(rate * ASSUMED[size].value for rate, (*_, size) in zip(rates, NETWORKS, strict=True)) * node * 8 / 1e9
+    parts, megabytes = BILLION / ASSUMED["part"].value, ASSUMED["part"].value * ASSUMED["row"].value / 1e6
     return table(
         ["limit", "figure", "what to change"],
         [
             [
-                "names listed one page after the other",
-                f"{hours:.0f} hours for a billion, ${listing:,.0f}",
-                "list prefixes side by side, or read the names from the store's inventory",
+                "names listed one page after the other, before the first part starts",
+                f"{listing_hours():.0f} hours for a billion, ${listing:,.0f}; {busy:,.0f} cores classify photographs "
+                "at 224x224 in this time",
+                "read the names from the store's inventory; or start a job for each prefix",
+            ],
+            [
+                f"{REQUESTS} requests of an actor in flight",
+                f"{REQUESTS / latency:,.0f} pictures a second and actor with {latency:g} seconds a request",
+                "one thread for each actor, the default; or nodes that report more CPUs to Ray than they have "
+                "(`ray start --num-cpus`)",
             ],
             [
                 "requests a second and prefix; the store answers 503",
-                f"up to {requests / ASSUMED['gets per prefix'].value:,.0f} prefixes for {CORES:,} cores",
+                f"up to {prefixes:,} prefixes for {CORES:,} cores",
                 "spread the names over prefixes; start with few cores: stores divide busy prefixes within minutes",
             ],
             [
@@ -123,13 +170,13 @@ def limits() -> str:
             ],
             [
                 "network of a node",
-                f"{cores:,.0f} cores with {ASSUMED['network'].value:g} Gbit/s, photographs at 224x224",
-                "nodes with fewer cores, in the region of the store",
+                f"up to {used:,.1f} of {ASSUMED['network'].value:g} Gbit/s with {node:g} cores",
+                "nodes in the region of the store; with a slower network, nodes with fewer cores",
             ],
             [
                 "number of parts",
-                f"{parts:,.0f} files of rows of {ASSUMED['part'].value * ASSUMED['row'].value / 1e6:g} MB",
-                "`--part-size 100000`",
+                f"{parts:,.0f} files of rows of {megabytes:g} MB; for each, Ray keeps some kilobytes in memory",
+                "`--part-size 20000`",
             ],
             [
                 "rows",
@@ -147,7 +194,7 @@ def measured_documents(start: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def overheads() -> str:
-    """What the cluster and the object storage add, as far as it is measured."""
+    """What the cluster and the object storage add."""
     rows = []
     for name, document in measured_documents("cluster"):
         if "cluster" in document:
@@ -189,7 +236,7 @@ def training_rate() -> str:
     """The measured rate of a training on CPUs, and what an epoch of 100 million pictures takes then."""
     found = result("memory")["rows"][-1]
     rate = found["training_pictures_per_second"] / MEASURED_CORES
-    cells = [f"{found['pixels']}, two cores", f"{rate:,.0f}", f"{TRAINING / (3600 * rate):,.1f}"]
+    cells = [f"`nano`, {found['pixels']}, two cores", f"{rate:,.0f}", f"{TRAINING / (3600 * rate):,.1f}"]
     return table(["training", "pictures a second and core", "core hours of an epoch"], [cells])
 
 

@@ -48,25 +48,34 @@ def test_an_old_table_is_found_and_written_again(copy: Path) -> None:
 def test_the_page_on_scale_follows_from_the_results(copy: Path) -> None:
     results = copy / "benchmarks" / "results"
     document = json.loads((results / "folder_photos64_epyc_zen5.json").read_text())
-    document["all pictures"]["model"]["pictures_per_second"] = 2000 / 3.6  # of two cores
+    document["all pictures"]["model"]["pictures_per_second"] = 2000 / 2.6  # of two cores
     (results / "folder_photos64_epyc_zen5.json").write_text(json.dumps(document))
     for path in [*results.glob("cluster_*.json"), *results.glob("storage_*.json")]:
         path.unlink()
     (results / "cluster_a.json").write_text(json.dumps({"cluster": {"overhead_of_rate": 0.123}}))
     listing = {"names": 1_000_000, "seconds": 4, "before_mb": 50, "peak_mb": 62}
     (results / "cluster_b.json").write_text(json.dumps(listing))
-    (results / "storage_a.json").write_text(json.dumps({"delay_costs": 0.045}))
+    sources = {"folder": {"processor_seconds": 10.4}, "no delay": {"processor_seconds": 14.4}}  # 1 ms a request
+    storage = {"delay_costs": 0.045, "pictures": 4000, "sources": sources}
+    (results / "storage_a.json").write_text(json.dumps(storage))
     tables(copy)
     lines = (copy / "docs" / "scale.md").read_text().splitlines()
     for quantity, value in (
+        ("pictures a second and core, files on this machine", "385"),
+        ("pictures a second and core, from S3", "278"),
         ("core hours, a million", "1.00"),
         ("$ of cores, a million", "0.050"),
-        ("hours for a billion, 1,000 cores", "1.00"),
+        ("hours for a billion, 1,000 cores, without listing", "1.00"),
+        ("hours for a billion, 1,000 cores, one listing", "28.8"),
+        ("prefixes for them", "51"),
     ):
         (line,) = [line for line in lines if line.startswith(f"| {quantity} |")]
         assert line.split(" | ")[2] == value
+    (line,) = [line for line in lines if line.startswith("| pictures a second and core, from S3 |")]
+    assert line.split(" | ")[3] == "320 |"  # 32 requests in flight, each takes 0.1 seconds
     measured = [line.split(" | ")[1:] for line in lines if line.endswith(("_a.json |", "_b.json |"))]
     assert measured == [
+        ["1", "measured: storage_a.json |"],  # milliseconds of a GET request
         ["+12.3% time a picture", "cluster_a.json |"],
         ["250,000 a second, 12 MB for 1,000,000", "cluster_b.json |"],
         ["4.5% of the rate", "storage_a.json |"],
