@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-RESULTS = Path(__file__).parent / "results"
+from figures import RESULTS, result, table
+
 MEASURED_CORES = 2
 """Cores of the machine of all results."""
 
@@ -56,17 +56,6 @@ NETWORKS = (
 
 REQUESTS = 32
 """Requests of an actor in flight at one time: ``cnn_infer.storage.read_ahead.REQUESTS``."""
-
-
-def result(name: str) -> dict[str, Any]:
-    """A result file."""
-    document: dict[str, Any] = json.loads((RESULTS / f"{name}_epyc_zen5.json").read_text(encoding="utf-8"))
-    return document
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def core_rate(name: str, run: str) -> float:

@@ -12,18 +12,20 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from figures import NAMES, RESULTS, result, table
 from scale_tables import SCALE
+from strangers_tables import STRANGERS
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (
     "README.md",
     "docs/measuring.md",
     "docs/int8.md",
+    "docs/fp16.md",
     "docs/devices.md",
     "docs/strangers.md",
     "docs/nodes.md",
@@ -31,7 +33,6 @@ PAGES = (
 )
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)[^<]*(<!-- end of table -->)")
 CASES = ("1 thread, batch 1", "1 thread, batch 64", "all cores, batch 256")
-NAMES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10, JPEG files"}
 TRAININGS = (
     "fashion_mnist_nano_90s",
     "fashion_mnist_small_4min",
@@ -40,17 +41,6 @@ TRAININGS = (
     "cifar10_large_15min",
     "cifar10_large_1h",
 )
-
-
-def result(name: str) -> dict[str, Any]:
-    """The result file of the machine that all tables are about."""
-    document: dict[str, Any] = json.loads((RESULTS / f"{name}_epyc_zen5.json").read_text(encoding="utf-8"))
-    return document
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def commands() -> str:
@@ -196,42 +186,24 @@ def targets() -> str:
     return table(["network", "fp32", "`any`", "`vnni`", "size", "time, batch 1", "time, batch 64"], lines)
 
 
-def _network(model: str) -> str:
-    """The name of a network in the result of strangers.py, such as ``CIFAR-10, JPEG files: `nano`, int8``."""
-    folder, file = model.split("/")
-    data, preset = folder.split("-0-")[0].rsplit("-", 1)
-    return f"{NAMES[data]}: `{preset}`, {'int8' if 'int8' in file else 'fp32'}"
-
-
-def strangers() -> str:
-    """How well the output ``strangeness`` tells strangers from the test pictures, and what it costs."""
+def half() -> str:
+    """fp16 files: size, and what they cost on the test split."""
     rows = []
-    for row in result("strangers")["rows"]:
-        found, file = row["scores"]["first and middle"], row["file"]
-        sets = {name: one for name, one in found["strangers"].items() if name not in NAMES}
-        sets["the other data set"] = next(one for name, one in found["strangers"].items() if name in NAMES)
-        cells = [f"{one['auroc']:.3f}, {one['caught']:.0%}" for one in sets.values()]
-        low, high = file["interval"]
-        alarms = f"{file['false_alarm_rate']:.2%} ({low:.2%} to {high:.2%})"
-        ratio = " and ".join(f"{one['ratio']:.2f}" for one in file["us_per_picture_by_batch"].values())
-        rows.append([_network(row["model"]), *cells, alarms, f"{file['bytes'] / 1024:.0f} KiB", ratio])
-    return table(["network", *sets, "false alarms", "size", "time at batch 1 and 32"], rows)
-
-
-def stranger_scores() -> str:
-    """Each score: means over the sets of strangers and the fp32 files of a data set."""
-    rows = [row for row in result("strangers")["rows"] if "int8" not in row["model"]]
-    lines = []
-    for score in rows[0]["scores"]:
-        cells = []
-        for data in NAMES:
-            of = [row["scores"][score]["strangers"].values() for row in rows if row["model"].startswith(data)]
-            every = [one for sets in of for one in sets]
-            cells += [f"{sum(one[key] for one in every) / len(every):.3f}" for key in ("auroc", "accepted_at_95")]
-            cells.append(f"{sum(one['caught'] for one in every) / len(every):.0%}")
-        lines.append([f"`{score}`", *cells])
-    head = [f"{name.split(',')[0]}: {what}" for name in NAMES.values() for what in ("AUROC", "FPR at 95%", "caught")]
-    return table(["score", *head], lines)
+    for row in result("half")["rows"]:
+        data, model = row["run"].rsplit("-", 3)[:2]
+        found = row["half"]
+        rows.append(
+            [
+                f"{NAMES.get(data, 'digits')}: `{model}`",
+                *(f"{size / 1024:,.0f} KiB" for size in (row["bytes"], found["bytes"])),
+                f"{found['accuracy_fp32']:.2%}, {found['accuracy_fp16']:.2%}",
+                f"{found['flips']:,} of {found['images']:,}",
+                *(f"{value:.4f}" for value in (found["logits"]["relative"], found["tolerance"])),
+                f"{found['roundings']}",
+            ]
+        )
+    head = ["network", "fp32 file", "fp16 file", "accuracy fp32, fp16", "classes that change"]
+    return table([*head, "largest difference of a logit", "tolerance", "`n`"], rows)
 
 
 def elastic() -> str:
@@ -276,9 +248,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": memory,
     "processors": processors,
     "targets": targets,
-    "strangers": strangers,
-    "stranger_scores": stranger_scores,
+    "half": half,
     "elastic": elastic,
+    **STRANGERS,
     **SCALE,
 }
 
