@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from cnn_infer import Classifier, DeviceError, InputError, latency, open_model
 from cnn_infer.command.verify import verify_model
 from cnn_infer.proof.golden import proves_integers
-from cnn_infer.providers import devices, session
+from cnn_infer.providers import devices, plugins, session
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -83,6 +85,61 @@ def test_a_plugin_that_does_not_load_is_one_line(models: Path, monkeypatch: pyte
     monkeypatch.setattr(ort, "__version__", "1.20.0")
     with pytest.raises(DeviceError, match=r"need ONNX Runtime 1.23 or later, 1.20.0 is installed: pip install -U"):
         open_model(models / "grey.onnx", device="qnn")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"device_type": "NPU"}, DeviceError, "come up: openvino has no device NPU on this machine"),
+        ({"device_type": "GPU"}, DeviceError, "come up: openvino has no device GPU on this machine"),
+        (
+            {"device_type": "GPU", "precision": "FP99"},
+            DeviceError,
+            "openvino has no device GPU on this machine, or does not accept precision=FP99",
+        ),
+        ({"num_of_threads": "x"}, DeviceError, "openvino does not accept num_of_threads=x"),
+        ({"io_binding": "off"}, DeviceError, "come up: install the driver and the libraries"),
+        ({"device_typ": "CPU"}, InputError, "OpenVINOExecutionProvider does not know the option device_typ"),
+        ({"device_type": "gpu"}, InputError, "device_type is CPU, GPU or NPU, not 'gpu'"),
+    ],
+)
+def test_a_build_of_openvino_that_refuses_an_option_says_which(
+    models: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], error: type[Exception], text: str
+) -> None:
+    """Such a build writes the reason into its log only, then gives a session on the CPU, unless that is forbidden."""
+    real, severities = ort.InferenceSession, []
+
+    def create(data: bytes, settings: Any, providers: list[Any], **_: Any) -> Any:
+        if "device_typ" in providers[0][1]:
+            raise RuntimeError("/onnxruntime/python/state.cc:1053 Create(int) Invalid OpenVINO EP option: device_typ")
+        if len(providers) == 1:
+            raise RuntimeError(f"1 : FAIL : {session.CPU_NODES[0]} by the user.")
+        return real(data, settings, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["OpenVINOExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", create)
+    monkeypatch.setattr(ort, "set_default_logger_severity", severities.append)
+    with pytest.raises(error) as found:
+        open_model(models / "grey.onnx", device="openvino", device_options=options)
+    assert text in str(found.value)
+    refused_early, no_option = "gpu" in text, "install the driver" in text
+    assert severities == ([] if refused_early or no_option else [4, 2])
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_processors_of_other_makers_are_sent_to_the_build_of_openvino(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "; on processors of other makers install onnxruntime-openvino in an environment of its own"
+    if "OpenVINOExecutionProvider" not in AVAILABLE:
+        with pytest.raises(DeviceError, match=text):
+            open_model(models / "grey.onnx", device="openvino")
+    monkeypatch.setattr(ort, "get_ep_devices", list, raising=False)
+    monkeypatch.setattr(ort, "__version__", "1.32.0")
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", SimpleNamespace(get_library_path=lambda: "absent.so"))
+    monkeypatch.setattr(ort, "register_execution_provider_library", lambda *_: None, raising=False)
+    with pytest.raises(DeviceError, match=f"needs an Intel processor, GPU or NPU{text}; --device cpu runs everywhere"):
+        plugins.plugin_devices(ort, "openvino")
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("onnxruntime_ep_webgpu"), reason="needs onnxruntime-ep-webgpu")

@@ -34,7 +34,7 @@ class Device(NamedTuple):
         wheel: The build of ONNX Runtime that has it, which replaces ``onnxruntime``; None if the plain wheel has it
             where the device exists, or if no wheel has it.
         plugin: The package that brings it as a plugin; None without one.
-        note: Where it exists, for the error; empty if ``wheel`` or ``plugin`` says enough.
+        note: Where it exists or what it needs, for errors; empty if ``wheel`` or ``plugin`` says enough.
         memory: The name of its memory for tensors that stay on the device, as ``OrtValue`` takes it; None if tensors
             are passed in the memory of the CPU.
     """
@@ -63,6 +63,7 @@ BY_NAME = {
         "OpenVINOExecutionProvider",
         "onnxruntime-openvino",
         Plugin("onnxruntime-ep-openvino", "onnxruntime_ep_openvino", "an Intel processor, GPU or NPU"),
+        "on processors of other makers install onnxruntime-openvino in an environment of its own",
     ),
     "qnn": Device("QNNExecutionProvider", plugin=Plugin("onnxruntime-qnn", "onnxruntime_qnn", "a Qualcomm processor")),
     "webgpu": Device(

@@ -57,7 +57,8 @@ def plugin_devices(ort: ModuleType, name: str) -> list[Any]:
             found = loaded_devices(ort, device.provider)
     if not found:
         needs = "" if plugin is None else f": {plugin.package} needs {plugin.needs}"
-        raise DeviceError(f"{device.provider} finds no device on this machine{needs}; --device cpu runs everywhere")
+        ways = "; ".join(filter(None, [device.note, "--device cpu runs everywhere"]))
+        raise DeviceError(f"{device.provider} finds no device on this machine{needs}; {ways}")
     return found
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from cnn_infer.providers.binding import BoundRunner
+
+UNKNOWN_OPTION = re.compile(r"(?:Invalid OpenVINO EP option: |Unknown provider option: \"?)([\w.]+)")
+"""The part of ONNX Runtime's errors that names an option which a provider does not know."""
 
 CPU_NODES = ("fallback to CPU EP has been explicitly disabled", "disabled fallback to the CPU EP")
 """Parts of ONNX Runtime's errors if nodes are left to the CPU, or all of them, and the session forbids that."""
@@ -120,7 +125,7 @@ def _open_best(ort: ModuleType, name: str, data: bytes, threads: int) -> Opened:
 def _open_on(ort: ModuleType, name: str, data: bytes, device: str, threads: int, given: Mapping[str, str]) -> Opened:
     """Open a session on a device that is not the CPU, first so that the CPU may run no node at all."""
     from cnn_infer.providers.plugins import is_installed, loaded_devices, plugin_devices, version_of
-    from cnn_infer.providers.settings import provider_options  # most runs are on the CPU
+    from cnn_infer.providers.settings import NEEDS, provider_options, refused  # most runs are on the CPU
 
     found, plugin = BY_NAME[device], None
     loaded, available = loaded_devices(ort, found.provider), ort.get_available_providers()
@@ -129,18 +134,24 @@ def _open_on(ort: ModuleType, name: str, data: bytes, device: str, threads: int,
             raise DeviceError(missing(device, tuple(available)))
         plugin = _select(plugin_devices(ort, device), found.provider, given)
     options = provider_options(device, given, threads=threads, version=version_of(ort), plugin=plugin is not None)
-    try:
-        session = _create(ort, name, data, threads, found.provider, options, plugin)
-        return Opened(session, device, "asked for", _counted(session), dict(given))
-    except DeviceError as error:
-        # OpenVINO itself may move a model from an NPU to the CPU, unless the session forbids it
-        if not any(text in str(error.__cause__) for text in CPU_NODES) or "NPU" in given.get(DEVICE_TYPE, ""):
-            raise
-    from tempfile import TemporaryDirectory  # rarely used
+    why = refused(device, given) if plugin is None else ""
+    with _log_off(ort) if why else nullcontext():
+        try:
+            session = _create(ort, name, data, threads, found.provider, options, plugin, why=why or NEEDS)
+            return Opened(session, device, "asked for", _counted(session), dict(given))
+        except DeviceError as error:
+            if not any(text in str(error.__cause__) for text in CPU_NODES):
+                raise
+            with_cpu_nodes = error
+        from tempfile import TemporaryDirectory  # rarely used
 
-    with TemporaryDirectory() as folder:
-        session = _create(ort, name, data, threads, found.provider, options, plugin, folder=folder)
-        nodes = _counted(session) or _profiled(session, name)
+        with TemporaryDirectory() as folder:
+            session = _create(
+                ort, name, data, threads, found.provider, options, plugin, folder=folder, why=why or NEEDS
+            )
+            nodes = _counted(session) or _profiled(session, name)
+    if "NPU" in given.get(DEVICE_TYPE, ""):
+        raise with_cpu_nodes  # in this session OpenVINO itself may move the model from the NPU to the CPU
     own, total = nodes.get(found.provider, 0), sum(nodes.values())
     if not own:
         raise DeviceError(f"{found.provider} runs none of the {total} nodes of {name}: pass --device cpu")
@@ -169,8 +180,12 @@ def _create(
     plugin: Any = None,
     *,
     folder: str | None = None,
+    why: str = "",
 ) -> onnxruntime.InferenceSession:
-    """Create a session. Another provider than the CPU must run all nodes, unless there is a folder for a profile."""
+    """Create a session. Another provider than the CPU must run all nodes, unless there is a folder for a profile.
+
+    If ONNX Runtime falls back to the CPU, ``why`` is the end of the message.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -196,18 +211,27 @@ def _create(
     except Exception as error:
         if "pthread_create failed" in str(error):
             raise ModelError(f"the system does not start {threads} threads to run {name}: choose fewer") from error
+        if unknown := UNKNOWN_OPTION.search(str(error)):
+            raise InputError(f"{provider} does not know the option {unknown[1]}") from error
         if provider != CPU:
             raise DeviceError(f"{provider} does not come up: {_one_line(error)}") from error
         raise ModelError(
             f"not an ONNX model, or damaged: {name} ({_one_line(error)}); cnn-export writes models"
         ) from error
     if session.get_providers()[0] != provider:
-        raise DeviceError(
-            f"{provider} does not come up, ONNX Runtime fell back to {session.get_providers()[0]}: install the "
-            "driver and the libraries that it needs (for CUDA: CUDA and cuDNN), or pass --device cpu"
-        )
+        raise DeviceError(f"{provider} does not come up: {why}")
     session.disable_fallback()
     return session
+
+
+@contextmanager
+def _log_off(ort: ModuleType) -> Iterator[None]:
+    """Switch the log of ONNX Runtime off that no session has: the error that follows says the same in one line."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)  # its default: warnings
 
 
 def _counted(session: onnxruntime.InferenceSession) -> dict[str, int]:
