@@ -13,6 +13,13 @@ first picture to the last as the report has them. The overhead of a round is the
 ``plain``, minus 1: once from the rates, and once from the seconds with all start-up. ``start_seconds`` is the time of
 the same command on a single picture: start, connection, actors, end.
 
+Then one more run on the cluster that runs, in this process, with the seconds of each stage: ``check`` (the model, and
+a search of the pictures for the files of results), ``connect``, ``listing`` (search, digest, lists of parts),
+``start_of_actors`` (from the plan to the first part), ``parts`` (from the start of the first to the end of the last;
+``idle_at_the_end`` is how long before that an actor had nothing more to do, ``between_parts`` how long an actor waited
+for its next part, in all), ``end_of_actors``, ``merge`` and
+``disconnect``.
+
 ``--listing N`` measures instead the memory and time of the driver for a listing of N empty files.
 """
 
@@ -25,12 +32,20 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from cnn_infer.cluster import connection
 from cnn_infer.cluster.connection import OBJECT_STORE
 from cnn_infer.cluster.folder import JobFolder
+from cnn_infer.cluster.job import Job
 from cnn_infer.cluster.listing import cut
+from cnn_infer.cluster.worker import Work
+from cnn_infer.command import on_cluster
+from cnn_infer.command.cli import command
 from cnn_infer.paths.find import find_below
 from cnn_infer.system import machine
 from processes import measured
@@ -48,8 +63,8 @@ def classified(model: Path, pictures: Path, folder: Path, *more: str) -> dict[st
     return {"seconds": done.seconds, "pictures_per_second": rate, "driver_peak_mb": done.peak_mb}
 
 
-def rounds_of(model: Path, pictures: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """The runs of each way, in turn."""
+def rounds_of(model: Path, pictures: Path, rounds: int) -> tuple[dict[str, list[dict[str, float]]], dict[str, float]]:
+    """The runs of each way, in turn, and the seconds of each stage."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
@@ -67,9 +82,67 @@ def rounds_of(model: Path, pictures: Path, rounds: int) -> dict[str, list[dict[s
                     one.mkdir()
                     start = classified(model, next(pictures.rglob("*.jpg")), one, *more)["seconds"]
                     found[name].append({**row, "start_seconds": start})
+        return found, stages_of(model, pictures, cluster.address)
     finally:
-        cluster.shutdown()
-    return found
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def stages_of(model: Path, pictures: Path, address: str) -> dict[str, float]:
+    """The seconds of each stage of one run on a cluster, in this process."""
+    marks: list[tuple[str, float]] = []
+    answers: list[dict[str, Any]] = []
+    connect, answered, merged = connection.connected, Job._answers, Job.report
+
+    @contextmanager
+    def connected(where: str | None) -> Iterator[None]:
+        marks.append(("check", time.time()))
+        with connect(where):
+            marks.append(("connect", time.time()))
+            yield
+            marks.append(("end_of_actors", time.time()))
+        marks.append(("disconnect", time.time()))
+
+    def noted(job: Job, work: Work, missing: list[int]) -> Iterator[dict[str, Any]]:
+        marks.append(("listing", time.time()))
+        for answer in answered(job, work, missing):
+            answers.append(answer)
+            yield answer
+        job_threads.append(job.threads)
+
+    def report(*arguments: Any) -> Any:
+        start = time.time()
+        found = merged(*arguments)
+        marks.append(("merge", time.time() - start + marks[-1][1]))
+        return found
+
+    job_threads: list[int] = []
+    begin = time.time()
+    with (
+        tempfile.TemporaryDirectory() as place,
+        patch.object(on_cluster, "connected", connected),
+        patch.object(Job, "_answers", noted),
+        patch.object(Job, "report", report),
+    ):
+        arguments = [str(pictures), "--model", str(model), "--format", "csv", "--report", f"{place}/report.json"]
+        command.main([*arguments, "--output", f"{place}/rows", f"--ray={address}"], standalone_mode=False)
+    whole = time.time() - begin
+    ended = sorted(answer["ended"] for answer in answers)
+    times = [begin, *(mark for _, mark in marks)]
+    found = {name: after - before for (name, after), before in zip(marks, times, strict=False)}
+    listed = dict(marks)["listing"]
+    first = min(answer["started"] for answer in answers)
+    found["end_of_actors"] = dict(marks)["end_of_actors"] - ended[-1]
+    actors = min(job_threads[0], len(ended))
+    idle = [ended[-1] - end for end in ended[-actors:]]
+    busy = sum(answer["ended"] - answer["started"] for answer in answers)
+    return {
+        **found,
+        "start_of_actors": first - listed,
+        "parts": ended[-1] - first,
+        "idle_at_the_end": idle[0],
+        "between_parts": (actors * (ended[-1] - first) - sum(idle) - busy) / actors,
+        "whole": whole,
+    }
 
 
 def listing(count: int) -> dict[str, float]:
@@ -120,7 +193,7 @@ def main() -> None:
         return
     if options.pictures is None:
         arguments.error("name MODEL and PICTURES, or pass --listing N")
-    found = rounds_of(options.model, options.pictures, options.rounds)
+    found, stages = rounds_of(options.model, options.pictures, options.rounds)
     head = conditions("cluster.py MODEL PICTURES", packages, rounds=options.rounds)
     print(f"{head['machine']}; medians of {options.rounds} rounds")
     figures: dict[str, Any] = {}
@@ -140,7 +213,8 @@ def main() -> None:
             f"{name:<8} {middle['pictures_per_second']:8,.0f} pictures/s, {middle['seconds']:6.1f} s in all, "
             f"{middle['start_seconds']:.1f} s for one picture{text}"
         )
-    write(options.output, {**head, "model": short(options.model), **figures})
+    print("seconds of each stage: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items()))
+    write(options.output, {**head, "model": short(options.model), **figures, "stages": stages})
 
 
 if __name__ == "__main__":

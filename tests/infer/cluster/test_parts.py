@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +26,7 @@ from cnn_infer.command.on_cluster import check_address
 from cnn_infer.errors import ClusterError
 from cnn_infer.evaluation import Evaluation
 from cnn_infer.paths.find import Found, find_below
+from cnn_infer.system.atomic import write_bytes
 from cnn_infer.tally import Tally
 
 pytest.importorskip("ray", reason="needs cnn-infer[ray]")
@@ -254,6 +256,20 @@ def test_the_rate_of_a_resumed_job_is_that_of_its_last_run(
     report, _ = job.report(work, empty(work), {})
     unreadable = sum(counts["errors"] for part in (3, 4) if (counts := work.folder.counts(part)))
     assert report.images_per_second == (9 - unreadable) / job.seconds
+
+
+def test_the_time_of_a_part_has_that_of_its_rows(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: str, data: bytes) -> None:
+        time.sleep(0.2 * ("part-" in path))
+        write_bytes(path, data)
+
+    begun(work, tmp_path)
+    monkeypatch.setattr("cnn_infer.cluster.folder.write_bytes", slowly)
+    start = time.time()
+    assert not problem(work)
+    counts = work.folder.counts(0)
+    assert counts is not None
+    assert start <= counts["started"] <= counts["ended"] - 0.2 <= time.time() - 0.2
 
 
 def test_lists_are_private_and_go_with_the_end_of_the_job(work: Work, tmp_path: Path) -> None:

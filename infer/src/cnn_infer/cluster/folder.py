@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -155,9 +156,13 @@ class JobFolder:
             raise ClusterError(f"the list of part {part} in {self} cannot be read ({error})") from error
 
     def write_part(self, part: int, rows: bytes, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write the rows of a part, then its counts with size and SHA-256 of the rows; return these counts."""
-        facts = {**facts, "bytes": len(rows), "sha256": hashlib.sha256(rows).hexdigest()}
+        """Write the rows of a part, then its counts; return these counts.
+
+        They have beside ``facts`` size and SHA-256 of the rows, and when they were written, in seconds since 1970.
+        """
         self._write(self.rows_name(part), rows)
+        written = {"bytes": len(rows), "sha256": hashlib.sha256(rows).hexdigest(), "ended": time.time()}
+        facts = {**facts, **written}
         self._write(_counts_name(part), json.dumps(facts).encode())
         return facts
 

@@ -78,7 +78,7 @@ class Work:
             file = file_of(rows, self.form, self.classifier.spec.classes, strangers=self.strangers)
         counted = evaluation.counted(times=True)
         facts = {"pictures": counted["images"], "errors": counted["errors"], "counted": counted}
-        return self.folder.write_part(part, file, {**facts, "started": started, "ended": time.time()})
+        return self.folder.write_part(part, file, {**facts, "started": started})
 
 
 class PartClassifier:
