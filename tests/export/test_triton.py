@@ -1,6 +1,7 @@
 """``cnn-export --triton``: the published protobuf reads what it writes, and it fits the model."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import tritonclient
 import yaml
 from click.testing import CliRunner
-from cnn_export import ExportError, triton
+from cnn_export import ExportError, half, triton
 from cnn_export.cli import command
 from cnn_infer import Classifier, Spec, verify_all
 from cnn_train import Run
@@ -49,6 +50,7 @@ def exported(folder: Path, name: str = "model.onnx", model: str = "rgb.onnx", **
     entry.value = replace(Spec.from_json(entry.value), **values).to_json()  # type: ignore[arg-type]
     folder.mkdir(exist_ok=True)
     onnx.save(proto, folder / name)
+    (folder / "export.json").write_text(json.dumps({"ship": name}))
     return folder
 
 
@@ -95,11 +97,38 @@ def test_one_command_exports_and_writes_what_the_config_says(run: Run, tmp_path:
 
 def test_int8_is_served_if_it_ships_and_on_the_cpu(tmp_path: Path, published: ModuleType) -> None:
     exported(tmp_path / "run")
-    exported(tmp_path / "run", "model.int8.onnx", details={"data": {"name": "Été/photos 2"}})
+    details = {"data": {"name": "Été/photos 2"}, "precision": "int8"}
+    exported(tmp_path / "run", "model.int8.onnx", details=details)
     found = triton.write_repository(tmp_path / "models", tmp_path / "run")
     assert (found.model, found.name) == ("model.int8.onnx", "Ete-photos-2")  # safe in paths and addresses
     config = config_of(tmp_path / "models" / found.name, published)
     assert [group.kind for group in config.instance_group] == [published.ModelInstanceGroup.KIND_CPU]
+    assert {key: value.string_value for key, value in config.parameters.items()} == {"intra_op_thread_count": "1"}
+
+    (tmp_path / "run" / "export.json").write_text('{"ship": "model.onnx"}')  # int8 is not faster, but its file is there
+    found = triton.write_repository(tmp_path / "fp32", tmp_path / "run")
+    assert found.model == "model.onnx"
+    config = config_of(tmp_path / "fp32" / found.name, published)
+    assert [group.kind for group in config.instance_group] == [published.ModelInstanceGroup.KIND_AUTO]
+    assert not config.parameters
+
+
+def test_half_is_served_on_a_gpu(run: Run, tmp_path: Path, published: ModuleType) -> None:
+    done = CliRunner().invoke(command, [str(run.path), "--half", "--triton", str(tmp_path / "models")])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"triton         .*: model photos, model\.half\.onnx, ", done.output)
+    folder = tmp_path / "models" / "photos"
+    served = Classifier(folder / "1" / "model.onnx", device="cpu")
+    assert served.spec.details["precision"] == "fp16"
+    config = config_of(folder, published)
+    assert [group.kind for group in config.instance_group] == [published.ModelInstanceGroup.KIND_GPU]
+
+
+def test_without_an_fp16_model_nothing_is_served(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half, "replayed_file", lambda *_: (b"", "the file does not replay its own pictures"))
+    done = CliRunner().invoke(command, [str(run.path), "--half", "--triton", str(tmp_path / "models")])
+    assert "model.half.onnx was not written" in str(done.exception)
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(("pictures", "sizes"), [(6.5, [1, 3, 6]), (0.5, [1])])
@@ -141,6 +170,12 @@ def test_what_cannot_be_served_is_named(tmp_path: Path) -> None:
         triton.write_repository(tmp_path / "models", run)
     (run / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(ExportError, match="export again"):
+        triton.write_repository(tmp_path / "models", run)
+    (run / "export.json").write_text("damaged")
+    with pytest.raises(ExportError, match=r"export\.json is damaged .*: run cnn-export again"):
+        triton.write_repository(tmp_path / "models", run)
+    (run / "export.json").unlink()
+    with pytest.raises(ExportError, match=r"has no export\.json, which names the model to serve: export it first"):
         triton.write_repository(tmp_path / "models", run)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

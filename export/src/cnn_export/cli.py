@@ -115,8 +115,9 @@ def _table_options(command: Command) -> Command:
 @click.option(
     "--triton",
     metavar="DIR",
-    help="Write a model repository for NVIDIA Triton and KServe into a new folder, with the model that ships. With "
-    "options of an export: export first. Without them: the repository of what is exported already.",
+    help="Write a model repository for NVIDIA Triton and KServe into a new folder, with the model that ships, or, with "
+    "--half, the fp16 model. With options of an export: export first. Without them: the repository of what is exported "
+    "already.",
 )
 @click.version_option(package_name="cnn-export")
 def command(
@@ -190,8 +191,8 @@ def command(
     click.echo("\n".join(export_lines(result)))
     if web is not None:
         click.echo(site_line(write_site(web, result.folder)))
-    if triton is not None:
-        click.echo(repository_line(write_repository(triton, result.folder)))
+    if triton is not None and not (result.half and result.half.failed):
+        click.echo(repository_line(write_repository(triton, result.folder, half=options["half"])))
     if result.half is not None and result.half.failed:
         evidence = printable(result.folder / EXPORT_REPORT)
         raise ParityError(f"{result.half.failed}; {result.half.file} was not written, the evidence is in {evidence}")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_infer import Spec, open_model
-from cnn_infer.errors import ModelError
-from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
+from cnn_infer.errors import InputError, ModelError
+from cnn_infer.model import INPUT, LOGITS, PROBABILITIES, shipped_model
 from cnn_infer.optional_outputs import select_outputs
 from cnn_infer.paths.naming import printable
-from cnn_infer.run_files import FP32_MODEL, INT8_MODEL
+from cnn_infer.run_files import EXPORT_REPORT, HALF_MODEL
 from cnn_infer.system.atomic import write_bytes, write_text
 
 from cnn_export.errors import ExportError
@@ -54,6 +54,14 @@ dynamic_batching {{ preferred_batch_size: [ {preferred} ] max_queue_delay_micros
 instance_group [ {{ count: 1 kind: {kind} }} ]
 """
 
+_ONE_THREAD = """\
+parameters {{ key: "intra_op_thread_count" value: {{ string_value: "1" }} }}
+"""
+"""Triton would start a thread for each processor of the host, also in a container that may use few of them."""
+
+_KINDS = {"int8": "KIND_CPU", "fp16": "KIND_GPU"}
+"""Where an instance of a precision runs; fp32 on a GPU if there is one."""
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -72,28 +80,36 @@ class Repository:
     bytes: int
 
 
-def write_repository(out: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> Repository:
+def write_repository(
+    out: str | os.PathLike[str], run: str | os.PathLike[str] | None = None, *, half: bool = False
+) -> Repository:
     """Write a model repository with the model of an exported run into a new folder.
 
-    The model is the one that ``cnn-infer`` takes: int8 if it ships, which runs on the CPU; else fp32, which runs on a
-    GPU if there is one. It is written without its optional outputs, because Triton would compute them in each run.
+    The model is the one that ``cnn-infer`` takes: int8 if it ships, which runs on the CPU, with one thread for each
+    instance; else fp32, which runs on a GPU if there is one. It is written without its optional outputs, because
+    Triton would compute them in each run.
 
     Args:
         out: The folder; it must be empty or not exist.
-        run: A folder with ``model.onnx``, and ``model.int8.onnx`` if there is one; None for the newest run under
-            ``runs/``.
+        run: A folder with the files of an export; None for the newest run under ``runs/``.
+        half: Take ``model.half.onnx`` instead, which runs on a GPU.
 
     Raises:
-        ExportError: nothing was exported in ``run``, the model is damaged, a class cannot be written as a line of the
-            label file, or ``out`` is not empty.
+        ExportError: nothing was exported in ``run``, its report or the model is missing or damaged, a class cannot be
+            written as a line of the label file, or ``out`` is not empty.
         DeviceError: ONNX Runtime is not installed.
         OSError: the disk is full, or writing is not permitted.
     """
     check_new_folder(out)
     place = exported_folder(run)
-    source = next(name for name in (INT8_MODEL, FP32_MODEL) if (place / name).is_file())
+    if not (place / EXPORT_REPORT).exists():
+        raise ExportError(f"{printable(place)} has no {EXPORT_REPORT}, which names the model to serve: export it first")
     try:
-        model = open_model(place / source, device="cpu")
+        source = place / HALF_MODEL if half else shipped_model(place)
+    except InputError as error:
+        raise ExportError(str(error)) from error
+    try:
+        model = open_model(source, device="cpu")
     except ModelError as error:
         raise ExportError(f"{error}: export again") from error
     for name in model.spec.classes:
@@ -105,8 +121,8 @@ def write_repository(out: str | os.PathLike[str], run: str | os.PathLike[str] | 
         (folder / named / VERSION).mkdir(parents=True)
         write_bytes(folder / named / VERSION / MODEL, data)
         write_text(folder / named / LABELS, "".join(f"{name}\n" for name in model.spec.classes))
-        write_text(folder / named / CONFIG, _config(model.spec, on_cpu=source == INT8_MODEL))
-    return Repository(Path(out), named, source, len(data))
+        write_text(folder / named / CONFIG, _config(model.spec))
+    return Repository(Path(out), named, source.name, len(data))
 
 
 def repository_line(found: Repository) -> str:
@@ -117,10 +133,11 @@ def repository_line(found: Repository) -> str:
     )
 
 
-def _config(spec: Spec, *, on_cpu: bool) -> str:
+def _config(spec: Spec) -> str:
+    precision = str(spec.details.get("precision"))
     largest = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (spec.height * spec.width)))
     preferred = sorted({max(1, largest // part) for part in (4, 2, 1)})
-    return _CONFIG.format(
+    return (_CONFIG + (_ONE_THREAD if precision == "int8" else "")).format(
         largest=largest,
         input=INPUT,
         height=spec.height,
@@ -132,7 +149,7 @@ def _config(spec: Spec, *, on_cpu: bool) -> str:
         labels=LABELS,
         preferred=", ".join(map(str, preferred)),
         delay=QUEUE_DELAY_US,
-        kind="KIND_CPU" if on_cpu else "KIND_AUTO",
+        kind=_KINDS.get(precision, "KIND_AUTO"),
     )
 
 

@@ -229,11 +229,20 @@ def newest_export(runs: str | os.PathLike[str] = RUNS) -> Path:
         raise InputError(
             f"no exported model under {runs}/: run cnn-train and cnn-export first, or pass --model FILE.onnx"
         )
-    report = exports[-1] / EXPORT_REPORT
+    return shipped_model(exports[-1])
+
+
+def shipped_model(folder: Path) -> Path:
+    """Return the model that the export in a folder chose: the int8 file if it is accurate enough and faster, else fp32.
+
+    Raises:
+        InputError: the report of the export is damaged.
+    """
+    report = folder / EXPORT_REPORT
     try:
-        return report.parent / str(json.loads(report.read_text(encoding="utf-8"))["ship"])
+        return folder / str(json.loads(report.read_text(encoding="utf-8"))["ship"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{report} is damaged ({error}): run cnn-export again, or pass --model FILE.onnx") from error
+        raise InputError(f"{report} is damaged ({error}): run cnn-export again") from error
 
 
 def read_model(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
