@@ -19,7 +19,7 @@ FIRST_WAIT = 0.25
 """Mean seconds before the second attempt. Each further wait is twice as long: 3.75 seconds in all."""
 
 TIMEOUT = 30
-"""Seconds without an answer, or without a further byte, after which an attempt has failed."""
+"""Seconds without an answer, or without a further byte, after which an attempt has failed, for S3 and web servers."""
 
 
 def start(work: Coroutine[Any, Any, Result]) -> Future[Result]:
