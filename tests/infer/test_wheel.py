@@ -237,7 +237,7 @@ def test_the_doctor_works_without_onnx_runtime(without_runtime: Path, models: Pa
     command = [without_runtime / "bin" / "cnn-infer", "--doctor", "--format", "jsonl", "--model", models / "rgb.onnx"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "cnn-infer: to be mended: onnxruntime, device\n"
+    assert done.stderr == "cnn-infer: --doctor found errors: onnxruntime\n"
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert found["onnxruntime"]["found"] == "not installed"
     assert found["onnxruntime"]["advice"].startswith("pip install 'cnn-infer[cpu]'")
@@ -245,7 +245,7 @@ def test_the_doctor_works_without_onnx_runtime(without_runtime: Path, models: Pa
     assert found["model"]["status"] == found["numpy"]["status"] == "ok"
 
 
-def test_the_doctor_finds_nothing_to_mend_after_the_installation(bare: Path, tmp_path: Path) -> None:
+def test_the_doctor_finds_no_error_after_the_installation(bare: Path, tmp_path: Path) -> None:
     found = json.loads(run(bare / "bin" / "cnn-infer", "--doctor", "--format", "jsonl", cwd=tmp_path))
     assert found["usable"] is True
     missing = {finding["name"] for finding in found["findings"] if finding["found"] == "not installed"}

@@ -142,7 +142,7 @@ def test_a_listing_is_cut_while_it_is_read() -> None:
         ("in --ray --output out --format table", "--ray takes --format parquet, jsonl or csv, not table"),
         ("in --ray --output out --threads auto", "--ray takes a number of --threads"),
         ("in --ray --output out --info --evidence e", "not with --ray: --evidence, --info"),
-        ("--output out --ray in --format csv", "name a picture"),
+        ("--output out --ray in --format csv", "--ray took 'in' as its address: put PATH before --ray"),
         ("in --output out --ray in", "--ray takes host:port or auto, not in: name PATH before --ray"),
         ("in --output out --ray ray://head:10001", "Ray Data does not work through Ray Client"),
         ("in --output out --part-size 7", "no effect without --ray: --part-size"),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cnn_infer import Classifier, ModelError, open_model
-from cnn_infer.doctor import fit, host
+from cnn_infer import Classifier, open_model
+from cnn_infer.doctor import fit, host, packages
 from cnn_infer.doctor.findings import Finding, for_people
-from cnn_infer.doctor.probe import ask
+from cnn_infer.doctor.probe import Answer, ask
 from cnn_infer.system import machine
 
 Cli = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -33,11 +33,11 @@ def report(done: subprocess.CompletedProcess[bytes]) -> dict[str, dict[str, str]
     assert document["format"] == 1
     for finding in document["findings"]:
         assert [*finding] == ["name", "status", "found", "advice"]
-        assert finding["status"] in ("ok", "note", "mend")
+        assert finding["status"] in ("ok", "note", "error")
         assert finding["found"]
         assert finding["advice"]
         assert not any("\n" in text for text in finding.values())
-    assert document["usable"] is all(finding["status"] != "mend" for finding in document["findings"])
+    assert document["usable"] is all(finding["status"] != "error" for finding in document["findings"])
     assert document["usable"] is (done.returncode == 0)
     names = [finding["name"] for finding in document["findings"]]
     assert [name for name in names if name in ALWAYS] == [*ALWAYS]
@@ -53,22 +53,26 @@ def test_it_says_what_is_there_and_whether_a_model_fits(cli: Cli, environment: d
     assert "8 x 8 pixels, 4 classes, opset 20" in found["model"]["found"]
     assert found["device"]["found"].startswith("CPUExecutionProvider (asked for)")
     lines = for_people([Finding(**finding) for finding in found.values()]).splitlines()  # type: ignore[arg-type]
-    place = next(place for place, line in enumerate(lines) if line.startswith("note  telemetry "))
+    place = next(place for place, line in enumerate(lines) if line.startswith("note   telemetry "))
     assert lines[place + 1].strip() == "-> unset ORT_DISABLE_TELEMETRY: cnn-infer switches it off"
     assert lines[-1] == "usable"
 
 
-def test_two_builds_are_to_be_mended(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+def test_two_builds_are_an_error_that_counts_once(
+    cli: Cli, environment: dict[str, str], tmp_path: Path, models: Path
+) -> None:
     for name in ("onnxruntime", "onnxruntime_gpu"):
         (tmp_path / f"{name}-1.20.0.dist-info").mkdir()
         (tmp_path / f"{name}-1.20.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1.20.0\n")
     environment["PYTHONPATH"] = str(tmp_path)
-    done = cli("--doctor", "--format", "jsonl", code=1)
+    done = cli("--doctor", "--format", "jsonl", "--model", models / "rgb.onnx", code=1)
     found = report(done)
-    assert found["builds"]["status"] == "mend"
+    assert found["device"]["status"] == "note"
+    assert found["device"]["advice"] == "first fix builds"
+    assert found["builds"]["status"] == "error"
     assert found["builds"]["found"] == "onnxruntime and onnxruntime-gpu overwrite each other"
     assert found["builds"]["advice"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu, then pip install")
-    assert done.stderr.decode() == "cnn-infer: to be mended: builds\n"
+    assert done.stderr.decode() == "cnn-infer: --doctor found errors: builds\n"
 
 
 @pytest.mark.parametrize(
@@ -85,12 +89,14 @@ def test_a_broken_onnx_runtime_is_named(
     (tmp_path / "broken" / "onnxruntime").mkdir(parents=True)
     (tmp_path / "broken" / "onnxruntime" / "__init__.py").write_text(code)
     environment["PYTHONPATH"] = str(tmp_path / "broken")
-    found = report(cli("--doctor", "--format", "jsonl", "--model", models / "rgb.onnx", code=1))
-    assert found["onnxruntime"]["status"] == "mend"
+    done = cli("--doctor", "--format", "jsonl", "--model", models / "rgb.onnx", code=1)
+    found = report(done)
+    assert found["onnxruntime"]["status"] == "error"
     assert reason in found["onnxruntime"]["found"]
     assert found["onnxruntime"]["advice"].startswith("pip install --force-reinstall onnxruntime")
     assert found["model"]["status"] == "ok"
-    assert found["device"]["status"] == "mend"
+    assert found["device"]["status"] == "note"
+    assert done.stderr.decode() == "cnn-infer: --doctor found errors: onnxruntime\n"
 
 
 def test_text_around_an_answer_is_skipped() -> None:
@@ -105,7 +111,10 @@ def test_text_around_an_answer_is_skipped() -> None:
         (("--doctor", "a.png", "--top", "2"), "no effect with --doctor: PATH, --top"),
         (("--doctor", "--device-option", "a=1"), "no effect with --doctor without --model: --device-option"),
         (("--doctor", "--format", "csv"), "--doctor takes --format table or jsonl, not csv"),
-        (("--doctor", "--model", "absent.onnx"), "cannot read the model: absent.onnx"),
+        (
+            ("--doctor", "--format", "json"),
+            "pass jsonl: one JSON document a row, and a single one for --info, --doctor",
+        ),
     ],
 )
 def test_mistakes_are_one_line(refused: Refused, arguments: tuple[str, ...], text: str) -> None:
@@ -117,8 +126,8 @@ def test_mistakes_are_one_line(refused: Refused, arguments: tuple[str, ...], tex
     [
         ("any", True, "avx2", "ok"),
         ("vnni", False, "avx512_vnni", "ok"),
-        ("vnni", False, "avx2", "mend"),
-        ("arm", False, "avx2", "mend"),
+        ("vnni", False, "avx2", "error"),
+        ("arm", False, "avx2", "error"),
         ("avx2", False, "avx2", "note"),
         ("avx2", False, "avx_vnni", "note"),
     ],
@@ -139,17 +148,39 @@ def test_an_int8_file_is_held_against_the_instruction_set(
     assert here in found["int8"].found
 
 
-def fit_answer() -> object:
-    from cnn_infer.doctor.probe import Answer
-
+def fit_answer() -> Answer:
     return Answer({"provider": "CPUExecutionProvider", "chosen": "asked for", "nodes": {}})
 
 
-def test_a_file_of_others_and_a_damaged_one_are_refused(models: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_read_is_a_finding_beside_those_of_the_machine(
+    cli: Cli, models: Path, tmp_path: Path
+) -> None:
     (tmp_path / "cut.onnx").write_bytes((models / "rgb.onnx").read_bytes()[:700])
     for path, text in ((models / "foreign.onnx", "not one that cnn-export wrote"), (tmp_path / "cut.onnx", "damaged")):
-        with pytest.raises(ModelError, match=text):
-            list(fit.findings(str(path), "cpu", {}))
+        (found,) = fit.findings(str(path), "cpu", {})
+        assert (found.name, found.status) == ("model", "error")
+        assert text in found.found
+    done = cli("--doctor", "--format", "jsonl", "--model", "absent.onnx", code=1)
+    assert report(done)["model"]["found"].startswith("cannot read the model: absent.onnx")
+    assert done.stderr.decode() == "cnn-infer: --doctor found errors: model\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "advice"),
+    [
+        ("ModelError: a.onnx (Unsupported model IR version: 99)", "cpu", "pip install -U onnxruntime-gpu"),
+        ("ModelError: a.onnx (ONNX Runtime supports till opset 26)", "cpu", "pip install -U onnxruntime-gpu"),
+        ("ModelError: not an ONNX model, or damaged: a.onnx", "auto", "export it again"),
+        ("DeviceError: no CUDA", "cuda", "do what the reason names, or pass --device cpu"),
+    ],
+)
+def test_a_newer_onnx_runtime_is_advised_only_where_the_reason_names_a_version(
+    models: Path, monkeypatch: pytest.MonkeyPatch, error: str, device: str, advice: str
+) -> None:
+    monkeypatch.setattr(fit, "ask", lambda *_: Answer(error=error))
+    monkeypatch.setattr(packages, "_version", lambda name: "1.30" if name == "onnxruntime-gpu" else None)
+    found = {finding.name: finding for finding in fit.findings(str(models / "rgb.onnx"), device, {})}["device"]
+    assert (found.status, found.advice) == ("error", advice)
 
 
 def test_limits_of_a_container_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,7 +201,7 @@ def test_a_driver_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch,
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {finding.name: finding for finding in host.findings()}["gpu"]
-    assert (found.status, found.advice) == ("note", "mend the driver of NVIDIA before --device cuda")
+    assert (found.status, found.advice) == ("note", "repair the driver of NVIDIA before --device cuda")
     assert "could not communicate" in found.found
     program.write_text("#!/bin/sh\necho 'NVIDIA H100, 570.1, 81559 MiB'\n")
     assert {finding.name: finding for finding in host.findings()}["gpu"].found == "NVIDIA H100, 570.1, 81559 MiB"

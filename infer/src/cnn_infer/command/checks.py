@@ -83,6 +83,8 @@ def check_options(context: click.Context) -> None:
         raise InputError(f"a model is named with --model: --model {printable(models[0])}")
     if "--certificate" in given and not (verify or judge):
         raise InputError("no effect without --verify or --judge: --certificate")
+    if values["ray"] and not paths:
+        raise InputError(f"--ray took {printable(values['ray'])!r} as its address: put PATH before --ray")
     if not (paths or info or verify or latency):
         raise click.UsageError("name a picture or a folder, or pass --verify or --info")
     if latency and not paths:

@@ -9,6 +9,9 @@ from cnn_infer.doctor import fit, host, packages
 from cnn_infer.doctor.findings import for_people, to_json, usable
 from cnn_infer.errors import CheckError
 
+NEEDED = ("builds", "onnxruntime")
+"""The findings without which no model opens."""
+
 
 def examine(model: str | None, device: str, device_options: Mapping[str, str], form: str) -> None:
     """Print the findings.
@@ -20,12 +23,13 @@ def examine(model: str | None, device: str, device_options: Mapping[str, str], f
         form: ``table`` or ``jsonl``.
 
     Raises:
-        ModelError: the model cannot be read.
-        CheckError: something must be mended.
+        CheckError: there is an error, for example in the model file.
     """
-    fitting = [] if model is None else [*fit.findings(model, device, device_options)]
-    findings = [*packages.findings(), *host.findings(), *fitting]
+    findings = [*packages.findings(), *host.findings()]
+    if model is not None:
+        broken = [found.name for found in findings if found.status == "error" and found.name in NEEDED]
+        findings += fit.findings(model, device, device_options, broken=broken)
     print_text(to_json(findings) if form == "jsonl" else for_people(findings))
     if not usable(findings):
-        names = ", ".join(finding.name for finding in findings if finding.status == "mend")
-        raise CheckError(f"to be mended: {names}")
+        names = ", ".join(finding.name for finding in findings if finding.status == "error")
+        raise CheckError(f"--doctor found errors: {names}")

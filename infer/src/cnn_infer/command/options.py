@@ -58,6 +58,16 @@ def settings(context: click.Context, parameter: click.Parameter, values: tuple[s
     return {key: text for key, _, text in pairs}
 
 
+class Format(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no type argument
+    """A format of the output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the format; for ``json`` the error names ``jsonl``."""
+        if value == "json":
+            self.fail("pass jsonl: one JSON document a row, and a single one for --info, --doctor ...", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Certified(click.FloatRange):
     """A threshold: a probability, or ``certified``."""
 
@@ -136,11 +146,11 @@ OPTIONS = (
     click.option(
         "--format",
         "form",
-        type=click.Choice(["table", "jsonl", "csv", "parquet"]),
+        type=Format(["table", "jsonl", "csv", "parquet"]),
         default="table",
         show_default=True,
-        help="Format of the rows. --info and --latency take table, or jsonl for JSON; --ray takes parquet (its "
-        "default), jsonl or csv.",
+        help="Format of the rows. --info, --latency and --doctor take table, or jsonl for one JSON document; --ray "
+        "takes parquet (its default), jsonl or csv.",
     ),
     click.option(
         "--output",
@@ -250,7 +260,7 @@ OPTIONS = (
         "--doctor",
         is_flag=True,
         help="Print what is installed and what this machine has, each with a line of advice; with --model also "
-        "whether that file fits this machine. Exit with code 1 if something must be mended.",
+        "whether that file fits this machine. Exit with code 1 if there is an error.",
     ),
     click.option(
         "--latency",

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from cnn_infer import console
+
 FORMAT = 1
 """Version of the JSON report. Keys are only added; a change of meaning raises it."""
 
 NOTHING = "nothing to do"
 """The advice where all is well."""
 
-Status = Literal["ok", "note", "mend"]
+Status = Literal["ok", "note", "error"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Finding:
 
     Attributes:
         name: What it is: the same word in every report.
-        status: ``ok``; ``note`` for what works and could be better, or is not needed by all; ``mend`` for what stops
+        status: ``ok``; ``note`` for what works and could be better, or is not needed by all; ``error`` for what stops
             cnn-infer or makes its results unreliable.
         found: What is there, one line.
         advice: What to do, one line.
@@ -35,8 +37,8 @@ class Finding:
 
 
 def usable(findings: Sequence[Finding]) -> bool:
-    """Whether nothing must be mended."""
-    return all(finding.status != "mend" for finding in findings)
+    """Whether there is no error."""
+    return all(finding.status != "error" for finding in findings)
 
 
 def to_json(findings: Sequence[Finding]) -> str:
@@ -50,8 +52,8 @@ def for_people(findings: Sequence[Finding]) -> str:
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{finding.status:<4}  {finding.name:<{width}}  {finding.found}")
+        lines.append(f"{finding.status:<5}  {finding.name:<{width}}  {finding.found}")
         if finding.advice != NOTHING:
-            lines.append(f"{'':<{width + 8}}-> {finding.advice}")
-    bad = sum(finding.status == "mend" for finding in findings)
-    return "\n".join([*lines, f"{bad} to mend" if bad else "usable"])
+            lines.append(f"{'':<{width + 9}}-> {finding.advice}")
+    bad = sum(finding.status == "error" for finding in findings)
+    return "\n".join([*lines, console.quantity(bad, "error") if bad else "usable"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnn_infer.doctor.findings import NOTHING, Finding
 from cnn_infer.doctor.host import EXACT
+from cnn_infer.doctor.packages import newer
 from cnn_infer.doctor.probe import MODEL, ask
-from cnn_infer.errors import ModelError
+from cnn_infer.errors import InferError, ModelError
 from cnn_infer.model import SPEC_KEY, read_model
 from cnn_infer.protobuf import fields, read_varint
 from cnn_infer.spec import Spec
@@ -22,31 +23,48 @@ DOMAIN, VERSION = 1, 2
 """Numbers of the fields of an entry of ``opset_import``."""
 
 
-def findings(model: str, device: str, options: Mapping[str, str]) -> Iterator[Finding]:
+def findings(model: str, device: str, options: Mapping[str, str], *, broken: Sequence[str] = ()) -> Iterator[Finding]:
     """Yield what is found of a model file. ONNX Runtime is asked in a process of its own.
 
-    Raises:
-        ModelError: the file cannot be read, or cnn-export did not write it.
+    Args:
+        model: The file, or its URL.
+        device: The device for the model, as for :class:`cnn_infer.Classifier`.
+        options: Its options.
+        broken: Names of earlier findings because of which ONNX Runtime cannot open a model: it is not asked then.
     """
-    name, data = read_model(model)
-    opset, metadata = _contents(name, data)
-    if SPEC_KEY not in metadata:
-        raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
-    spec = Spec.from_json(metadata[SPEC_KEY])
+    try:
+        name, opset, spec = _specification(model)
+    except InferError as error:
+        yield Finding("model", "error", str(error), "name a file that cnn-export wrote, or export it again")
+        return
     precision = str(spec.details.get("precision") or "fp32")
     sides = f"{spec.width} x {spec.height}"
     yield Finding("model", "ok", f"{name}, {precision}, {sides} pixels, {len(spec.classes)} classes, opset {opset}")
     if precision == "int8":
         yield _int8(spec.details)
+    if broken:
+        yield Finding("device", "note", "the model was not opened", f"first fix {' and '.join(broken)}")
+        return
     answer = ask(MODEL, model, device, json.dumps(dict(options)))
     if not answer.value:
         reason = answer.error.partition("Error: ")[2] or answer.error
-        advice = f"mend that; if it names opset {opset}: pip install -U onnxruntime"
-        yield Finding("device", "mend", f"{device} does not open the model: {reason}", advice)
+        old = "opset" in reason.lower() or "ir version" in reason.lower()
+        other = "export it again" if device in ("auto", "cpu") else "do what the reason names, or pass --device cpu"
+        advice = newer() if old else other
+        yield Finding("device", "error", f"{device} does not open the model: {reason}", advice)
         return
     nodes = ", ".join(f"{provider}: {count} nodes" for provider, count in answer.value["nodes"].items())
     found = f"{answer.value['provider']} ({answer.value['chosen']}){f'; {nodes}' if nodes else ''}"
     yield Finding("device", "ok", found, "cnn-infer --verify proves that it computes what was exported")
+
+
+def _specification(model: str) -> tuple[str, int, Spec]:
+    """Return the name of a model, its version of the standard operators, and its specification."""
+    name, data = read_model(model)
+    opset, metadata = _contents(name, data)
+    if SPEC_KEY not in metadata:
+        raise ModelError(f"an ONNX model, but not one that cnn-export wrote (no {SPEC_KEY} in its metadata): {name}")
+    return name, opset, Spec.from_json(metadata[SPEC_KEY])
 
 
 def _contents(name: str, data: bytes) -> tuple[int, dict[str, str]]:
@@ -82,4 +100,4 @@ def _int8(details: Mapping[str, Any]) -> Finding:
     if target in ("any", "avx2", "generic"):
         return Finding("int8", "note", found, "cnn-infer --verify checks that its integers are those of the export")
     advice = "export again with cnn-export --quantize --for any, or use model.onnx (fp32)"
-    return Finding("int8", "mend", f"{found}, whose sums of products may overflow", advice)
+    return Finding("int8", "error", f"{found}, whose sums of products may overflow", advice)

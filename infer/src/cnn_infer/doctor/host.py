@@ -86,7 +86,7 @@ def _graphics() -> Finding:
         if nodes:
             advice = "--device openvino (Intel), rocm (AMD) or webgpu may use it; each names the package to install"
             return Finding("gpu", "note", f"no nvidia-smi; graphics devices: {', '.join(nodes)}", advice)
-        advice = "--device cpu, the default; for a GPU of NVIDIA install its driver"
+        advice = "the default, --device auto, uses the CPU; for a GPU of NVIDIA install its driver"
         return Finding("gpu", "ok", "no nvidia-smi, no graphics device: no GPU is seen", advice)
     query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
@@ -97,5 +97,5 @@ def _graphics() -> Finding:
         lines, reason = [], [str(error)]
     if not lines:
         text = " ".join(["nvidia-smi does not answer:", *reason])
-        return Finding("gpu", "note", text, "mend the driver of NVIDIA before --device cuda")
+        return Finding("gpu", "note", text, "repair the driver of NVIDIA before --device cuda")
     return Finding("gpu", "ok", "; ".join(lines), "--device cuda, with pip install 'cnn-infer[gpu]'")

@@ -81,9 +81,9 @@ def _number(version: str) -> tuple[int, ...]:
 def _package(name: str, least: str | None) -> Finding:
     version = _version(name)
     if version is None:
-        return Finding(name, "mend", "not installed", f"pip install {name}")
+        return Finding(name, "error", "not installed", f"pip install {name}")
     if least is not None and _number(version) < _number(least):
-        return Finding(name, "mend", f"{version}, older than {least}", f"pip install -U {name}")
+        return Finding(name, "error", f"{version}, older than {least}", f"pip install -U {name}")
     return Finding(name, "ok", version)
 
 
@@ -93,14 +93,19 @@ def _same_module() -> Iterator[Finding]:
         packages = sorted(set(owners.get(module, [])))
         if len(packages) > 1:
             advice = f"pip uninstall -y {' '.join(packages)}, then install the one that you want"
-            yield Finding(f"module {module}", "mend", f"written by {' and '.join(packages)}", advice)
+            yield Finding(f"module {module}", "error", f"written by {' and '.join(packages)}", advice)
+
+
+def installed_builds() -> list[str]:
+    """Return the installed packages that are builds of ONNX Runtime."""
+    return [build for build in runtime.BUILDS if _version(build)]
 
 
 def _builds(conflicts: list[list[str]]) -> Finding:
     for builds in conflicts:
         advice = f"pip uninstall -y {' '.join(builds)}, then {runtime.INSTALL}"
-        return Finding("builds", "mend", f"{' and '.join(builds)} overwrite each other", advice)
-    installed = [f"{build} {version}" for build in runtime.BUILDS if (version := _version(build))]
+        return Finding("builds", "error", f"{' and '.join(builds)} overwrite each other", advice)
+    installed = [f"{build} {_version(build)}" for build in installed_builds()]
     if len(installed) > 1:  # in different folders
         return Finding("builds", "note", ", ".join(installed), "the first on sys.path is used: uninstall the others")
     return Finding("builds", "ok", installed[0] if installed else "none")
@@ -109,21 +114,26 @@ def _builds(conflicts: list[list[str]]) -> Finding:
 def _runtime(answer: Answer, least: str | None) -> Finding:
     if not answer.value:
         missing = "No module named 'onnxruntime'" in answer.error
-        installed = [build for build in runtime.BUILDS if _version(build)]
+        installed = installed_builds()
         again = f"pip install --force-reinstall {' '.join(installed)}, or "
         advice = f"{'' if missing or not installed else again}{runtime.INSTALL}"
-        return Finding("onnxruntime", "mend", "not installed" if missing else answer.error, advice)
+        return Finding("onnxruntime", "error", "not installed" if missing else answer.error, advice)
     version, where = answer.value["version"], Path(answer.value["file"]).parent
     if least is not None and _number(version) < _number(least):
-        return Finding("onnxruntime", "mend", f"{version}, older than {least}", "pip install -U onnxruntime")
+        return Finding("onnxruntime", "error", f"{version}, older than {least}", newer())
     return Finding("onnxruntime", "ok", f"{version} in {where}")
+
+
+def newer() -> str:
+    """Return the advice to install a newer version of ONNX Runtime, in the build that is installed."""
+    return f"pip install -U {' '.join(installed_builds()) or 'onnxruntime'}"
 
 
 def _providers(answer: Answer) -> Finding:
     names = {device.provider: name for name, device in BY_NAME.items()}
     found = [names[provider] for provider in answer.value["providers"] if provider in names]
     advice = f"--device {'|'.join(found)}; the name of another device gives the package to install"
-    return Finding("providers", "ok" if CPU in answer.value["providers"] else "mend", ", ".join(found), advice)
+    return Finding("providers", "ok" if CPU in answer.value["providers"] else "error", ", ".join(found), advice)
 
 
 def _plugins(*, works: bool) -> Iterator[Finding]:
@@ -133,7 +143,7 @@ def _plugins(*, works: bool) -> Iterator[Finding]:
             continue
         package = f"plugin {device.plugin.package}"
         if not works:
-            yield Finding(package, "note", "installed; not loaded without ONNX Runtime", "mend onnxruntime first")
+            yield Finding(package, "note", "installed; not loaded without ONNX Runtime", "fix onnxruntime first")
             continue
         answer = ask(DEVICES, name)
         if answer.value:
