@@ -52,9 +52,12 @@ elastic_launch(run.config_from_args(arguments)[0], train)()
 # Two processes of one training without torchrun, each in a folder of its own, as nodes without a shared disk
 PAIR = """
 import os, socket, sys
+from datetime import timedelta
+from cnn_train import distributed
 from cnn_train.__main__ import main
 from cnn_train.run import job
 job.SEEN_WITHIN = 0.5
+distributed.NODES_TIMEOUT = timedelta(minutes=2)  # where one waits for what the other does not do
 with socket.socket() as free:
     free.bind(("localhost", 0))
     os.environ["MASTER_PORT"] = str(free.getsockname()[1])
@@ -253,10 +256,11 @@ def test_the_name_of_a_training_decides_what_its_command_does(
 
 
 def test_a_job_that_resumes_waits_for_the_lock_of_its_lost_process(
-    job: Callable[..., tuple[int, str]], run: Path, monkeypatch: pytest.MonkeyPatch
+    job: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("cnn_train.training.WAIT_OF_A_JOB", 0.1)
-    with FileLock(run / LOCK):
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / LOCK):
         for environment, lines in (("job", 2), ("none", 1)):
             monkeypatch.setenv("TORCHELASTIC_RUN_ID", environment)
             code, text = job("--resume", "--out", "run")
