@@ -5,8 +5,7 @@ import asyncio
 import json
 
 import numpy as np
-from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, verify_all
-from cnn_infer.system.machine import usable_cpus
+from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, usable_cpus, verify_all
 from fastapi import Depends, FastAPI, Request
 from starlette import exceptions as http, requests
 from starlette.responses import JSONResponse, Response
@@ -43,10 +42,10 @@ async def classify(request: Request, data: bytes = Depends(body, scope="function
 def infer(request: Request, data: bytes = Depends(body, scope="function")):
     query = json.loads(data[: (length := int(request.headers.get("inference-header-content-length", len(data))))])
     tensor = {(one["name"], one["datatype"]): one for one in query["inputs"]}["image", "UINT8"]
-    pixels = np.frombuffer(data[length:] or bytes(np.ravel(tensor["data"]).tolist()), np.uint8)
-    found = clf.probabilities(pixels.reshape(tensor["shape"]))
+    pixels = np.frombuffer(data[length:] or bytes(np.ravel(tensor["data"]).tolist()), np.uint8).reshape(tensor["shape"])
+    found = np.concatenate([clf.probabilities(part) for part in np.array_split(pixels, len(pixels) // 64 + 1)])
     output = {"name": "probabilities", "datatype": "FP32", "shape": found.shape, "data": found.ravel().tolist()}
-    outputs = [{"probabilities": output}[asked["name"]] for asked in query.get("outputs") or [output]]
+    outputs = [{"probabilities": output}[name] for name in {one["name"] for one in query.get("outputs") or [output]}]
     return JSONResponse({"model_name": "model", "model_version": "1", "id": query.get("id", ""), "outputs": outputs})
 
 
@@ -75,5 +74,5 @@ if __name__ == "__main__":
         about = {"name": "model", "versions": ["1"], "platform": "onnxruntime", "inputs": [image], "outputs": [output]}
         app.get("/v2/models/model")(app.get("/v2/models/model/versions/1")(lambda: about))
         server.run()
-    except (EdgeCNNError, KeyboardInterrupt) as error:
+    except (EdgeCNNError, OverflowError, KeyboardInterrupt) as error:
         parser.exit(130) if isinstance(error, KeyboardInterrupt) else parser.exit(1, f"{error}\n")

@@ -153,8 +153,9 @@ def tensor(data: object, shape: tuple[int, ...] = (1, 8, 8, 3), datatype: str = 
     return json.dumps({"inputs": [one]}).encode()
 
 
-def test_an_empty_list_of_outputs_asks_for_all(port: int) -> None:
-    query = {**json.loads(tensor([0] * 192)), "outputs": []}
+@pytest.mark.parametrize("outputs", [[], [{"name": "probabilities"}] * 1000], ids=["none", "a thousand times"])
+def test_each_output_is_sent_once(port: int, outputs: list[dict[str, str]]) -> None:
+    query = {**json.loads(tensor([0] * 192)), "outputs": outputs}
     status, answer = asked(port, INFER, json.dumps(query).encode())
     assert isinstance(answer, dict)
     assert (status, [output["name"] for output in answer["outputs"]]) == (200, ["probabilities"])
