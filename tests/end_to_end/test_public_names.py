@@ -49,6 +49,7 @@ PUBLIC = {
         "open_model",
         "read_header",
         "to_pixels",
+        "usable_cpus",
         "verify",
         "verify_all",
     ],

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnn_infer.paths.find import find_pictures as find_pictures
     from cnn_infer.paths.truth import Truth as Truth
     from cnn_infer.pixels.convert import Header as Header, read_header as read_header, to_pixels as to_pixels
-    from cnn_infer.prediction import UNKNOWN as UNKNOWN, Prediction as Prediction
+    from cnn_infer.prediction import STRANGER as STRANGER, UNKNOWN as UNKNOWN, Prediction as Prediction
     from cnn_infer.proof import judge as judge
     from cnn_infer.proof.golden import Replay as Replay, verify as verify
     from cnn_infer.proof.verification import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from cnn_infer.spec import Spec as Spec
     from cnn_infer.strangers import StrangerRule as StrangerRule
+    from cnn_infer.system.machine import usable_cpus as usable_cpus
 
 __version__ = "0.1.0"
 
@@ -79,6 +80,7 @@ _PUBLIC = {
     "open_model": "model",
     "read_header": "pixels.convert",
     "to_pixels": "pixels.convert",
+    "usable_cpus": "system.machine",
     "verify": "proof.golden",
     "verify_all": "proof.verification",
 }
