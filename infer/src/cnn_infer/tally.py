@@ -180,8 +180,8 @@ class Tally:
         """The index of the true class, or None; a picture without one is counted by folder or label."""
         if self.truth is None:
             index = self._folder_truth(found)
-            if index is None:
-                self.folders[printable(parent_name(found.path))] += 1
+            if index is None and (name := parent_name(found.path)):
+                self.folders[printable(name)] += 1
             return index
         if label is None:
             self.without_row += 1

@@ -140,6 +140,8 @@ def test_archives_and_lists(stored: str, photos: Path, s3: S3, grey: Classifier,
     assert [row.prediction for row in found] == expected
     assert found[0].path == f"{archive}/in/bright/a/1.png"
     assert rows_of(grey, "zip://in/bright::s3://pictures/a.zip") == found[:4]
+    for name in (f"{archive}/in/top.png", "zip://in/top.png::s3://pictures/a.zip"):
+        assert rows_of(grey, name) == found[-1:]
     folder = rows_of(grey, photos / "dark")
     assert [row.prediction for row in rows_of(grey, other)] == [row.prediction for row in folder]
     names = [f"{stored}/top.png", f"{stored}/gone.png", "ssh://host/1.png", f"{archive}/in/top.png", f"{stored}/dark/"]
@@ -278,6 +280,23 @@ def test_a_web_server(web: Web, tmp_path: Path, grey: Classifier, picture: Calla
     assert evaluate(grey, [web.url + "dir/%64ark/"]).labelled == 2
     presigned = web.url.replace("//", "//user:word@") + "dir/dark/1.png?X-Amz-Signature=secret"
     assert [row.path for row in rows_of(grey, presigned)] == [f"{web.url}dir/dark/1.png"]
+
+
+def test_a_host_is_no_folder(web: Web, tmp_path: Path, grey: Classifier, picture: Callable[..., Path]) -> None:
+    picture(tmp_path / "web" / "1.png", 9)
+    picture(tmp_path / "web" / "other" / "dark" / "1.png", 9)
+    secret = web.url.replace("//", "//user:SECRET@")
+    for given, folders in (
+        ("1.png", {}),
+        ("1.png?X-Amz-Signature=a/SECRET/b", {}),
+        ("other/dark/1.png?a/SECRET/b", None),
+        ("", {}),
+        ("other/", None),
+    ):
+        report = evaluate(grey, [secret + given])
+        assert "SECRET" not in report.to_json()
+        assert report.labelled == (folders is None or not given)
+        assert report.unknown_folders == (folders or {})
 
 
 def test_what_fails_becomes_a_row(stored: str, s3: S3, grey: Classifier) -> None:

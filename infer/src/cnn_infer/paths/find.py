@@ -17,7 +17,7 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import parent_name, printable
 from cnn_infer.paths.skipped import SYSTEM_NAMES, Skipped, is_system_name
 from cnn_infer.pixels.convert import EXTENSIONS
-from cnn_infer.storage.urls import is_url, is_web, resolved
+from cnn_infer.storage.urls import is_url, is_web, joined, resolved
 
 _FOLDER = b"\0"  # marks a folder; no name contains this byte, and it sorts before all others
 
@@ -110,7 +110,7 @@ def find_below(
                 yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
             elif _can_be_searched(name):
                 yield from (Found(path, name) for path in _in_archive(name, skipped))
-            elif is_url(name):
+            elif is_url(name) and (isinstance(names, Listed) or not is_member(name)):
                 from cnn_infer.paths import remote
 
                 yield from remote.below(name, skipped, listed=isinstance(names, Listed))
@@ -259,7 +259,10 @@ def folders_of(found: Found) -> list[str]:
     ``cat/kitchen/1.jpg`` is a cat, and then the given folder itself. For a given file: its folder.
     """
     if found.path == found.given:
-        return [parent_name(found.path)]
+        name = parent_name(found.path)
+        return [name] if name else []
     below = os.path.dirname(found.path[len(os.path.join(found.given, "")) :])
-    names = [*Path(below).parts, os.path.basename(os.path.abspath(found.given))]
-    return [unquote(name) for name in names] if is_url(found.path) and is_web(found.path) else names
+    if not is_url(found.path):
+        return [*Path(below).parts, os.path.basename(os.path.abspath(found.given))]
+    names = list(filter(None, [*below.split("/"), parent_name(joined(found.given, ""))]))
+    return list(map(unquote, names)) if is_web(found.path) else names

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from cnn_infer.errors import PictureError
-from cnn_infer.storage.urls import is_url, shown
+from cnn_infer.storage.urls import is_url, is_web, shown
 from cnn_infer.system.names import as_text
 
 _FORBIDDEN = set('<>:"/\\|?*')
@@ -15,7 +15,13 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 
 
 def parent_name(path: str) -> str:
-    """Return the name of the folder that contains a file. Relative paths are resolved where needed."""
+    """Return the name of the folder that contains a file. Relative paths are resolved where needed.
+
+    At a URL a bucket is such a folder, the host of a web server is none: the name is then empty.
+    """
+    if is_url(path):
+        root, *above = shown(path).partition("://")[2].split("/")[:-1] or [""]
+        return above[-1] if above else "" if is_web(path) else root
     return os.path.basename(os.path.dirname(path)) or Path(path).resolve().parent.name
 
 
