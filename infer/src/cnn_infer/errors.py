@@ -34,6 +34,12 @@ class ClusterError(InferError):
     """A cluster cannot be reached, or cannot do the work: other versions, too few processors, a full disk."""
 
 
+class TerminatedError(InferError):
+    """SIGTERM ended a job that can be resumed."""
+
+    exit_code = 143
+
+
 class CheckError(InferError):
     """A requested check failed: ``--verify`` or ``--strict``."""
 

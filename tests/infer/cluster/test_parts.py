@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
+import signal
+import socketserver
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 
 import click
 import numpy as np
@@ -23,7 +27,7 @@ from cnn_infer.cluster.listing import cut
 from cnn_infer.cluster.worker import PartClassifier, Work
 from cnn_infer.command.cli import command
 from cnn_infer.command.on_cluster import check_address
-from cnn_infer.errors import ClusterError
+from cnn_infer.errors import ClusterError, TerminatedError
 from cnn_infer.evaluation import Evaluation
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.system.atomic import write_bytes
@@ -42,6 +46,14 @@ def work(tmp_path: Path, rgb: Classifier, picture: Callable[..., Path]) -> Work:
             path.write_bytes(b"no picture")
     folder = JobFolder(str(tmp_path / "out"), "jsonl")
     return Work(rgb, version("cnn-infer"), None, folder, "jsonl", True, None, 4, 1, False, True)
+
+
+class Web(socketserver.BaseRequestHandler):
+    """Answers as a web server does."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.request.recv(1 << 10)
 
 
 def begun(work: Work, tmp_path: Path) -> Job:
@@ -112,8 +124,7 @@ def test_parts_that_do_not_add_up_are_refused(work: Work, tmp_path: Path, damage
         counts.write_bytes(b"[")
     else:
         counts.write_text(json.dumps({**json.loads(counts.read_text()), "pictures": 8}))
-    expected = "have 30 rows for 30 pictures" if damage == "sum" else "of part 1 in .* are missing or damaged"
-    with pytest.raises(ClusterError, match=expected):
+    with pytest.raises(ClusterError, match=r"of part 1 in .* are missing or damaged: run the same command with"):
         job.report(work, empty(work), {})
     assert not (tmp_path / "out" / "_manifest.json").exists()
 
@@ -153,6 +164,7 @@ def test_a_listing_is_cut_while_it_is_read() -> None:
         ("in --output taken --ray --resume", "nothing to resume: there is no _job.json"),
         ("in --output left --ray", "left is what is left of a job that was killed during its listing: delete it, or"),
         ("in --output https://host/rows --ray", "a web server can only be read: https://host/rows"),
+        ("in --output new --ray --threads 9", "no node of the cluster has 9 CPUs"),
         ("none --output new --ray", "no such file or folder: none"),
     ],
 )
@@ -160,13 +172,18 @@ def test_options_that_do_not_go_together(
     tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path], arguments: str,
     expected: str,
 ) -> None:  # fmt: skip
+    def places(cpus: int, gpus: int) -> None:
+        if cpus > 8:
+            raise ClusterError(f"no node of the cluster has {cpus} CPUs")
+
     picture(tmp_path / "in" / "a.png", "red")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_bytes(b"")
     (tmp_path / "left" / "_parts").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cnn_infer.command.on_cluster.connected", lambda _: nullcontext())
-    with pytest.raises((InputError, click.UsageError), match=expected):
+    monkeypatch.setattr("cnn_infer.command.on_cluster.places_for", places)
+    with pytest.raises((InputError, ClusterError, click.UsageError), match=expected):
         command.main([*arguments.split(), "--model", str(models / "rgb.onnx")], standalone_mode=False)
     assert not (tmp_path / "new").exists()
 
@@ -181,6 +198,22 @@ def test_an_address_without_a_cluster_is_one_line(
     with pytest.raises(ClusterError, match=f"cannot connect to the Ray cluster {address}: .*: check address and port"):
         command.main(arguments, standalone_mode=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_server_in_place_of_a_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web server lets Ray wait without an end, and so does a server that says nothing."""
+    monkeypatch.setattr("cnn_infer.cluster.connection._ANSWER_SECONDS", 0.1)
+    with socketserver.TCPServer(("127.0.0.1", 0), Web) as server:
+        address = f"127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(ClusterError, match=f"{address}: timed out: check address"), connected(address):
+            pass
+    with socketserver.TCPServer(("127.0.0.1", 0), Web) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(ClusterError, match=f"{address}: another server answers"), connected(address):
+            pass
+        thread.join()
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,11 +284,89 @@ def test_the_rate_of_a_resumed_job_is_that_of_its_last_run(
     first = begun(work, tmp_path)
     assert [problem(work, part) for part in range(3)] == [""] * 3
     job = Job(work.folder, first.listing, first.made_with)
-    job.resume()
+    job.resume(work)
     job.run(work)
     report, _ = job.report(work, empty(work), {})
     unreadable = sum(counts["errors"] for part in (3, 4) if (counts := work.folder.counts(part)))
     assert report.images_per_second == (9 - unreadable) / job.seconds
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"counted": {"images": 5}}, {"counted": [1]}, {"pictures": 8}, {"errors": 3}, {"counted": {"page": None}}],
+)
+def test_a_part_with_damaged_counts_is_done_again(work: Work, tmp_path: Path, damage: dict[str, object]) -> None:
+    first = begun(work, tmp_path)
+    assert [problem(work, part) for part in range(3)] == [""] * 3
+    counts = tmp_path / "out" / "_parts" / "00000001.done.json"
+    found = json.loads(counts.read_text())
+    if damage == {"counted": {"page": None}}:
+        damage = {"counted": {**found["counted"], "page": None}}
+    counts.write_text(json.dumps({**found, **damage}))
+    job = Job(work.folder, first.listing, first.made_with)
+    job.resume(work)
+    assert job.done == {0, 2}
+    assert not counts.exists()
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_terminated_job_is_resumed_with_lists_that_are_written_again(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str], damage: str,
+) -> None:  # fmt: skip
+    def terminated(job: Job, work: Work) -> None:
+        work.do(0)  # its answer does not reach the job
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    def run(*options: str) -> None:
+        command.main([*arguments, *options], standalone_mode=False)
+
+    for name in "ab":
+        picture(tmp_path / "in" / f"{name}.png", "red")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnn_infer.command.on_cluster.connected", lambda _: nullcontext())
+    monkeypatch.setattr("cnn_infer.command.on_cluster.places_for", lambda cpus, gpus: 1)
+    monkeypatch.setattr(Job, "run", terminated)
+    options = ("--output", "out", "--format", "jsonl", "--part-size", "1", "--ray")
+    arguments = ["in", "--model", str(models / "rgb.onnx"), *options]
+    with pytest.raises(TerminatedError, match="terminated"):
+        run()
+    assert TerminatedError.exit_code == 143
+    assert "1 of 2 parts written to" in capsys.readouterr().err
+    first, second = (Path("out", "_parts", f"0000000{part}.json") for part in range(2))
+    if damage == "altered":
+        second.write_bytes(first.read_bytes())
+    else:
+        second.unlink()
+    with pytest.raises(InputError, match=r"--top changed since the job in .* was started"):
+        run("--resume", "--top", "2")
+    monkeypatch.setattr(Job, "run", lambda _, work: [work.do(part) for part in range(2)])
+    run("--resume")
+    assert [json.loads(path.read_text())["path"] for path in sorted(Path("out").glob("part-*"))] == [
+        "in/a.png",
+        "in/b.png",
+    ]
+    manifest = json.loads(Path("out", "_manifest.json").read_text())
+    assert manifest["made_with"]["options"]["--part-size"] == 1
+    assert Path("out", "_SUCCESS").exists()
+
+
+def test_a_cluster_that_refuses_names_token_authentication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own message does not."""
+    import ray
+
+    def refuse(address: str, **options: object) -> None:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    expected = "cannot connect to the Ray cluster auto: no answer: if it has token authentication, set RAY_AUTH_MODE"
+    with pytest.raises(ClusterError, match=expected), connected("auto"):
+        pass
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(ClusterError, match=r"no answer$"), connected("auto"):
+        pass
 
 
 def test_the_time_of_a_part_has_that_of_its_rows(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cnn_infer import InputError
+from cnn_infer import Classifier, InputError
 from cnn_infer.cluster.folder import JobFolder
 from cnn_infer.cluster.job import Job
 from cnn_infer.cluster.listing import Listing
+from cnn_infer.cluster.worker import Work
 from cnn_infer.paths.find import Found
 from cnn_infer.storage.pending import ObjectURL
+from cnn_infer.tally import Tally
 
 if TYPE_CHECKING:
     import subprocess
@@ -53,7 +55,7 @@ def test_rows_of_objects_are_parts_of_objects(
     assert b"is the output of a finished job" in cli(*common, "--output", out, *more, "--ray", code=2).stderr
 
 
-def test_the_requests_for_parts_are_in_flight_together(s3: S3) -> None:
+def test_the_requests_for_parts_are_in_flight_together(s3: S3, rgb: Classifier) -> None:
     parts, place = 40, "/pictures/cluster/many"
     folder = JobFolder(f"s3:/{place}", "csv")
     folder.check_free()
@@ -67,14 +69,16 @@ def test_the_requests_for_parts_are_in_flight_together(s3: S3) -> None:
     s3.faults.clear()
     assert folder.read_list(39) == found
     assert [(path.size, path.version, path.failure) for path, _ in folder.read_list(39)] == [(7, "tag", "denied")] * 2
+    counted = {**Tally(rgb.spec.classes).counted(times=True), "images": 2}
     for part in range(4):
-        folder.write_part(part, b"rows", {"pictures": 2, "errors": 0, "counted": {"images": 2}})
+        folder.write_part(part, b"rows", {"pictures": 2, "errors": 0, "counted": counted})
+    assert folder.parts_done() == 4
     s3.put("cluster/many/part-00000002.csv", b"row")
-    listing = Listing(parts, 80, "")
+    listing = Listing(parts, 80, "", 2)
     job = Job(folder, listing, {})
     s3.faults.clear()
     s3.faults.delay = 0.1
-    job.resume()
+    job.resume(Work(rgb, "", None, folder, "csv", False, None, 1, 1, False, False))
     assert (job.done, job.pictures_done) == ({0, 1, 3}, 6)
     assert s3.faults.most > 8
     assert s3.faults.requests[f"{place}/part-00000000.csv"] == 1  # its size alone

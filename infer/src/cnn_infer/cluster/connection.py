@@ -17,6 +17,13 @@ from cnn_infer.system import machine
 OBJECT_STORE = 100 << 20
 """Bytes of shared memory of a cluster that is started here: the model and short notes on parts pass through it."""
 
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame; its fourth byte is the type
+_ANSWER_SECONDS = 10
+
+# ray.init does not tell this cause, and sends no token on its own: a cluster without tokens would start no actor
+_TOKEN_HINT = "if it has token authentication, set RAY_AUTH_MODE=token and put its token into ~/.ray/auth_token"
+
 LOCAL = "local"
 """The value of ``RAY_ADDRESS`` for a cluster that is started here, as if it were not set."""
 
@@ -68,7 +75,8 @@ def connected(address: str | None) -> Iterator[None]:
                 ray.init(target or LOCAL, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             where = f"connect to the Ray cluster {target}" if target else "start a Ray cluster on this machine"
-            raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}") from error
+            hint = f": {_TOKEN_HINT}" if target and os.environ.get("RAY_AUTH_MODE") != "token" else ""
+            raise ClusterError(f"cannot {where}: {' '.join(str(error).split())[:300]}{hint}") from error
         try:
             with _ray_data_silent():
                 yield
@@ -77,10 +85,20 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Check that something listens at ``host:port``: Ray itself would try for more than a minute."""
+    """Check that a gRPC server listens at ``host:port``: Ray itself would try for a minute, or without an end.
+
+    Such a server answers the preface of HTTP/2 with a SETTINGS frame (RFC 9113, sections 3.4 and 6.5). With TLS only
+    the port is checked.
+    """
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+                connection.sendall(_PREFACE + _SETTINGS)
+                if connection.recv(len(_SETTINGS))[3:4] != _SETTINGS[3:4]:
+                    raise ClusterError(
+                        f"cannot connect to the Ray cluster {address}: another server answers: check address and port"
+                    )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ClusterError(f"cannot connect to the Ray cluster {address}: {reason}: check address and port") from error

@@ -44,6 +44,7 @@ FORMAT = 1
 """Version of the layout of the folder."""
 
 _PARTS = "_parts"
+_COUNTS = ".done.json"
 _LARGEST = 1 << 34  # bytes of a part that is read back
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, RecursionError, InputError)
 
@@ -92,19 +93,20 @@ class JobFolder:
             what, hint = "what is left of a job that was killed during its listing", "delete it, or "
         raise InputError(f"{self} is {what}: {hint}choose another folder for --output")
 
-    def _names(self) -> Iterator[str]:
-        """Yield the names in the folder; none if it does not exist."""
+    def _names(self, below: str = "") -> Iterator[str]:
+        """Yield the names in the folder, or in one below it; none if it does not exist."""
+        place = self._place(below) if below else self.place
         if self._remote:
-            found = objects.look_up(self.place)
+            found = objects.look_up(place)
             if found is not None and not found.folder:
                 raise NotADirectoryError
-            yield from () if found is None else (entry.name for entry in entries(self.place) if entry.name)
-        elif os.path.lexists(self.place):
-            with os.scandir(self.place) as listing:
+            yield from () if found is None else (entry.name for entry in entries(place) if entry.name)
+        elif os.path.lexists(place):
+            with os.scandir(place) as listing:
                 yield from (entry.name for entry in listing)
 
     def begin(self) -> None:
-        """Create the folder.
+        """Create the folder, if a job that is resumed has not done so.
 
         Raises:
             InputError: it cannot be created.
@@ -113,7 +115,7 @@ class JobFolder:
             return
         try:
             Path(self.place).mkdir(exist_ok=True)
-            Path(self.place, _PARTS).mkdir(mode=0o700)
+            Path(self.place, _PARTS).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot create the folder {self}: {error.strerror}") from error
 
@@ -122,10 +124,14 @@ class JobFolder:
         return f"part-{part:08}.{self._form}"
 
     @contextmanager
-    def lists(self) -> Iterator[Callable[[int, list[Found]], None]]:
+    def lists(self, parts: int | None = None) -> Iterator[Callable[[int, list[Found]], None]]:
         """Yield a function that writes the list of the pictures of a part; all are written at the end of the block.
 
-        If the block raises, for example on Ctrl-C, the lists are deleted.
+        If the block of a new job raises, for example on Ctrl-C, the lists are deleted. A resumed job writes its lists
+        again, because they may be damaged, and keeps the counts beside them.
+
+        Args:
+            parts: The number of parts of a resumed job; None for a new job.
 
         Raises:
             InputError, OSError: a list cannot be written; from the function, this list or an earlier one.
@@ -136,12 +142,15 @@ class JobFolder:
 
                 def keep(part: int, pictures: list[Found]) -> None:
                     nonlocal written
+                    if parts is not None and part >= parts:
+                        return  # the set of files grew, and the job is refused at the end of the listing
                     written = part + 1
                     write(self._place(_list_name(part)), list_of(pictures))
 
                 yield keep
         except BaseException:
-            self._delete_parts(written)
+            if parts is None:
+                self._delete_parts(written)
             raise
 
     def read_list(self, part: int) -> list[Found]:
@@ -165,6 +174,10 @@ class JobFolder:
         facts = {**facts, **written}
         self._write(_counts_name(part), json.dumps(facts).encode())
         return facts
+
+    def parts_done(self) -> int:
+        """Return for how many parts there are counts."""
+        return sum(name.endswith(_COUNTS) for name in self._names(_PARTS))
 
     def counts(self, part: int) -> dict[str, Any] | None:
         """Return the counts of a part; None if it is not done, or its counts are damaged."""
@@ -271,7 +284,7 @@ def _list_name(part: int) -> str:
 
 
 def _counts_name(part: int) -> str:
-    return f"{_PARTS}/{part:08}.done.json"
+    return f"{_PARTS}/{part:08}{_COUNTS}"
 
 
 def _counts(data: bytes) -> dict[str, Any] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from cnn_infer.cluster.connection import places_for
 from cnn_infer.cluster.folder import JOB, MANIFEST, JobFolder
@@ -17,27 +17,36 @@ from cnn_infer.highlights import Highlights
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
 
-_ON_GPU = ("CUDA", "Tensorrt", "NvTensorRTRTX")
-"""How the names of execution providers start for which an actor asks Ray for a GPU."""
+MadeWith = dict[str, str | dict[str, Any]]
+"""What a job was started with: digests by the words for them, and under :data:`OPTIONS` the values of options."""
+
+OPTIONS = "options"
 
 
-def check_unchanged(begun: Mapping[str, str], now: Mapping[str, str], folder: JobFolder) -> None:
+def check_unchanged(begun: MadeWith, now: MadeWith, folder: JobFolder) -> None:
     """Check that a job can be resumed.
 
     Args:
-        begun: What the job was started with: digests and settings by the words for them.
+        begun: What the job was started with.
         now: The same of this run.
         folder: The folder of the job.
 
     Raises:
         InputError: the model, a setting or the set of files changed since the job was started.
     """
-    for key in {**now, **begun}:
-        if begun.get(key) != now.get(key):
+    before, after = _flat(begun), _flat(now)
+    for key in {**after, **before}:
+        if before.get(key) != after.get(key):
             raise InputError(
                 f"{key} changed since the job in {folder} was started: undo the change, or choose another folder and "
                 "start again without --resume"
             )
+
+
+def _flat(made_with: MadeWith) -> dict[str, Any]:
+    found = dict(made_with)
+    options = found.pop(OPTIONS, None)
+    return {**found, **(options if isinstance(options, dict) else {OPTIONS: options})}
 
 
 @dataclass
@@ -47,7 +56,7 @@ class Job:
     Attributes:
         folder: Where rows and counts are.
         listing: The listing.
-        made_with: What a resumed job must have in common with this one: digests and settings by the words for them.
+        made_with: What a resumed job must have in common with this one.
         done: The parts that are done.
         pictures_done: Pictures in the parts that an interrupted run has done.
         answered: Pictures that were classified in this run.
@@ -57,7 +66,7 @@ class Job:
 
     folder: JobFolder
     listing: Listing
-    made_with: dict[str, str]
+    made_with: MadeWith
     done: set[int] = field(default_factory=set)
     pictures_done: int = 0
     answered: int = 0
@@ -69,16 +78,19 @@ class Job:
         numbers = {"parts": self.listing.parts, "pictures": self.listing.pictures}
         self.folder.write_json(JOB, {**numbers, "made_with": self.made_with})
 
-    def resume(self) -> None:
-        """Find out which parts are done. One whose rows are damaged counts as missing."""
+    def resume(self, work: Work) -> None:
+        """Find out which parts are done. One whose rows or counts are damaged counts as missing."""
         with progress("checking finished parts", self.listing.parts, unit="parts") as advance:
             everything = range(self.listing.parts)
             for part, counts in zip(everything, self.folder.finished(everything), strict=True):
-                if counts is not None and self.folder.is_whole(part, counts):
+                if self._are_counts(counts, part, work) and self.folder.is_whole(part, counts):
                     self.done.add(part)
                     self.pictures_done += counts["pictures"]
                 advance(1)
         self.folder.forget(part for part in everything if part not in self.done)
+
+    def _are_counts(self, counts: dict[str, Any] | None, part: int, work: Work) -> TypeGuard[dict[str, Any]]:
+        return counts is not None and work.are_counts(counts, self.listing.pictures_in(part))
 
     def run(self, work: Work) -> None:
         """Do the missing parts, while this process is connected to a cluster.
@@ -116,8 +128,7 @@ class Job:
         import ray.data
         from ray.exceptions import RayError
 
-        gpu = work.classifier.provider.startswith(_ON_GPU)
-        places = places_for(work.threads, gpus=int(gpu))
+        places = places_for(work.threads, gpus=work.gpus)
         actors = min(places, len(missing))
         self.threads = actors * work.threads
         parts = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
@@ -127,7 +138,7 @@ class Job:
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
             num_cpus=work.threads,
-            num_gpus=1 if gpu else None,
+            num_gpus=work.gpus or None,
         )
         try:
             yield from answers.iter_rows()
@@ -146,25 +157,20 @@ class Job:
             skipped: Files that the search left out, by kind.
 
         Raises:
-            ClusterError: rows or counts of a part are missing or damaged, or do not add up to the listing.
+            ClusterError: rows or counts of a part are missing or damaged, or do not fit the listing.
         """
         spec, classifier = work.classifier.spec, work.classifier
         highlights = Highlights() if work.page else None
         entries = []
         everything = range(self.listing.parts)
         for part, counts in zip(everything, self.folder.finished(everything), strict=True):
-            if counts is None:
+            if not self._are_counts(counts, part, work):
                 raise ClusterError(f"{self._damaged(part)}: run the same command with --resume")
             tally.merge(counts["counted"])
             if highlights is not None:
                 highlights.merge(counts["counted"].get("page"))
             facts = {key: counts[key] for key in ("pictures", "errors", "bytes", "sha256")}
             entries.append({"file": self.folder.rows_name(part), **facts})
-        if tally.images != self.listing.pictures or sum(entry["pictures"] for entry in entries) != tally.images:
-            raise ClusterError(
-                f"the parts in {self.folder} have {tally.images:,} rows for {self.listing.pictures:,} pictures: "
-                "choose another folder and start again"
-            )
         totals = {"pictures": tally.images, "errors": tally.errors, "parts": len(entries)}
         self.folder.write_json(MANIFEST, {**totals, "made_with": self.made_with, "files": entries})
         report = Report(

@@ -20,11 +20,17 @@ class Listing(NamedTuple):
         parts: Number of parts.
         pictures: Number of pictures.
         digest: SHA-256, hexadecimal, of names, sizes and modification times in order, and of the cuts.
+        size: Pictures in each part but the last, at least 1.
     """
 
     parts: int
     pictures: int
     digest: str
+    size: int
+
+    def pictures_in(self, part: int) -> int:
+        """Return the number of pictures in a part."""
+        return min(self.size, self.pictures - part * self.size)
 
 
 def cut(
@@ -46,7 +52,7 @@ def cut(
         digest.update(digest_of(picture.path for picture in part).encode())
         parts, pictures = parts + 1, pictures + len(part)
         advance(len(part))
-    return Listing(parts, pictures, digest.hexdigest())
+    return Listing(parts, pictures, digest.hexdigest(), size)
 
 
 def list_of(pictures: Iterable[Found]) -> bytes:

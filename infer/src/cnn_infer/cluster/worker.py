@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 from cnn_infer.classifier import Classifier
 from cnn_infer.cluster.folder import JobFolder
 from cnn_infer.cluster.table import file_of
-from cnn_infer.errors import EdgeCNNError
+from cnn_infer.drift import validation_of
+from cnn_infer.errors import EdgeCNNError, InputError
 from cnn_infer.evaluation import Evaluation
+from cnn_infer.highlights import Highlights
+from cnn_infer.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cnn_infer.paths.truth import Truth
+
+_ON_GPU = ("CUDA", "Tensorrt", "NvTensorRTRTX")
+"""How the names of execution providers start for which an actor asks Ray for a GPU."""
 
 _NOTHING = {"pictures": 0, "errors": 0, "started": 0.0, "ended": 0.0}
 """The facts of a part in an answer, for one that is not done."""
@@ -54,6 +60,11 @@ class Work:
     strangers: bool
     page: bool
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that an actor asks Ray for."""
+        return int(self.classifier.provider.startswith(_ON_GPU))
+
     def do(self, part: int) -> dict[str, Any]:
         """Classify the pictures of a part, write its rows and counts, and return these counts.
 
@@ -79,6 +90,21 @@ class Work:
         counted = evaluation.counted(times=True)
         facts = {"pictures": counted["images"], "errors": counted["errors"], "counted": counted}
         return self.folder.write_part(part, file, {**facts, "started": started})
+
+    def are_counts(self, counts: dict[str, Any], pictures: int) -> bool:
+        """Whether these are counts that :meth:`do` writes for a part with this number of pictures."""
+        classifier = self.classifier
+        spec = classifier.spec
+        tally = Tally(
+            spec.classes, validation_of(spec.details), guarantee=classifier.guarantee, rule=classifier.stranger_rule
+        )
+        try:
+            tally.merge(counts["counted"])
+            if self.page:
+                Highlights.restored(counts["counted"]["page"])
+        except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return False
+        return bool(tally.images == counts["pictures"] == pictures and tally.errors == counts["errors"])
 
 
 class PartClassifier:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
-from cnn_infer.cluster.connection import LOCAL, check_installed, connected
+from cnn_infer.cluster.connection import LOCAL, check_installed, connected, places_for
 from cnn_infer.cluster.folder import JobFolder
-from cnn_infer.cluster.job import Job, check_unchanged
+from cnn_infer.cluster.job import OPTIONS, Job, MadeWith, check_unchanged
 from cnn_infer.cluster.listing import cut
 from cnn_infer.cluster.worker import Work
 from cnn_infer.command.classify import ROW_SETTINGS, Settings
 from cnn_infer.command.results import Results
 from cnn_infer.drift import validation_of
-from cnn_infer.errors import InputError
+from cnn_infer.errors import InputError, TerminatedError
 from cnn_infer.evaluation import Report
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, no_pictures
 from cnn_infer.storage.urls import is_url
+from cnn_infer.system.interrupt import termination_as_interrupt
 from cnn_infer.tally import Tally
 
 FILES = "the set of files"
@@ -67,6 +67,7 @@ def to_folder(
             model, a setting or the set of files changed since it was interrupted.
         ClusterError: the cluster cannot be reached, or a node cannot do the work.
         KeyboardInterrupt: on Ctrl-C.
+        TerminatedError: on SIGTERM.
         OSError: a file cannot be written.
     """
     spec = classifier.spec
@@ -94,31 +95,44 @@ def to_folder(
         strangers=settings.strangers,
         page=results.html is not None,
     )
-    with connected(address or None):
+    with connected(address or None), _termination():
+        places_for(work.threads, gpus=work.gpus)
         skipped = Skipped()
         found = find_below(paths, follow_symlinks=settings.follow_symlinks, skipped=skipped)
         with console.progress("listing") as advance:
             if begun is None:
                 found = _first_exists(found, skipped)
-                folder.begin()
-            with folder.lists() if begun is None else nullcontext(_keep_nothing) as keep:
+            folder.begin()
+            with folder.lists(None if begun is None else begun["parts"]) as keep:
                 listing = cut(found, part_size, keep, advance)
         job = Job(folder, listing, {**made_with, FILES: listing.digest})
         if begun is None:
             job.begin()
         else:
             check_unchanged(begun["made_with"], job.made_with, folder)
-            job.resume()
+            job.resume(work)
         try:
             job.run(work)
         except KeyboardInterrupt:
-            parts = f"{len(job.done):,} of {console.quantity(listing.parts, 'part')}"
+            parts = f"{folder.parts_done():,} of {console.quantity(listing.parts, 'part')}"
             console.message(f"{parts} written to {folder}: run the same command with --resume to do the rest")
             raise
     report, highlights = job.report(work, tally, dict(skipped.counts))
     results.write_report(report, highlights, classifier, paths)
     folder.finish(listing.parts)
     return report
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Inside the block, treat SIGTERM as Ctrl-C; the block then raises TerminatedError."""
+    with termination_as_interrupt() as terminated:
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if terminated():
+                raise TerminatedError("terminated") from error
+            raise
 
 
 def check_address(value: str) -> None:
@@ -140,12 +154,19 @@ def check_address(value: str) -> None:
         raise InputError(f"RAY_ADDRESS takes host:port, auto or {LOCAL}, not {printable(named)}")
 
 
-def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> dict[str, str]:
-    options = [*(getattr(settings, name) for name in ROW_SETTINGS), part_size, settings.strangers, page]
+def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> MadeWith:
+    values = {name: getattr(settings, name) for name in ROW_SETTINGS}
+    options = {
+        "--format": values.pop("form"),
+        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
+        "--part-size": part_size,
+        "--strangers": settings.strangers,
+        "--html": page,
+    }
     return {
         "the version of cnn-infer": version("cnn-infer"),
         "the model": classifier.model.digest,
-        "an option": json.dumps(options),
+        OPTIONS: options,
         **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
     }
 
@@ -160,10 +181,6 @@ def _first_exists(found: Iterator[Found], skipped: Skipped) -> Iterator[Found]:
     if first is None:
         raise no_pictures(skipped.counts)
     return chain([first], found)
-
-
-def _keep_nothing(part: int, pictures: list[Found]) -> None:
-    """The lists of a resumed job are there already; its listing is only compared."""
 
 
 def _starts_here(path: str | Listed) -> bool:

@@ -89,6 +89,30 @@ def deferred_interrupt(on_interrupt: Callable[[], None] = lambda: None) -> Itera
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@contextmanager
+def termination_as_interrupt() -> Iterator[Callable[[], bool]]:
+    """Inside the block, let SIGTERM raise KeyboardInterrupt. Outside the main thread nothing changes.
+
+    Yields:
+        A function that returns whether there was a SIGTERM.
+    """
+    if not _in_main_thread():
+        yield lambda: False
+        return
+    terminated = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield lambda: terminated
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def _in_main_thread() -> bool:
     import threading  # imported late: every command imports this module first
 
