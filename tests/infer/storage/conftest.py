@@ -21,7 +21,8 @@ BUCKET = "pictures"
 class Faults:
     """What a server does wrong, by a part of the address, each until its list is used up.
 
-    A fault is a status (0 for none), ``break`` (half of the answer), or ``wait`` until :attr:`answer` is set.
+    A fault is a status (0 for none), ``break`` (half of the answer), or ``wait`` until :attr:`answer` is set. Web
+    servers also send a ``header`` or a ``body`` slowly: a line, or a byte, from time to time.
 
     Attributes:
         planned: Faults of the next requests whose path and query have such a part.
@@ -198,10 +199,26 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
                 self.end_headers()
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
+            elif fault in ("header", "body"):
+                self._send_slowly(fault)
             else:
                 super().do_GET()
         finally:
             self._faults.end()
+
+    def _send_slowly(self, fault: str) -> None:
+        self.close_connection = True
+        data = [b"HTTP/1.1 200 OK\r\n", *[b"X-Line: 1\r\n"] * 100]
+        if fault == "body":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            data = [b"."] * 100
+        for line in data:
+            if self._faults.answer.wait(0.05):
+                break
+            self.wfile.write(line)
+            self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cnn_infer.archives import remote_copy
 from cnn_infer.errors import InputError
-from cnn_infer.storage import filesystem, objects, requests, urls
+from cnn_infer.storage import filesystem, listing, objects, requests, urls
 from cnn_infer.storage.failures import StorageError
 
 from .conftest import S3, Web
@@ -64,6 +64,29 @@ def test_a_passing_fault_is_tried_again(
         assert objects.read(place, 500) == b"whole" * 100
         assert list(server.faults.requests.values()) == [2]
         server.faults.answer.set()
+
+
+@pytest.mark.parametrize("fault", ["header", "body"])
+def test_an_answer_that_never_ends_is_tried_again(
+    fault: str, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(objects, "TIMEOUT", 0.1)
+    (tmp_path / "web" / "1.bin").write_bytes(b"whole")
+    web.faults.planned["/1.bin?"] = [fault]
+    assert objects.read(web.url + "1.bin", 100) == b"whole"
+    assert web.faults.requests["/1.bin"] == 2
+    assert caplog.messages == [f"{web.url[7:-1]}: the server did not answer in time; trying again"]
+    web.faults.answer.set()
+
+
+def test_the_page_of_a_folder_is_read_in_bounds(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "web" / "index.html"
+    page.write_text('<A class=x HREF="a.png">a</a><a href=\'/b&amp;c/\'>b</a><a href="http://[">c</a><a href="//x/y">')
+    assert list(listing.entries(web.url)) == [("a.png", False, None, "", "a.png"), ("b&c", True, None, "", "b&c")]
+    monkeypatch.setattr(listing, "PAGE_BYTES", 60)
+    with pytest.raises(StorageError, match="the page of the folder has more than 0 MB"):
+        list(listing.entries(web.url))
 
 
 def test_a_lasting_fault_is_tried_five_times_and_then_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

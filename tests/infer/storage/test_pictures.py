@@ -286,16 +286,16 @@ def test_a_host_is_no_folder(web: Web, tmp_path: Path, grey: Classifier, picture
     picture(tmp_path / "web" / "1.png", 9)
     picture(tmp_path / "web" / "other" / "dark" / "1.png", 9)
     secret = web.url.replace("//", "//user:SECRET@")
-    for given, folders in (
+    for source, folders in (
         ("1.png", {}),
         ("1.png?X-Amz-Signature=a/SECRET/b", {}),
         ("other/dark/1.png?a/SECRET/b", None),
         ("", {}),
         ("other/", None),
     ):
-        report = evaluate(grey, [secret + given])
+        report = evaluate(grey, [secret + source])
         assert "SECRET" not in report.to_json()
-        assert report.labelled == (folders is None or not given)
+        assert report.labelled == (folders is None or not source)
         assert report.unknown_folders == (folders or {})
 
 

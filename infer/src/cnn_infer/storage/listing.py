@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
+from cnn_infer.storage.failures import StorageError, TooLargeError
 from cnn_infer.storage.filesystem import connect
-from cnn_infer.storage.objects import call, version_of
+from cnn_infer.storage.objects import call, fetch, version_of
 from cnn_infer.storage.requests import start, wait_for, with_retries
 from cnn_infer.storage.urls import as_folder, is_web, protocol_of
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _UNORDERED = "--x-s3"  # at the end of the names of S3's directory buckets, which are not listed in the order of keys
+
+
+PAGE_BYTES = 64 << 20
+"""Most bytes of a page with which a web server shows a folder."""
 
 
 class Entry(NamedTuple):
@@ -58,11 +64,41 @@ def entries(url: str) -> Iterator[Entry]:
     if protocol_of(url) in ("s3", "s3a"):
         yield from _pages(system, url, path)
         return
-    place = url if is_web(url) else path
-    for found in wait_for(with_retries(url, lambda: call(system, "ls", place, detail=True))):
-        entry = _web_entry(found["name"], url) if is_web(url) else _entry(found)
-        if entry is not None:
-            yield entry
+    if is_web(url):
+        for link in _links(url):
+            if (linked := _web_entry(link, url)) is not None:
+                yield linked
+        return
+    for found in wait_for(with_retries(url, lambda: call(system, "ls", path, detail=True))):
+        yield _entry(found)
+
+
+class _Links(HTMLParser):
+    """Collects the links of a page."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self.found: dict[str, None] = {}  # in order, each once
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if tag == "a" and name == "href" and value:
+                try:
+                    self.found[urljoin(self._url, value)] = None
+                except ValueError:
+                    continue  # no address, such as http://[
+
+
+def _links(url: str) -> Iterator[str]:
+    """Yield the addresses to which the page of a folder leads."""
+    try:
+        page = wait_for(fetch(url, PAGE_BYTES))
+    except TooLargeError as error:
+        raise StorageError(url, f"the page of the folder has more than {PAGE_BYTES >> 20} MB") from error
+    links = _Links(url)
+    links.feed(page.decode("utf-8", "ignore"))
+    yield from links.found
 
 
 def _entry(found: dict[str, Any]) -> Entry:

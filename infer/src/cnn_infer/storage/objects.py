@@ -11,13 +11,15 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from cnn_infer.errors import InputError
 from cnn_infer.storage.failures import StorageError, TooLargeError
 from cnn_infer.storage.filesystem import connect
-from cnn_infer.storage.requests import wait_for, with_retries
+from cnn_infer.storage.requests import TIMEOUT, wait_for, with_retries
 from cnn_infer.storage.urls import is_web, protocol_of, shown
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
     from fsspec import AbstractFileSystem
 
 _BLOCK = 1 << 20  # bytes
+_SLOWEST = 1 << 10  # bytes a second; a slower answer has failed after a minute
 _TAGS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
@@ -67,11 +69,17 @@ def look_up(url: str) -> Info | None:
 
 async def _look_up_web(system: AbstractFileSystem, url: str) -> Info:
     """Send a GET request and read only the header of the answer: not every server knows HEAD."""
-    session = await system.set_session()
-    async with session.get(system.encode_url(url)) as response:
-        response.raise_for_status()
-        tag = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
+    async with await _get(system, url) as response:
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         return Info(str(response.url.path).endswith("/"), response.content_length, tag)
+
+
+async def _get(system: AbstractFileSystem, url: str) -> ClientResponse:
+    """Return the answer of a web server to a GET request when its header is complete."""
+    session = await system.set_session()
+    response: ClientResponse = await asyncio.wait_for(session.get(system.encode_url(url)), TIMEOUT)
+    response.raise_for_status()
+    return response
 
 
 def exists(url: str) -> bool:
@@ -207,9 +215,7 @@ async def _blocks(
             async for block in _read(body.read, answer["ContentLength"], max_bytes, reserve):
                 yield block
     elif is_web(url):
-        session = await system.set_session()
-        async with session.get(system.encode_url(path)) as response:
-            response.raise_for_status()
+        async with await _get(system, path) as response:
             async for block in _read(response.content.read, response.content_length, max_bytes, reserve):
                 yield block
     else:
@@ -232,9 +238,16 @@ async def _read(
         raise TooLargeError
     if reserve is not None and length is not None:
         await reserve(length)
-    done = 0
-    while block := await read(_BLOCK):
+    done, waited, clock = 0, 0.0, asyncio.get_running_loop().time
+    while True:
+        begin = clock()
+        block = await read(_BLOCK)
+        waited += clock() - begin  # without the time in which the caller uses a block
+        if not block:
+            break
         done += len(block)
+        if waited > 2 * TIMEOUT + done / _SLOWEST:
+            raise TimeoutError
         if reserve is not None and length is None:
             await reserve(done)
         yield block

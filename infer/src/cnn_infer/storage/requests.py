@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from cnn_infer.storage.failures import failure, is_of_store, is_transient
+from cnn_infer.storage.urls import as_folder, shown
+
+_logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -39,6 +44,12 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
         raise
 
 
+@lru_cache(maxsize=64)
+def _announce(host: str, reason: str) -> None:
+    """Log that a request is repeated: once for each reason of a host or a bucket."""
+    _logger.warning("%s: %s; trying again", host, reason)
+
+
 async def with_retries(url: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
     """Return the result of ``attempt``; it is called up to :data:`ATTEMPTS` times, with growing random waits between.
 
@@ -61,5 +72,6 @@ async def with_retries(url: str, attempt: Callable[[], Awaitable[Result]]) -> Re
                 raise
             if number == ATTEMPTS or not is_transient(error):
                 raise failure(url, error, number) from error
+            _announce(shown(as_folder(url)).split("/")[2], failure(url, error, 1).reason)
         await asyncio.sleep(FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("not reached")
