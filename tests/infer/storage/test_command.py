@@ -91,7 +91,11 @@ def test_a_failed_upload_is_repeated_by_resume(
 ) -> None:
     target = ["--output", "s3://pictures/out/4.csv"]
     s3.faults.planned["/out/4.csv?"] = [0, 403]  # the object is looked up before the run, and written after it
-    assert "s3://pictures/out/4.csv: access is denied (HTTP 403" in refused(*SOURCE, *target)
+    line = refused(*SOURCE, *target)
+    assert "s3://pictures/out/4.csv: access is denied (HTTP 403" in line
+    file, _, advice = line.partition("the results are in ")[2].partition("; ")
+    assert Path(file).read_bytes().count(b"\n") == 9
+    assert advice == "run the same command with --resume to upload them"
     assert not s3.keys("out/4.csv")
     s3.faults.clear()
     assert "s3://pictures/out/4.csv is unfinished: pass --resume to continue it" in refused(*SOURCE, *target)

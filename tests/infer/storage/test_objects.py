@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def test_errors_that_another_attempt_does_not_change(s3: S3) -> None:
         ("FILE://LocalHost/photos/1.jpg", "/photos/1.jpg"),
         ("abfs://box@account.dfs.core.windows.net/1.jpg", "abfs://box@account.dfs.core.windows.net/1.jpg"),
         ("photos/1.jpg", "photos/1.jpg"),
+        ("http://[::1]:9911/1.jpg", "http://[::1]:9911/1.jpg"),
+        ("s3://b/a::b.jpg", "s3://b/a::b.jpg"),
         ("C://photos", "C://photos"),
         ("./a://b", "./a://b"),
     ],
@@ -178,8 +181,32 @@ def test_options_of_fsspec_are_kept(web: Web, monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("FSSPEC_HTTP_CLIENT_KWARGS", "abc", "option client_kwargs of http:// is no JSON object: correct FSSPEC_HTTP_"),
+        ("FSSPEC_CONFIG_DIR", "folder", "fsspec cannot read its configuration (JSONDecodeError): correct the files in"),
+    ],
+)
+def test_a_damaged_configuration_of_fsspec_is_one_line(
+    variable: str,
+    value: str,
+    expected: str,
+    tmp_path: Path,
+    models: Path,
+    environment: dict[str, str],
+    refused: Callable[..., str],
+) -> None:
+    pytest.importorskip("s3fs")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "conf.json").write_text("{")
+    environment[variable] = value
+    assert expected in refused("http://127.0.0.1:1/1.jpg", "--model", str(models / "grey.onnx"))
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
+        ("https://[::1]/1@2x.jpg", "https://[::1]/1@2x.jpg"),
         ("https://me:SECRET@host/1@2x.jpg?X-Amz-Signature=SECRET", "https://host/1@2x.jpg"),
         ("https://me:SE@CR@host/1.jpg", "https://host/1.jpg"),
         ("https://me:SEC/RET@host/1.jpg", "https://host/1.jpg"),

@@ -105,7 +105,7 @@ def command(
         check_address(ray)
         form = "parquet" if form == "table" else form
     model = model or str(newest_export())
-    uploads = Uploads([model, *paths])
+    uploads = Uploads([model, *paths], can_resume=output is not None)
     rows_file = uploads.file_for(output) if ray is None else None
     report_file, html_file = uploads.file_for(report), uploads.file_for(html)
     targets = check_destinations(rows_file, report_file, certificate, html_file)

@@ -24,10 +24,12 @@ class Uploads:
 
     Args:
         sources: The paths and URLs that are read.
+        can_resume: Whether the same command takes ``--resume``.
     """
 
-    def __init__(self, sources: Iterable[str]) -> None:
+    def __init__(self, sources: Iterable[str], *, can_resume: bool) -> None:
         self._sources = set(sources)
+        self._can_resume = can_resume
         self._urls: dict[Path, str] = {}
 
     def file_for(self, target: Path | str | None) -> Path | None:
@@ -74,13 +76,17 @@ class Uploads:
         """Upload all results.
 
         Raises:
-            StorageError: access is denied, or the store failed; the files stay on this machine.
+            InputError: access is denied, or the store failed; the files stay on this machine.
         """
         for file, url in self._urls.items():
             from cnn_infer.storage.objects import upload
 
             if file.exists():
-                upload(file, url)
+                try:
+                    upload(file, url)
+                except InputError as error:
+                    advice = "; run the same command with --resume to upload them" * self._can_resume
+                    raise InputError(f"{error}; the results are in {printable(file)}{advice}") from error
 
     def discard(self) -> None:
         """Delete the files on this machine."""

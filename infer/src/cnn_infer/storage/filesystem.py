@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from typing import TYPE_CHECKING, Any
 
 from cnn_infer.errors import InputError
@@ -11,6 +12,7 @@ from cnn_infer.storage.urls import PACKAGES, check, protocol_of, shown
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_FILES = "the files in FSSPEC_CONFIG_DIR or ~/.config/fsspec"
 INSTALL = "pip install 'cnn-infer[storage]'"
 
 
@@ -33,8 +35,12 @@ def connect(url: str) -> tuple[AbstractFileSystem, str]:
         import fsspec
     except ImportError as error:
         raise InputError(f"URLs such as {shown(url)} need the package fsspec: {INSTALL}") from error
+    except (ValueError, TypeError, OSError, configparser.Error) as error:
+        raise InputError(f"fsspec cannot read its configuration ({type(error).__name__}): correct {_FILES}") from error
     try:
-        system, path = fsspec.core.url_to_fs(url, **_options(protocol))
+        kind = fsspec.get_filesystem_class(protocol)  # url_to_fs() would split http://[::1]/1.jpg at the colons
+        system = kind(**{**kind._get_kwargs_from_urls(url), **_options(protocol)})
+        path = kind._strip_protocol(url)
     except ImportError as error:
         command = INSTALL if package in ("s3fs", "aiohttp") else f"pip install {package}"
         raise InputError(f"{protocol}:// needs the package {package}: {command}") from error
@@ -50,19 +56,27 @@ def _options(protocol: str) -> dict[str, Any]:
 
     They are added to those of fsspec's configuration, which would be replaced otherwise.
     """
-    from fsspec.config import conf
-
     options: dict[str, Any] = {"use_listings_cache": False}
-    given = conf.get(protocol, {})
     if protocol in ("s3", "s3a"):
         limits = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "max_pool_connections": 64}
         retries = {"retries": {"total_max_attempts": 1}}
-        options["config_kwargs"] = {**given.get("config_kwargs", {}), **limits, **retries}
+        options["config_kwargs"] = {**_given(protocol, "config_kwargs"), **limits, **retries}
     elif protocol in ("http", "https"):
         import aiohttp
 
-        own = given.get("client_kwargs", {})
+        own = _given(protocol, "client_kwargs")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
         headers = {**own.get("headers", {}), "Accept-Encoding": "identity"}
         options["client_kwargs"] = {**own, "timeout": timeout, "headers": headers}
     return options
+
+
+def _given(protocol: str, name: str) -> dict[str, Any]:
+    """An option of fsspec's configuration that is a table."""
+    from fsspec.config import conf
+
+    found = conf.get(protocol, {}).get(name, {})
+    if not isinstance(found, dict):
+        variable = f"FSSPEC_{protocol}_{name}".upper()
+        raise InputError(f"the option {name} of {protocol}:// is no JSON object: correct {variable}, or {_FILES}")
+    return found

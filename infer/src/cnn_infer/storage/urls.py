@@ -89,7 +89,7 @@ def check(url: str) -> None:
         InputError: it cannot.
     """
     protocol, _, rest = url.partition("://")
-    if protocol.lower() not in PACKAGES or "::" in rest:
+    if protocol.lower() not in PACKAGES or re.search(_NEXT_IN_CHAIN, rest):
         known = ", ".join(["file", *PACKAGES, *ARCHIVES])
         raise InputError(f"unsupported protocol in {shown(url)}: one of {known}; copy other files to this machine")
     if is_web(url):
@@ -151,6 +151,8 @@ def _without_credentials(rest: str, web: bool) -> str:
     if at and (web or ":" in user):
         return rest[len(user) + 1 :]
     _, colon, port = host.rpartition(":")
-    if colon and not port.isdigit() and not host.startswith("arn:"):  # no port: a password with a slash, as those of S3
+    if (
+        colon and not port.isdigit() and not host.startswith("arn:") and not host.endswith("]")
+    ):  # no port: a password with a slash, as those of S3
         return rest.rpartition("@")[2]
     return rest
