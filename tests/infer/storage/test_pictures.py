@@ -18,7 +18,7 @@ from cnn_infer.archives import access, remote
 from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.skipped import Skipped
-from cnn_infer.storage import read_ahead, requests, urls
+from cnn_infer.storage import objects, read_ahead, requests, urls
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from .conftest import S3, Web
@@ -94,6 +94,16 @@ def test_a_pattern_or_a_folder_without_pictures_is_refused(stored: str) -> None:
         list(find_pictures([f"{stored}/*.gif"]))
     with pytest.raises(InputError, match="no such object or folder: s3://pictures/none"):
         list(find_pictures(["s3://pictures/none"]))
+
+
+def test_a_final_slash_means_the_folder(s3: S3) -> None:
+    first, second = s3.put("both", b"1"), s3.put("both/1.png", b"2")
+    assert list(find_pictures([first])) == [first]
+    assert list(find_pictures([f"{first}/"])) == [second]
+    objects.write("memory://box/both.png", b"")
+    for alone in (second, "memory://box/both.png"):
+        with pytest.raises(InputError, match=f"no such folder: {alone}/"):
+            list(find_pictures([f"{alone}/"]))
 
 
 def test_rows_and_report_are_those_of_a_folder(stored: str, photos: Path, grey: Classifier) -> None:

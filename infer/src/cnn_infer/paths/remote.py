@@ -36,11 +36,19 @@ def check(url: str) -> None:
     if _pattern(url) is not None:
         next(entries(_pattern(url)[0]), None)  # type: ignore[index]
         return
+    if _must_be_folder(url) and next(entries(url), None) is not None:
+        return
     found = look_up(url)
-    if found is None:
-        raise InputError(f"no such object or folder: {printable(url)}")
+    if found is None or (_must_be_folder(url) and not found.folder):
+        kind = "folder" if _must_be_folder(url) else "object or folder"
+        raise InputError(f"no such {kind}: {printable(url)}")
     if found.folder:
         next(entries(url), None)
+
+
+def _must_be_folder(url: str) -> bool:
+    """Whether a URL has a final slash: a store may have an object and a folder of one name."""
+    return url.endswith("/") and not is_web(url)
 
 
 def below(url: str, skipped: Skipped, *, listed: bool) -> Iterator[Found]:
@@ -61,7 +69,7 @@ def below(url: str, skipped: Skipped, *, listed: bool) -> Iterator[Found]:
     elif (pattern := _pattern(url)) is not None:
         yield from _matching(url, *pattern, skipped)
         return
-    else:
+    elif not _must_be_folder(url):
         found = look_up(url)
         if found is None or not found.folder:
             size, version = (None, "") if found is None else (found.size, found.version)

@@ -70,7 +70,8 @@ def entries(url: str) -> Iterator[Entry]:
                 yield linked
         return
     for found in wait_for(with_retries(url, lambda: call(system, "ls", path, detail=True))):
-        yield _entry(found)
+        if found["name"].strip("/") != path.strip("/"):  # an object is listed as itself
+            yield _entry(found)
 
 
 class _Links(HTMLParser):
