@@ -22,7 +22,8 @@ class Faults:
     """What a server does wrong, by a part of the address, each until its list is used up.
 
     A fault is a status (0 for none), ``break`` (half of the answer), or ``wait`` until :attr:`answer` is set. Web
-    servers also send a ``header`` or a ``body`` slowly: a line, or a byte, from time to time.
+    servers also send a ``header`` or a ``body`` slowly: a line, or a byte, from time to time. They send
+    ``garbage``, and redirect ``to ...``.
 
     Attributes:
         planned: Faults of the next requests whose path and query have such a part.
@@ -199,6 +200,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
                 self.end_headers()
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
+            elif fault == "garbage":
+                self.close_connection = True
+                self.wfile.write(b"no HTTP\r\n\r\n")
+            elif fault is not None and fault.startswith("to "):
+                self.send_response(302)
+                self.send_header("Location", fault[3:])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             elif fault in ("header", "body"):
                 self._send_slowly(fault)
             else:

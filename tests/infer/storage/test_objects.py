@@ -115,6 +115,47 @@ def test_errors_that_another_attempt_does_not_change(s3: S3) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "requested", "expected"),
+    [
+        ("garbage", 1, "the answer is not HTTP"),
+        ("to /1.bin", 10, "the server redirects in a circle"),
+        ("to file:///etc/hostname", 1, "the server redirects to an address that is not valid or not of a web server"),
+        ("to ftp://host/1.bin", 1, "the server redirects to an address"),
+    ],
+)
+def test_a_server_that_is_none_for_pictures_is_asked_once(
+    fault: str, requested: int, expected: str, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.001)
+    web.faults.planned["/1.bin?"] = [fault] * 99
+    with pytest.raises(StorageError, match=f"/1.bin: {expected}"):
+        objects.read(web.url + "1.bin", 1)
+    assert web.faults.requests["/1.bin"] == requested
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("AWS_ENDPOINT_URL", "garbage", "s3://pictures/1: AWS_ENDPOINT_URL is no address of a server"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "s3://pictures/1: AWS_ENDPOINT_URL is no address of a server"),
+        ("AWS_PROFILE", "nope", "s3://pictures/1: the profile that AWS_PROFILE names is not in the configuration"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    variable: str, value: str, expected: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv(variable, value)
+    try:
+        with pytest.raises(StorageError, match=expected):
+            objects.read("s3://pictures/1", 1)
+    finally:
+        S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize(
     ("path", "expected"),
     [
         ("file:///photos/a%20cat.jpg", "/photos/a cat.jpg"),

@@ -30,9 +30,7 @@ _INVALID = frozenset(["ParamValidationError", "ValueError"])
 """Names of the classes of errors that say that the URL is not valid: of botocore, and of all others."""
 
 _DISK_FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
-_NO_CREDENTIALS = frozenset(
-    ["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"]
-)
+_NO_CREDENTIALS = frozenset(["NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"])
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)
 
 
@@ -82,6 +80,8 @@ def is_of_store(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether another attempt may succeed."""
+    if _mistake(error) is not None:
+        return False
     status, _ = status_of(error)
     if status is not None:
         return status in TRANSIENT
@@ -98,6 +98,8 @@ def failure(url: str, error: BaseException, attempts: int) -> StorageError:
         error: What fsspec raised.
         attempts: How often it was tried.
     """
+    if (mistake := _mistake(error)) is not None:
+        return StorageError(url, mistake)
     status, code = status_of(error)
     tried = f", after {attempts} attempts" if attempts > 1 else ""
     if code == "NoSuchBucket":
@@ -118,6 +120,22 @@ def failure(url: str, error: BaseException, attempts: int) -> StorageError:
     cause = getattr(error, "os_error", error)
     detail = getattr(cause, "strerror", None) or type(error).__name__
     return StorageError(url, f"the connection failed ({detail}){tried}")
+
+
+def _mistake(error: BaseException) -> str | None:
+    """What is wrong with a setting of this machine, or with a server that is none for pictures; None for the rest."""
+    names = _names(error)
+    if "ProfileNotFound" in names:
+        return "the profile that AWS_PROFILE names is not in the configuration files of AWS"
+    if "EndpointResolutionError" in names or (type(error) is ValueError and "Invalid endpoint" in str(error)):
+        return "AWS_ENDPOINT_URL is no address of a server, such as http://127.0.0.1:9000"
+    if "TooManyRedirects" in names:
+        return "the server redirects in a circle"
+    if "RedirectClientError" in names:
+        return "the server redirects to an address that is not valid or not of a web server"
+    if "ClientResponseError" in names and error.__cause__ and "HttpProcessingError" in _names(error.__cause__):
+        return "the answer is not HTTP"
+    return None
 
 
 def _names(error: BaseException) -> set[str]:
