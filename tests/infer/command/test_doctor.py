@@ -13,7 +13,7 @@ import pytest
 from cnn_infer import Classifier, open_model
 from cnn_infer.doctor import fit, host, packages
 from cnn_infer.doctor.findings import Finding, for_people
-from cnn_infer.doctor.probe import Answer, ask
+from cnn_infer.doctor.probe import RUNTIME, Answer, ask
 from cnn_infer.system import machine
 
 Cli = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -101,6 +101,7 @@ def test_a_broken_onnx_runtime_is_named(
 
 def test_text_around_an_answer_is_skipped() -> None:
     assert ask("print('loading'); print('{\"a\": 1}'); print('7'); print('[bye')").value == {"a": 1}
+    assert "version" in ask(f"print('loading', end='')\n{RUNTIME}").value
     assert ask("print('hello')").error == "the process gave no answer but hello"
     assert ask("").error == "the process gave no answer but nothing"
 

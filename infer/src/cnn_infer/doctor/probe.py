@@ -17,21 +17,21 @@ SECONDS = 60
 
 RUNTIME = """\
 import json, sys, onnxruntime
-print(json.dumps({"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers(),
+print("\\n" + json.dumps({"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers(),
     "file": onnxruntime.__file__}))
 """
 
 DEVICES = """\
 import json, sys, onnxruntime
 from cnn_infer.providers.plugins import plugin_devices
-print(json.dumps([str(found.device.type.name) for found in plugin_devices(onnxruntime, sys.argv[1])]))
+print("\\n" + json.dumps([str(found.device.type.name) for found in plugin_devices(onnxruntime, sys.argv[1])]))
 """
 
 MODEL = """\
 import json, sys
 from cnn_infer import open_model
 model = open_model(sys.argv[1], device=sys.argv[2], device_options=json.loads(sys.argv[3]))
-print(json.dumps({"provider": model.provider, "chosen": model.chosen, "nodes": dict(model.nodes)}))
+print("\\n" + json.dumps({"provider": model.provider, "chosen": model.chosen, "nodes": dict(model.nodes)}))
 """
 
 
@@ -46,7 +46,8 @@ class Answer:
 def ask(code: str, *arguments: str) -> Answer:
     """Run Python code in a process; return the JSON that it prints, or the last line of its error.
 
-    Libraries may print text before and after it: the last line with an object or a list counts.
+    Libraries may print text before and after it, also without a line break. The last line with an object or a list
+    counts.
     """
     environment = {TELEMETRY: "1", **os.environ}
     # -P: Python must not import a file of the working directory that has the name of one of these modules
