@@ -179,7 +179,7 @@ def test_chunks_beside_a_content_length_are_refused(port: int) -> None:
         ("/classify", b"text", 400, "PictureError: not a picture"),
         ("/classify", b"", 400, "PictureError: the file is empty"),
         ("/classify", bytes(LIMIT + 1), 413, f"more than {LIMIT} bytes, or no Content-Length"),
-        ("/classify", iter([b"in", b"chunks"]), 413, f"more than {LIMIT} bytes, or no Content-Length"),
+        ("/classify", (b"in", b"chunks"), 413, f"more than {LIMIT} bytes, or no Content-Length"),
         ("/elsewhere", b"", 404, "Not Found"),
         ("/docs", None, 404, "Not Found"),
         ("/openapi.json", None, 404, "Not Found"),
@@ -195,7 +195,9 @@ def test_chunks_beside_a_content_length_are_refused(port: int) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_what_is_wrong_is_one_line(port: int, path: str, body: bytes | None, status: int, reason: str) -> None:
+def test_what_is_wrong_is_one_line(
+    port: int, path: str, body: bytes | tuple[bytes, ...] | None, status: int, reason: str
+) -> None:
     found, answer = asked(port, path, body)
     assert isinstance(answer, dict)
     assert found == status
