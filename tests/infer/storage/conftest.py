@@ -260,8 +260,9 @@ class Web:
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
-    """A web server of the folder ``web`` in ``tmp_path``."""
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A web server of the folder ``web`` in ``tmp_path``, which no proxy of this machine stands before."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     pytest.importorskip("fsspec")
     pytest.importorskip("aiohttp", reason="needs the extra cnn-infer[storage]")
     folder = tmp_path / "web"

@@ -67,6 +67,13 @@ def test_a_passing_fault_is_tried_again(
         server.faults.answer.set()
 
 
+def test_a_proxy_of_the_environment_is_used(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", web.url)
+    with pytest.raises(StorageError, match="there is no such object"):
+        objects.read("http://host.invalid/1.bin", 1)
+    assert web.faults.requests["http://host.invalid/1.bin"] == 1
+
+
 @pytest.mark.parametrize("fault", ["header", "body"])
 def test_an_answer_that_never_ends_is_tried_again(
     fault: str, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -67,7 +67,7 @@ def _options(protocol: str) -> dict[str, Any]:
         own = _given(protocol, "client_kwargs")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
         headers = {**own.get("headers", {}), "Accept-Encoding": "identity"}
-        options["client_kwargs"] = {**own, "timeout": timeout, "headers": headers}
+        options["client_kwargs"] = {"trust_env": True, **own, "timeout": timeout, "headers": headers}
     return options
 
 
