@@ -85,7 +85,7 @@ def classifier() -> Classifier:
     return Classifier(MODEL, device="cpu")
 
 
-def asked(port: int, path: str, body: bytes | Iterator[bytes] | None = None, **headers: str) -> tuple[int, object]:
+def asked(port: int, path: str, body: bytes | tuple[bytes, ...] | None = None, **headers: str) -> tuple[int, object]:
     """The status and the JSON of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET" if body is None else "POST", path, body, headers)
