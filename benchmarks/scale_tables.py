@@ -68,7 +68,7 @@ def request_ms() -> tuple[float, str]:
     for name, document in measured_documents("storage"):
         if "sources" in document:
             folder, store = (document["sources"][key]["processor_seconds"] for key in ("folder", "no delay"))
-            return (store - folder) / document["pictures"] * 1000, f"measured: {name}"
+            return round((store - folder) / document["pictures"] * 1000, 2), f"measured: {name}"
     return ASSUMED["request"].value, ASSUMED["request"].source
 
 
@@ -189,6 +189,8 @@ def overheads() -> str:
         if "cluster" in document:
             share = document["cluster"]["overhead_of_rate"]
             rows.append(["`--ray` on one node beside the plain command", f"{share:+.1%} time a picture", name])
+            start = document["cluster"]["start_seconds"] - document["plain"]["start_seconds"]
+            rows.append(["to connect and to start the actors", f"{start:.1f} seconds", name])
         if "names" in document:
             rate = document["names"] / document["seconds"]
             memory = document["peak_mb"] - document["before_mb"]

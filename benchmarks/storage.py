@@ -169,7 +169,7 @@ def measure(model: str, pictures: Path, count: int, delay: float, rounds: int) -
         key: {field: statistics.median(row[field] for row in found) for field in found[0]}
         for key, found in rows.items()
     }
-    return {"sources": medians, "delay_costs": statistics.median(costs), "delay_costs_rounds": costs}
+    return {"pictures": count, "sources": medians, "delay_costs": statistics.median(costs), "delay_costs_rounds": costs}
 
 
 def main() -> None:
