@@ -52,7 +52,8 @@ def test_the_page_on_scale_follows_from_the_results(copy: Path) -> None:
     (results / "folder_photos64_epyc_zen5.json").write_text(json.dumps(document))
     for path in [*results.glob("cluster_*.json"), *results.glob("storage_*.json")]:
         path.unlink()
-    (results / "cluster_a.json").write_text(json.dumps({"cluster": {"overhead_of_rate": 0.123}}))
+    cluster = {"cluster": {"overhead_of_rate": 0.123, "start_seconds": 3.0}, "plain": {"start_seconds": 0.5}}
+    (results / "cluster_a.json").write_text(json.dumps(cluster))
     listing = {"names": 1_000_000, "seconds": 4, "before_mb": 50, "peak_mb": 62}
     (results / "cluster_b.json").write_text(json.dumps(listing))
     sources = {"folder": {"processor_seconds": 10.4}, "no delay": {"processor_seconds": 14.4}}  # 1 ms a request
@@ -77,6 +78,7 @@ def test_the_page_on_scale_follows_from_the_results(copy: Path) -> None:
     assert measured == [
         ["1", "measured: storage_a.json |"],  # milliseconds of a GET request
         ["+12.3% time a picture", "cluster_a.json |"],
+        ["2.5 seconds", "cluster_a.json |"],
         ["250,000 a second, 12 MB for 1,000,000", "cluster_b.json |"],
         ["4.5% of the rate", "storage_a.json |"],
     ]
