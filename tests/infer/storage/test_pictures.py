@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, Row, evaluate, find_pictures
+from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, Row, evaluate, find_pictures, open_model
 from cnn_infer.archives import access, remote
 from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.listed import Listed
@@ -177,6 +177,20 @@ def test_a_missing_package_is_an_error_of_the_row(
     assert digest_of(find_pictures([listed]))
     with pytest.raises(InputError, match=missing):
         rows_of(grey, "gs://bucket/1.png")
+
+
+def test_without_fsspec_a_url_in_a_list_is_an_error_of_its_row(
+    grey: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fsspec", "fsspec.asyn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    names = ["s3://bucket/1.png", str(photos / "top.png")]
+    first, second = rows_of(grey, Listed(io.BytesIO("\n".join(names).encode())))
+    assert first.error is not None
+    assert first.error.endswith("need the package fsspec: pip install 'cnn-infer[storage]'")
+    assert second.prediction
+    with pytest.raises(InputError, match="need the package fsspec"):
+        open_model("s3://bucket/model.onnx")
 
 
 PARTS = (

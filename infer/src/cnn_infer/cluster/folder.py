@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cnn_infer.cluster.in_flight import delete, in_flight, size_of, writer
+from cnn_infer.cluster.in_flight import in_flight, size_of, writer
 from cnn_infer.cluster.listing import list_of, pictures_of
 from cnn_infer.errors import ClusterError, InputError
 from cnn_infer.paths.find import Found
@@ -258,7 +258,7 @@ class JobFolder:
 
     def _delete(self, names: Iterable[str]) -> None:
         if self._remote:
-            for _ in in_flight(delete(self._place(name)) for name in names):
+            for _ in in_flight(objects.remove(self._place(name)) for name in names):
                 pass
         else:
             for name in names:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnn_infer.storage.failures import StorageError
 from cnn_infer.storage.filesystem import connect
-from cnn_infer.storage.objects import call
+from cnn_infer.storage.objects import call, put
 from cnn_infer.storage.requests import start, with_retries
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def writer() -> Iterator[Callable[[str, bytes], None]]:
     waiting: deque[Future[None]] = deque()
 
     def write(url: str, data: bytes) -> None:
-        waiting.append(start(_put(url, data)))
+        waiting.append(start(put(url, data)))
         if len(waiting) == MOST:
             waiting.popleft().result()
 
@@ -57,11 +57,6 @@ def writer() -> Iterator[Callable[[str, bytes], None]]:
     finally:
         for future in waiting:
             future.cancel()
-
-
-async def _put(url: str, data: bytes) -> None:
-    system, path = connect(url)
-    await with_retries(url, lambda: call(system, "pipe_file", path, data))
 
 
 async def size_of(url: str) -> int | None:
@@ -78,13 +73,3 @@ async def size_of(url: str) -> int | None:
             return None
         raise
     return None if found["type"] == "directory" else found.get("size")
-
-
-async def delete(url: str) -> None:
-    """Delete an object; do nothing if there is none. Raises as :func:`size_of`."""
-    system, path = connect(url)
-    try:
-        await with_retries(url, lambda: call(system, "rm_file", path))
-    except StorageError as error:
-        if not error.missing:
-            raise

@@ -94,6 +94,7 @@ def read(url: str, max_bytes: int) -> bytes:
         StorageError: there is no such object, it is larger than ``max_bytes``, or the store failed.
         InputError: as :func:`connect`.
     """
+    connect(url)  # a missing package is reported before the loop of fsspec is needed
     try:
         return wait_for(fetch(url, max_bytes))
     except TooLargeError as error:
@@ -107,9 +108,15 @@ def write(url: str, data: bytes) -> None:
         StorageError: access is denied, or the store failed.
         InputError: as :func:`connect`.
     """
+    connect(url)
+    wait_for(put(url, data))
+
+
+async def put(url: str, data: bytes) -> None:
+    """Write as :func:`write`; for the loop of fsspec."""
     system, path = connect(url)
     _check_can_write(url)
-    wait_for(with_retries(url, lambda: call(system, "pipe_file", path, data)))
+    await with_retries(url, lambda: call(system, "pipe_file", path, data))
 
 
 def upload(file: str | os.PathLike[str], url: str) -> None:
@@ -157,10 +164,16 @@ def download(url: str, stream: IO[bytes], advance: Callable[[int], None]) -> Non
 
 def delete(url: str) -> None:
     """Delete an object; do nothing if there is none. Raises as :func:`write`."""
+    connect(url)
+    wait_for(remove(url))
+
+
+async def remove(url: str) -> None:
+    """Delete as :func:`delete`; for the loop of fsspec."""
     system, path = connect(url)
     _check_can_write(url)
     try:
-        wait_for(with_retries(url, lambda: call(system, "rm_file", path)))
+        await with_retries(url, lambda: call(system, "rm_file", path))
     except StorageError as error:
         if not error.missing:
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.failures import StorageError, TooLargeError, reason_of
+from cnn_infer.storage.filesystem import connect
 from cnn_infer.storage.objects import fetch
 from cnn_infer.storage.pending import ObjectURL, Pending
 from cnn_infer.storage.requests import start, wait_for
@@ -57,7 +58,10 @@ class ReadAhead:
             return True
         try:
             place = resolved(url)
-            return is_url(place) and self._is_object(place)
+            if not is_url(place):
+                return False
+            connect(place)
+            return self._is_object(place)
         except InputError:
             return False
 
@@ -107,7 +111,9 @@ def read_now(url: str, max_bytes: int) -> bytes:
     """
     try:
         _check_listed(url, max_bytes)
-        return wait_for(fetch(resolved(url), max_bytes))
+        place = resolved(url)
+        connect(place)  # a missing package is reported before the loop of fsspec is needed
+        return wait_for(fetch(place, max_bytes))
     except (InputError, TooLargeError) as error:
         raise picture_error(error, max_bytes) from error
 
