@@ -49,11 +49,11 @@ def fit_of(name: str, config: Config, network: torch.nn.Module | None = None) ->
 
 @pytest.fixture
 def config(finished: Run) -> Config:
-    """One epoch that fits the last layer, three that train the last half, seven that train all."""
+    """An epoch that fits the last layer, three that train the last half, seven that train all, and another fit."""
     return replace(
         finished.config,
         pretrained=True,
-        epochs=11,
+        epochs=12,
         batch_size=6,
         lr=0.01,
         augment=(),
@@ -105,7 +105,7 @@ def test_from_scratch_all_learns_from_the_first_epoch(config: Config) -> None:
     before = state(fit)
     rate = fit.epoch(0).lr
     assert all(not torch.equal(value, before[key]) for key, value in state(fit).items())
-    assert rate == pytest.approx(0.01 * learning_rate_factor(1, 22))
+    assert rate == pytest.approx(0.01 * learning_rate_factor(1, 24))
 
 
 def test_a_training_that_resumes_reaches_the_same_weights(config: Config) -> None:
@@ -150,6 +150,7 @@ def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path
     options: Options = {"model": "lite0", "pretrained": True, "size": 32, "epochs": 3, "precision": "fp32"}
     cache = tmp_path / "cache"
     run = train(photos, out=tmp_path / "run", cache=str(cache), **options)
+    assert [epoch.lr > 0 for epoch in run.epochs] == [False, True, False]
     assert run.report["test"]["accuracy"] == 1.0
     assert (run.spec.zero_point, run.spec.scale) == (127, 1 / 128)
     assert len([*cache.glob("features-*.npy")]) == 2
@@ -159,6 +160,18 @@ def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path
     assert len(resumed.epochs) == 3
     weights, others = ((each.path / "model.safetensors").read_bytes() for each in (run, resumed))
     assert weights == others
+
+
+def test_a_training_that_stops_early_fits_the_last_layer_again(
+    photos: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    flags = ("--model", "lite0", "--pretrained", "--size", "32", "--epochs", "20", "--patience", "1", "--lr", "10")
+    code, text = command(str(photos), *flags, "--out", "run")
+    assert code == 0, text
+    assert "stopped early: 1 epoch without" in text
+    epochs = Run.open("run").epochs
+    assert len(epochs) < 20
+    assert [epoch.lr > 0 for epoch in epochs] == [False, *[True] * (len(epochs) - 2), False]
 
 
 def test_few_photographs_get_a_proposal_and_the_network_stays(

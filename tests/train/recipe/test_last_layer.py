@@ -56,7 +56,7 @@ def test_only_the_last_layer_is_fitted_and_it_classifies(name: str, config: Conf
     network = network_of(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     fit = Fit(network, pictures(24, 0), pictures(9, 1), SPEC, config, torch.float32)
-    epoch = fit_last_layer(fit, tmp_path / "cache")
+    epoch = fit_last_layer(fit, 0, tmp_path / "cache")
     assert (epoch.epoch, epoch.pictures, epoch.lr) == (1, 24, 0.0)
     assert epoch.val_accuracy == 1.0
     assert epoch.train_accuracy == 1.0

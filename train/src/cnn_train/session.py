@@ -31,7 +31,7 @@ from cnn_train.network.logits import logits_of, to_input
 from cnn_train.network.pretrained import add_biases
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import Teacher
-from cnn_train.recipe.finetuning import frozen_epochs
+from cnn_train.recipe.finetuning import learning_epochs
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
 from cnn_train.recipe.sampling import imbalance_warning
@@ -161,12 +161,13 @@ class Session:
             self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
         elif distributed.is_main_process():
             save_metrics(self.path, epochs)  # the last session may have been killed before it wrote this file
-        total, patience = self.config.epochs, self.config.patience
+        total, patience, learning = self.config.epochs, self.config.patience, learning_epochs(self.config)
         for number in range(len(epochs), total):
-            if out_of_patience(epochs, patience, (self.spec.height, self.spec.width)):
-                log.info(f"stopped early: {patience} epochs without a lower validation loss (--patience)")
+            stop = out_of_patience(epochs, patience, (self.spec.height, self.spec.width))
+            if stop and not (learning.stop < total and epochs[-1].lr):  # else the last layer is still to be fitted
+                log.info(f"stopped early: {patience} epoch{'s'[: patience > 1]} without a lower validation loss (--patience)")
                 break
-            epoch = self._epoch(fit, number, after_step)
+            epoch = self._epoch(fit, number, after_step, learns=number in learning and not stop)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
@@ -180,10 +181,11 @@ class Session:
             if distributed.is_main_process():
                 self.on_epoch(tuple(epochs))
 
-    def _epoch(self, fit: Fit, number: int, after_step: Callable[[], None]) -> Epoch:
-        """Run epoch ``number``, from 0."""
-        if number < frozen_epochs(self.config):
-            return fit_last_layer(fit, cache_folder(self.config.cache), after_step)
+    def _epoch(self, fit: Fit, number: int, after_step: Callable[[], None], *, learns: bool) -> Epoch:
+        """Run epoch ``number``, from 0. Unless it ``learns``, it fits the last layer alone."""
+        if not learns:
+            cache = cache_folder(self.config.cache) if number == 0 else None  # fine-tuned features are used once
+            return fit_last_layer(fit, number, cache, after_step)
         with console.progress(f"epoch {number + 1} of {self.config.epochs}", len(fit.train.labels)) as advance:
 
             def done(pictures: int) -> None:

@@ -1,4 +1,4 @@
-"""Features of a pretrained network: what its last layer sees. They are computed once and kept in the cache."""
+"""Features of a network: what its last layer sees. Those of pretrained weights are kept in the cache."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Extractor:
         spec: Normalisation of the pictures.
         precision: Floating-point type that convolutions compute in.
         device: Where to compute.
-        cache: Folder that keeps the features.
+        cache: Folder that keeps the features; None computes them each time.
         after_batch: Called after each batch.
     """
 
@@ -45,11 +45,11 @@ class Extractor:
     spec: Spec
     precision: torch.dtype
     device: torch.device
-    cache: Path
+    cache: Path | None
     after_batch: Callable[[], None]
 
     def features(self, pictures: NDArray[np.uint8], name: str, *, mirrored: bool = False) -> NDArray[np.float16]:
-        """Return the features of pictures, from the cache if they are in it.
+        """Return the features of pictures, from the cache if there is one and they are in it.
 
         With several processes each one computes a part. Each node keeps them in its cache.
 
@@ -59,11 +59,13 @@ class Extractor:
             mirrored: Whether the features of the mirrored pictures, left to right, follow.
 
         Returns:
-            float16 (n, features) or (2 * n, features), memory-mapped and read-only.
+            float16 (n, features) or (2 * n, features); from the cache memory-mapped and read-only.
 
         Raises:
             DataError: the cache cannot be written.
         """
+        if self.cache is None:
+            return self._compute(pictures, name, mirrored)
         rows = (1 + mirrored) * len(pictures)
         path = self.cache / f"features-{self._key(pictures, mirrored)}.npy"
         lacking = distributed.all_reduce(torch.tensor(int(_load(path, rows) is None)))

@@ -1,8 +1,11 @@
-"""Fine-tuning of pretrained weights: the last layer first, then the last stages, then all layers.
+"""Fine-tuning of pretrained weights: the last layer, then the last stages, then all layers, then the last layer again.
 
 The first epoch fits the last layer alone (:mod:`cnn_train.recipe.last_layer`). From then on the learning rate rises
 from layer to layer, because the first layers, which find edges and textures, need to change less than the last ones,
 and the norms keep the statistics of ImageNet (Howard and Ruder, 2018, arXiv:1801.06146, for the order and the rates).
+
+The last epoch fits the last layer once more, on the fine-tuned features. Gradient descent has classified every training
+picture correctly by then, and the penalised fit generalises better: benchmarks/results/few_pictures.md has the figures.
 """
 
 from __future__ import annotations
@@ -19,9 +22,16 @@ LOWEST_RATE, LEVELS = 0.1, 10
 """Learning rate of the first layer as a part of that of the last; number of steps from one to the other."""
 
 
-def frozen_epochs(config: Config) -> int:
-    """The number of epochs, at the beginning, that only fit the last layer: 1 with pretrained weights, else 0."""
-    return 1 if config.pretrained else 0
+def learning_epochs(config: Config) -> range:
+    """The numbers, from 0, of the epochs that take steps of the optimizer: all, unless weights are pretrained.
+
+    With pretrained weights the first epoch only fits the last layer. So does the last one, if there are at least three
+    and no teacher, whose probabilities such a fit would ignore.
+    """
+    if not config.pretrained:
+        return range(config.epochs)
+    again = config.epochs > 2 and config.teacher is None
+    return range(1, config.epochs - again)
 
 
 def layer_rates(network: nn.Module) -> dict[Tensor, float]:
@@ -49,8 +59,8 @@ def set_train_mode(network: nn.Module, config: Config, number: int) -> None:
     network.train()
     if not config.pretrained:
         return
-    first = frozen_epochs(config)
-    late_only = number - first < round(LATE_SHARE * (config.epochs - first))
+    learning = learning_epochs(config)
+    late_only = number - learning.start < round(LATE_SHARE * len(learning))
     parameters = list(network.parameters())
     for position, parameter in enumerate(parameters):
         parameter.requires_grad_(not late_only or position >= len(parameters) // 2)

@@ -38,7 +38,7 @@ from cnn_train.network.logits import autocast, logits_of, resize, to_input
 from cnn_train.network.presets import PRESETS
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import SHARE, Teacher, distillation_loss
-from cnn_train.recipe.finetuning import frozen_epochs, set_train_mode
+from cnn_train.recipe.finetuning import learning_epochs, set_train_mode
 from cnn_train.recipe.optimizer import make_optimizer
 from cnn_train.recipe.sampling import epoch_order
 
@@ -73,10 +73,10 @@ class Epoch:
         val_accuracy: Validation accuracy after the epoch.
         val_calibrated_loss: Validation loss at its best temperature, which the finished model gets too. It decides
             which epoch is best.
-        lr: Learning rate of the last step; 0 for the epoch that fits the last layer of pretrained weights.
+        lr: Learning rate of the last step; 0 for an epoch that fits the last layer of pretrained weights.
         images_per_second: Training pictures per second, without the validation.
         seconds: Duration, with the validation.
-        val_calibrated_error: Standard error of ``val_calibrated_loss``, for the epoch that fits the last layer; else 0.
+        val_calibrated_error: Standard error of ``val_calibrated_loss``, for an epoch that fits the last layer; else 0.
     """
 
     epoch: int
@@ -159,7 +159,7 @@ class Fit:
         if self.config.model in PRESETS:
             size = picture_size(number, self.config.epochs, size)
         set_train_mode(self.network, self.config, number)
-        frozen = frozen_epochs(self.config)  # they have no steps: the last layer was fitted
+        learning = learning_epochs(self.config)
         # wrapped in every epoch, because the set of frozen parameters may have changed
         network = distributed.data_parallel(self.network)
         # batches that differ by at most one picture, so none is so small that batch norm fails
@@ -169,8 +169,8 @@ class Fit:
         correct = torch.zeros((), device=self.device)
         for position, batch in enumerate(batches):
             # An epoch that skips pictures has fewer steps, but covers the same part of the learning rate schedule.
-            step = (number - frozen + position / len(batches)) * self.steps_per_epoch
-            factor = learning_rate_factor(step, (self.config.epochs - frozen) * self.steps_per_epoch)
+            step = (number - learning.start + position / len(batches)) * self.steps_per_epoch
+            factor = learning_rate_factor(step, len(learning) * self.steps_per_epoch)
             rate = factor * self.config.lr
             own = batch[distributed.shard(len(batch))]  # the part of this process
             taught = self._taught(own, generator)  # first: the student's augmentation moves the generator on

@@ -1,4 +1,4 @@
-"""The first epoch with pretrained weights: only the last layer is fitted, on frozen features.
+"""The first and the last epoch with pretrained weights: only the last layer is fitted, on frozen features.
 
 The other layers keep their weights, so the features of each picture are computed once (:mod:`.features`), and what is
 left is a convex problem: multinomial logistic regression with a penalty on the squared weights. Validation chooses the
@@ -38,16 +38,17 @@ MAX_PICTURES = 25_000
 """Of more pictures than this, some are chosen at random, so that the features fit into memory."""
 
 
-def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambda: None) -> Epoch:
+def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callable[[], None] = lambda: None) -> Epoch:
     """Fit the last layer of ``fit.network`` in place.
 
     Args:
-        fit: The training, before its first step.
-        cache: Folder that keeps the features.
+        fit: The training, between two epochs.
+        number: Number of this epoch, from 0.
+        cache: Folder that keeps the features; None to keep them in memory alone.
         after_step: Called after each batch.
 
     Returns:
-        The measurements, as epoch 1. The learning rate is 0: there is no step of the optimizer.
+        The measurements. The learning rate is 0: there is no step of the optimizer.
 
     Raises:
         DataError: the cache cannot be written.
@@ -78,7 +79,7 @@ def fit_last_layer(fit: Fit, cache: Path, after_step: Callable[[], None] = lambd
     val_loss, val_accuracy, val_calibrated_loss = fit.validate(size)
     truth = torch.from_numpy(targets)
     return Epoch(
-        epoch=1,
+        epoch=number + 1,
         pictures=len(chosen),
         height=size[0],
         width=size[1],
