@@ -82,7 +82,8 @@ class Config:
     pretrained: bool = option(
         SWITCH,
         "Start from ImageNet weights, for lite0 and torchvision models. The first epoch fits the last layer on frozen "
-        "features, the others fine-tune all layers, the first ones at a lower rate.",
+        "features, the next ones fine-tune all layers, the first ones at a lower rate, and the last one fits the last "
+        "layer again.",
         default=False,
     )
     teacher: str | None = option(
