@@ -55,7 +55,7 @@ NETWORKS = (
 """Result file, key of the measured run, name, and assumed size of an object."""
 
 REQUESTS = 32
-"""Requests of an actor in flight at one time: ``cnn_infer.storage.read_ahead.REQUESTS``."""
+"""Requests of an actor in flight at one time: ``cnn_infer.storage.requests.IN_FLIGHT``."""
 
 
 def core_rate(name: str, run: str) -> float:

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cnn_infer.cluster.in_flight import in_flight, size_of, writer
+from cnn_infer.cluster.in_flight import in_flight, writer
 from cnn_infer.cluster.listing import list_of, pictures_of
 from cnn_infer.errors import ClusterError, InputError
 from cnn_infer.paths.find import Found
@@ -198,10 +198,10 @@ class JobFolder:
     async def _finished(self, part: int) -> dict[str, Any] | None:
         try:
             counts = _counts(await objects.fetch(self._place(_counts_name(part)), _LARGEST))
-            size = None if counts is None else await size_of(self._place(self.rows_name(part)))
+            rows = None if counts is None else await objects.find(self._place(self.rows_name(part)))
         except _DAMAGES:
             return None
-        return counts if counts and size == counts["bytes"] else None
+        return counts if counts and rows and rows.size == counts["bytes"] else None
 
     def is_whole(self, part: int, counts: dict[str, Any]) -> bool:
         """Whether the rows of a finished part are those that its counts describe.

@@ -7,18 +7,13 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cnn_infer.storage.failures import StorageError
-from cnn_infer.storage.filesystem import connect
-from cnn_infer.storage.objects import call, put
-from cnn_infer.storage.requests import start, with_retries
+from cnn_infer.storage.objects import put
+from cnn_infer.storage.requests import IN_FLIGHT, start
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Result = TypeVar("Result")
-
-MOST = 32
-"""Requests that are in flight at once."""
 
 
 def in_flight(requests: Iterable[Coroutine[Any, Any, Result]]) -> Iterator[Result]:
@@ -27,7 +22,7 @@ def in_flight(requests: Iterable[Coroutine[Any, Any, Result]]) -> Iterator[Resul
     try:
         for request in requests:
             waiting.append(start(request))
-            if len(waiting) == MOST:
+            if len(waiting) == IN_FLIGHT:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -47,7 +42,7 @@ def writer() -> Iterator[Callable[[str, bytes], None]]:
 
     def write(url: str, data: bytes) -> None:
         waiting.append(start(put(url, data)))
-        if len(waiting) == MOST:
+        if len(waiting) == IN_FLIGHT:
             waiting.popleft().result()
 
     try:
@@ -57,19 +52,3 @@ def writer() -> Iterator[Callable[[str, bytes], None]]:
     finally:
         for future in waiting:
             future.cancel()
-
-
-async def size_of(url: str) -> int | None:
-    """Return the bytes of an object; None if there is none, or the store does not say.
-
-    Raises:
-        StorageError: access is denied, or the store failed.
-    """
-    system, path = connect(url)
-    try:
-        found = await with_retries(url, lambda: call(system, "info", path))
-    except StorageError as error:
-        if error.missing:
-            return None
-        raise
-    return None if found["type"] == "directory" else found.get("size")

@@ -49,6 +49,12 @@ def look_up(url: str) -> Info | None:
         StorageError: the bucket does not exist, access is denied, or the store cannot be reached.
         InputError: as :func:`connect`.
     """
+    connect(url)
+    return wait_for(find(url))
+
+
+async def find(url: str) -> Info | None:
+    """Return as :func:`look_up`; for the loop of fsspec."""
     system, path = connect(url)
     if is_web(url) and url.endswith("/"):
         return Info(True, None, "")
@@ -60,7 +66,7 @@ def look_up(url: str) -> Info | None:
         return Info(found["type"] == "directory", found.get("size"), version_of(found))
 
     try:
-        return wait_for(with_retries(url, attempt))
+        return await with_retries(url, attempt)
     except StorageError as error:
         if error.missing and "bucket" not in error.reason:
             return None

@@ -12,14 +12,11 @@ from cnn_infer.storage.failures import StorageError, TooLargeError, reason_of
 from cnn_infer.storage.filesystem import connect
 from cnn_infer.storage.objects import fetch
 from cnn_infer.storage.pending import ObjectURL, Pending
-from cnn_infer.storage.requests import start, wait_for
+from cnn_infer.storage.requests import IN_FLIGHT, start, wait_for
 from cnn_infer.storage.urls import is_url, resolved
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-REQUESTS = 32
-"""Requests in flight at one time."""
 
 BUDGET = 256 << 20
 """Bytes of objects in memory that are not decoded yet. A single larger object is read when it is the next one."""
@@ -28,7 +25,7 @@ BUDGET = 256 << 20
 class ReadAhead:
     """Starts to read each object when an iterator reaches it.
 
-    At most :data:`REQUESTS` objects are read at one time, in the order of the iterator, and their bytes in memory stay
+    At most :data:`IN_FLIGHT` objects are read at one time, in the order of the iterator, and their bytes in memory stay
     below :data:`BUDGET`. An object that does not fit waits until there is room, or until all before it are used: later
     ones never keep the next one from being read.
 
@@ -44,7 +41,7 @@ class ReadAhead:
         self._held: dict[int, int] = {}  # bytes by ticket, in the order of the iterator; only the loop's thread uses it
         self._total = 0
         self._tickets = count()
-        self._slots = asyncio.Semaphore(REQUESTS)
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._released = asyncio.Event()
         self._cancelled = False
 

@@ -17,6 +17,9 @@ _logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+IN_FLIGHT = 32
+"""Most requests of one kind that are in flight at one time."""
+
 ATTEMPTS = 5
 """How often a request is tried."""
 
