@@ -165,12 +165,13 @@ def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path
 def test_a_training_that_stops_early_fits_the_last_layer_again(
     photos: Path, command: Callable[..., tuple[int, str]]
 ) -> None:
-    flags = ("--model", "lite0", "--pretrained", "--size", "32", "--epochs", "20", "--patience", "1", "--lr", "10")
+    flags = ("--model", "lite0", "--pretrained", "--size", "96", "--epochs", "20", "--patience", "1", "--lr", "10")
     code, text = command(str(photos), *flags, "--out", "run")
     assert code == 0, text
     assert "stopped early: 1 epoch without" in text
     epochs = Run.open("run").epochs
     assert len(epochs) < 20
+    assert [epoch.height for epoch in epochs] == [96, *[64] * (len(epochs) - 2), 96]
     assert [epoch.lr > 0 for epoch in epochs] == [False, *[True] * (len(epochs) - 2), False]
 
 
@@ -203,6 +204,6 @@ def test_defaults_with_pretrained_weights(photos: Path, tmp_path: Path) -> None:
     dataset = prepare(open_source(str(photos)), cache=tmp_path / "cache")
     config = resolve({"model": "lite0", "pretrained": True}, dataset)
     assert (config.optimizer, config.lr, config.epochs) == ("adamw", 5e-4, 31)
-    assert config.augment == ("flip", "zoom")
+    assert config.augment == ("flip", "zoom", "colour")
     sides = {side: pretrained_side({Header(side, 20, False): 1}) for side in (20, 32, 50, 500)}
     assert sides == {20: 96, 32: 128, 50: 192, 500: 224}

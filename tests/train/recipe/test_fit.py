@@ -13,7 +13,7 @@ from cnn_train import Config, Dataset, DivergedError, Epoch, Run, Split, train
 from cnn_train.network.build import build
 from cnn_train.network.logits import logits_of
 from cnn_train.options import AUGMENTATIONS
-from cnn_train.recipe.fit import Fit, learning_rate_factor, make_optimizer, picture_size
+from cnn_train.recipe.fit import Fit, learning_rate_factor, make_optimizer
 from cnn_train.recipe.muon import Muon
 from cnn_train.run.checkpoint import load_checkpoint
 from torch import nn
@@ -174,6 +174,7 @@ def test_our_own_networks_see_smaller_pictures_first(
     images = np.random.default_rng(0).integers(0, 256, (24, 28, 32, 1), dtype=np.uint8)
     some = Split(images, np.arange(24) % 10, range(24))
     config = replace(finished.config, model=model, optimizer="sgd", epochs=3, batch_size=8, lr=1e-3)
+    config = replace(config, height=28, width=32)
     network = build(model, classes=10, channels=1, size=(28, 32), dropout=None)
     seen: list[tuple[int, ...]] = []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
@@ -228,11 +229,6 @@ def test_a_resumed_training_skips_the_same_pictures(tmp_path: Path, monkeypatch:
     assert [epoch.pictures for epoch in resumed.epochs] == [epoch.pictures for epoch in whole.epochs]
     weights = [(run.path / "model.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]
-
-
-@pytest.mark.parametrize("size", [(8, 8), (23, 200)])
-def test_small_pictures_are_never_made_smaller(size: tuple[int, int]) -> None:
-    assert [picture_size(number, 10, size) for number in range(10)] == [size] * 10
 
 
 def test_logits_are_those_of_the_normalised_pixels_in_evaluation_mode(digits: Dataset) -> None:

@@ -150,7 +150,7 @@ class Config:
         AUGMENT,
         f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}.",
         default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror; "
-        "with --pretrained zoom in place of crop and cutout",
+        "with --pretrained zoom and colour in place of crop and cutout",
         metavar="LIST",
     )
     balance: bool = option(

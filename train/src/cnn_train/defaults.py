@@ -44,7 +44,7 @@ FEW_PICTURES = 500
 FINE_TUNING_RATE = {"muon": 0.01, "sgd": 0.005, "adam": 5e-4, "adamw": 5e-4}
 """Peak learning rates of the last layer with pretrained weights, at any batch size."""
 
-FINE_TUNING_PICTURES, FINE_TUNING_EPOCHS = 8_000, (5, 30)
+FINE_TUNING_PICTURES, FINE_TUNING_EPOCHS = 16_000, (5, 30)
 """Default length of fine-tuning in pictures, and the least and the most epochs for it."""
 
 PRETRAINED_SIDES, ENLARGED = (96, 224), 4
@@ -138,6 +138,6 @@ def _augmentations(dataset: Dataset, *, pretrained: bool) -> tuple[str, ...]:
     # a mirror changes characters
     flip = () if _shows_signs(dataset) or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
     if pretrained:
-        return (*flip, "zoom")  # as in the training of the weights
+        return (*flip, "zoom", "colour")  # as in the training of the weights
     cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
     return (*flip, "crop", *cutout)

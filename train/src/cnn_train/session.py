@@ -34,6 +34,7 @@ from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.finetuning import learning_epochs
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
+from cnn_train.recipe.resizing import picture_size
 from cnn_train.recipe.sampling import imbalance_warning
 from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
 from cnn_train.run import plots
@@ -162,10 +163,12 @@ class Session:
         elif distributed.is_main_process():
             save_metrics(self.path, epochs)  # the last session may have been killed before it wrote this file
         total, patience, learning = self.config.epochs, self.config.patience, learning_epochs(self.config)
+        size = picture_size(self.config, learning[-1]) if learning else (self.spec.height, self.spec.width)
         for number in range(len(epochs), total):
-            stop = out_of_patience(epochs, patience, (self.spec.height, self.spec.width))
+            stop = out_of_patience(epochs, patience, size)
             if stop and not (learning.stop < total and epochs[-1].lr):  # else the last layer is still to be fitted
-                log.info(f"stopped early: {patience} epoch{'s'[: patience > 1]} without a lower validation loss (--patience)")
+                many = "1 epoch" if patience == 1 else f"{patience} epochs"
+                log.info(f"stopped early: {many} without a lower validation loss (--patience)")
                 break
             epoch = self._epoch(fit, number, after_step, learns=number in learning and not stop)
             epochs.append(epoch)

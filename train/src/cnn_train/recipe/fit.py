@@ -3,7 +3,7 @@
 An epoch is one pass over the training pictures. For each epoch:
 
 1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures.
-2. Choose the picture size. Our own networks see smaller pictures in the early epochs.
+2. Choose the picture size (:mod:`cnn_train.recipe.resizing`). Most trainings see smaller pictures for a while.
 3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`), compute the loss and its gradients, and take
    one step of the optimizer. Muon updates the filters of convolutions, SGD everything else. With a teacher its
    probabilities are part of the loss (:mod:`cnn_train.recipe.distillation`).
@@ -35,20 +35,15 @@ from cnn_train.data.dataset import Split
 from cnn_train.errors import ConfigError, DivergedError
 from cnn_train.metrics import calibrated_loss
 from cnn_train.network.logits import autocast, logits_of, resize, to_input
-from cnn_train.network.presets import PRESETS
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import SHARE, Teacher, distillation_loss
 from cnn_train.recipe.finetuning import learning_epochs, set_train_mode
 from cnn_train.recipe.optimizer import make_optimizer
+from cnn_train.recipe.resizing import picture_size
 from cnn_train.recipe.sampling import epoch_order
 
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
-
-SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
-"""Progressive resizing: in the first 40% of the epochs the sides of the pictures are scaled by 0.75, if both have at
-least 24 pixels. Such an epoch costs little more than half (Howard, 2018,
-https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298)."""
 
 SELECT_FROM, SHOW_ALL = 10_000, 0.15
 """Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch and the last 15%."""
@@ -101,7 +96,7 @@ class Fit:
         network: Already on its device, in channels-last memory format.
         train: Training pictures.
         val: Validation pictures.
-        spec: Normalisation and final size of the pictures.
+        spec: Normalisation of the pictures.
         config: The settings of the training.
         precision: Floating-point type that convolutions compute in.
         teacher: The network whose probabilities are learned besides the labels, if any.
@@ -155,9 +150,7 @@ class Fit:
         order = self._choose_pictures(number)
         if skipped := len(self.train.labels) - len(order):
             advance(skipped)
-        size = self.spec.height, self.spec.width
-        if self.config.model in PRESETS:
-            size = picture_size(number, self.config.epochs, size)
+        size = picture_size(self.config, number)
         set_train_mode(self.network, self.config, number)
         learning = learning_epochs(self.config)
         # wrapped in every epoch, because the set of frozen parameters may have changed
@@ -283,13 +276,6 @@ def learning_rate_factor(step: float, steps: int) -> float:
     if step < rising:
         return min(1.0, (step + 1) / rising)
     return (steps - step) / (steps - rising + 1)
-
-
-def picture_size(number: int, epochs: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) that epoch ``number``, from 0, out of ``epochs`` shows; small ones are multiples of 4."""
-    if number >= round(SMALL_EPOCHS * epochs) or min(size) < SMALL_FROM:
-        return size
-    return round(size[0] * SMALL_SCALE / 4) * 4, round(size[1] * SMALL_SCALE / 4) * 4
 
 
 def _diverged(what: str, value: float, number: int, step: int, rate: float) -> DivergedError:

@@ -16,8 +16,8 @@ from cnn_train.recipe.fit import Epoch
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     """Return the epoch to keep: the one with the lowest ``val_calibrated_loss``, the first of equal ones.
 
-    Only the epochs with the largest pictures count. Early epochs may show smaller pictures than the network is made
-    for, and their losses are measured at that smaller size. Every complete training has epochs at the final size.
+    Only the epochs with the largest pictures count. Other epochs show smaller pictures than the network is made for,
+    and their losses are measured at that smaller size. Every complete training has epochs at the final size.
 
     With pretrained weights the latest epoch is kept whose loss is at most one standard error above the lowest one so
     far. Few validation pictures cannot tell these apart, and the last epochs, at low learning rates, are usually the
@@ -26,11 +26,13 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     Args:
         epochs: At least one, in order.
     """
-    kept = epochs[0]
+    most = max(epoch.height * epoch.width for epoch in epochs)
+    largest = [epoch for epoch in epochs if epoch.height * epoch.width == most]
+    kept = largest[0]
     if kept.lr:
-        return min(epochs, key=lambda epoch: (-epoch.height * epoch.width, epoch.val_calibrated_loss))
+        return min(largest, key=lambda epoch: epoch.val_calibrated_loss)
     error, lowest = kept.val_calibrated_error, kept.val_calibrated_loss
-    for epoch in epochs[1:]:
+    for epoch in largest[1:]:
         if epoch.val_calibrated_loss <= lowest + error:
             kept = epoch
         lowest = min(lowest, epoch.val_calibrated_loss)
@@ -40,20 +42,20 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
 def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int]) -> bool:
     """Whether to stop: ``patience`` epochs have followed the best one without improving on it.
 
-    Only epochs that showed pictures at the final size count, so a training never stops while its pictures are still
-    small. The fit of the last layer of pretrained weights does not count, because fine-tuning first has to reach low
-    learning rates. (Prechelt, 1998, "Early Stopping - But When?")
+    Only epochs that showed pictures of ``size`` count, so a training from scratch never stops while its pictures are
+    still small. The fit of the last layer of pretrained weights does not count, because fine-tuning first has to reach
+    low learning rates. (Prechelt, 1998, "Early Stopping - But When?")
 
     Args:
         epochs: All epochs so far, in order.
         patience: Number of epochs; 0 never stops.
-        size: The final (height, width) in pixels.
+        size: The (height, width) in pixels of the last epochs that take steps of the optimizer.
     """
-    at_final_size = [epoch for epoch in epochs if (epoch.height, epoch.width) == size and epoch.lr]
-    if patience == 0 or not at_final_size:
+    compared = [epoch for epoch in epochs if (epoch.height, epoch.width) == size and epoch.lr]
+    if patience == 0 or not compared:
         return False
-    best = min(at_final_size, key=lambda epoch: epoch.val_calibrated_loss)
-    return at_final_size[-1].epoch - best.epoch >= patience
+    best = min(compared, key=lambda epoch: epoch.val_calibrated_loss)
+    return compared[-1].epoch - best.epoch >= patience
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:

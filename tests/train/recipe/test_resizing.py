@@ -1,0 +1,42 @@
+"""The size of the pictures in each epoch."""
+
+from dataclasses import replace
+
+import pytest
+from cnn_train import Config, Run
+from cnn_train.recipe.resizing import picture_size
+
+
+@pytest.fixture
+def config(finished: Run) -> Config:
+    return replace(finished.config, epochs=10, height=28, width=32)
+
+
+def sizes(config: Config) -> list[tuple[int, int]]:
+    return [picture_size(config, number) for number in range(config.epochs)]
+
+
+def test_our_networks_see_smaller_pictures_first(config: Config) -> None:
+    assert sizes(config) == [(20, 24)] * 4 + [(28, 32)] * 6
+
+
+@pytest.mark.parametrize("size", [(8, 8), (23, 200)])
+def test_small_pictures_are_never_made_smaller(size: tuple[int, int], config: Config) -> None:
+    assert sizes(replace(config, height=size[0], width=size[1])) == [size] * 10
+
+
+@pytest.mark.parametrize(
+    ("size", "smaller"), [((224, 224), (160, 160)), ((192, 96), (128, 64)), ((32, 32), (32, 32)), ((20, 33), (20, 32))]
+)
+def test_pretrained_lite0_is_fine_tuned_on_smaller_pictures(
+    size: tuple[int, int], smaller: tuple[int, int], config: Config
+) -> None:
+    config = replace(config, model="lite0", pretrained=True, height=size[0], width=size[1])
+    assert sizes(config) == [size, *[smaller] * 8, size]
+    taught = replace(config, teacher="run")  # its last layer is not fitted at the final size
+    assert sizes(taught) == sizes(replace(config, epochs=2)) * 5 == [size] * 10
+
+
+def test_other_networks_see_one_size(config: Config) -> None:
+    for changes in ({"model": "resnet18"}, {"model": "resnet18", "pretrained": True}, {"model": "lite0"}):
+        assert sizes(replace(config, **changes)) == [(28, 32)] * 10
