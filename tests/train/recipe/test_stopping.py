@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cnn_train import Run, train
+from cnn_train import Config, Run, train
 from cnn_train.metrics import cross_entropy, uncertainty_warning
 from cnn_train.recipe.fit import Epoch
-from cnn_train.recipe.stopping import best_epoch, out_of_patience
+from cnn_train.recipe.stopping import best_epoch, is_over, out_of_patience
 from cnn_train.run.plots import curves, save
 from PIL import Image
 
 FLAGS = ("--model", "nano", "--batch-size", "8", "--augment", "none", "--label-smoothing", "0")
+
+
+@pytest.fixture
+def config(finished: Run) -> Config:
+    return replace(finished.config, epochs=20, patience=2)
 
 
 def epochs(*losses: float) -> list[Epoch]:
@@ -41,11 +46,26 @@ def test_fine_tuning_keeps_the_latest_epoch_within_a_standard_error(error: float
     assert best_epoch([fitted, lower, higher]) is (higher if error >= 0.5 else lower)
 
 
-def test_patience_begins_with_fine_tuning() -> None:
+def test_patience_begins_with_fine_tuning(config: Config) -> None:
     fitted, *others = epochs(1, 4, 3, 2, 2, 2)
     fitted = replace(fitted, lr=0.0, val_calibrated_error=0.1)
-    assert not out_of_patience([fitted, *others[:4]], 2, (8, 8))
-    assert out_of_patience([fitted, *others], 2, (8, 8))
+    assert not out_of_patience([fitted, *others[:4]], config)
+    assert out_of_patience([fitted, *others], config)
+
+
+def test_fine_tuning_that_is_out_of_patience_ends_with_another_fit_of_the_last_layer(config: Config) -> None:
+    config = replace(config, model="lite0", pretrained=True, height=96, width=96)
+    fitted, *others = epochs(1, 3, 2, 2, 2)
+    fitted = replace(fitted, lr=0.0, height=96, width=96)
+    smaller = [replace(epoch, height=64, width=64) for epoch in others]
+    assert not out_of_patience([fitted, *smaller[:3]], config)
+    assert out_of_patience([fitted, *smaller], config)
+    assert not is_over([fitted, *smaller], config)
+    assert is_over([fitted, *smaller, fitted], config)
+    assert is_over([fitted, *smaller], replace(config, epochs=5))
+    # a teacher leaves the last layer as it is, and the pictures at their size
+    larger = [replace(epoch, height=96, width=96) for epoch in others]
+    assert is_over([fitted, *larger], replace(config, teacher="run"))
 
 
 def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_ones() -> None:
@@ -58,8 +78,10 @@ def test_an_epoch_of_smaller_pictures_is_never_the_best_where_there_are_larger_o
     ("losses", "patience", "over"),
     [((), 1, False), ((3, 2, 4), 2, False), ((3, 2, 4, 5), 2, True), ((3, 2, 4, 2), 2, True), ((1, 2, 3, 4), 0, False)],
 )
-def test_patience_counts_epochs_without_a_better_one(losses: tuple[float, ...], patience: int, over: bool) -> None:
-    assert out_of_patience(epochs(*losses), patience, (8, 8)) is over
+def test_patience_counts_epochs_without_a_better_one(
+    losses: tuple[float, ...], patience: int, over: bool, config: Config
+) -> None:
+    assert out_of_patience(epochs(*losses), replace(config, patience=patience)) is over
 
 
 @pytest.mark.parametrize(
@@ -71,9 +93,11 @@ def test_patience_counts_epochs_without_a_better_one(losses: tuple[float, ...], 
         (3, (1, 2, 3, 9, 8, 8), False),
     ],
 )
-def test_patience_counts_only_epochs_at_the_final_size(small: int, losses: tuple[float, ...], over: bool) -> None:
+def test_patience_counts_only_epochs_at_the_final_size(
+    small: int, losses: tuple[float, ...], over: bool, config: Config
+) -> None:
     done = [replace(epoch, height=4) if epoch.epoch <= small else epoch for epoch in epochs(*losses)]
-    assert out_of_patience(done, 2, (8, 8)) is over
+    assert out_of_patience(done, config) is over
 
 
 @pytest.fixture

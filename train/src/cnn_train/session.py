@@ -34,9 +34,8 @@ from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.finetuning import learning_epochs
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
-from cnn_train.recipe.resizing import picture_size
 from cnn_train.recipe.sampling import imbalance_warning
-from cnn_train.recipe.stopping import best_epoch, copy_weights, out_of_patience
+from cnn_train.recipe.stopping import best_epoch, copy_weights, is_over, out_of_patience
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import Checkpoint, save_checkpoint
 from cnn_train.run.folder import Run, save_metrics
@@ -162,15 +161,11 @@ class Session:
             self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
         elif distributed.is_main_process():
             save_metrics(self.path, epochs)  # the last session may have been killed before it wrote this file
-        total, patience, learning = self.config.epochs, self.config.patience, learning_epochs(self.config)
-        size = picture_size(self.config, learning[-1]) if learning else (self.spec.height, self.spec.width)
-        for number in range(len(epochs), total):
-            stop = out_of_patience(epochs, patience, size)
-            if stop and not (learning.stop < total and epochs[-1].lr):  # else the last layer is still to be fitted
-                many = "1 epoch" if patience == 1 else f"{patience} epochs"
-                log.info(f"stopped early: {many} without a lower validation loss (--patience)")
-                break
-            epoch = self._epoch(fit, number, after_step, learns=number in learning and not stop)
+        total, learning = self.config.epochs, learning_epochs(self.config)
+        while not is_over(epochs, self.config):
+            number = len(epochs)
+            learns = number in learning and not out_of_patience(epochs, self.config)
+            epoch = self._epoch(fit, number, after_step, learns=learns)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
@@ -183,6 +178,9 @@ class Session:
             )
             if distributed.is_main_process():
                 self.on_epoch(tuple(epochs))
+        if len(epochs) < total:
+            many = "1 epoch" if self.config.patience == 1 else f"{self.config.patience} epochs"
+            log.info(f"stopped early: {many} without a lower validation loss (--patience)")
 
     def _epoch(self, fit: Fit, number: int, after_step: Callable[[], None], *, learns: bool) -> Epoch:
         """Run epoch ``number``, from 0. Unless it ``learns``, it fits the last layer alone."""

@@ -28,7 +28,7 @@ from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInter
 from cnn_train.options import AUGMENTATIONS, Options
 from cnn_train.preparation import open_dataset
 from cnn_train.recipe.fit import Epoch
-from cnn_train.recipe.stopping import best_epoch, out_of_patience
+from cnn_train.recipe.stopping import best_epoch, is_over
 from cnn_train.run.folder import check_out
 from cnn_train.training import train
 
@@ -172,8 +172,7 @@ def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) ->
         nonlocal seen
         seen = epochs
         trial.report(best_epoch(epochs).val_calibrated_loss, len(epochs))
-        size = (start.height, start.width)
-        if len(epochs) == settings.epochs or out_of_patience(epochs, settings.patience, size):
+        if is_over(epochs, settings):
             raise _Measured
         if trial.should_prune():
             raise optuna.TrialPruned

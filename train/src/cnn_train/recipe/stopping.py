@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from cnn_train.config import Config
+from cnn_train.recipe.finetuning import learning_epochs
 from cnn_train.recipe.fit import Epoch
+from cnn_train.recipe.resizing import picture_size
 
 
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
@@ -39,23 +42,36 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     return kept
 
 
-def out_of_patience(epochs: Sequence[Epoch], patience: int, size: tuple[int, int]) -> bool:
-    """Whether to stop: ``patience`` epochs have followed the best one without improving on it.
+def out_of_patience(epochs: Sequence[Epoch], config: Config) -> bool:
+    """Whether to stop learning: ``config.patience`` epochs have followed the best one without improving on it.
 
-    Only epochs that showed pictures of ``size`` count, so a training from scratch never stops while its pictures are
-    still small. The fit of the last layer of pretrained weights does not count, because fine-tuning first has to reach
-    low learning rates. (Prechelt, 1998, "Early Stopping - But When?")
+    Only epochs that showed pictures of the size of the last ones count, so a training from scratch never stops while
+    its pictures are still small. The fit of the last layer of pretrained weights does not count, because fine-tuning
+    first has to reach low learning rates. (Prechelt, 1998, "Early Stopping - But When?")
 
     Args:
         epochs: All epochs so far, in order.
-        patience: Number of epochs; 0 never stops.
-        size: The (height, width) in pixels of the last epochs that take steps of the optimizer.
+        config: The settings of the training. A patience of 0 never stops.
     """
+    size = picture_size(config, learning_epochs(config).stop - 1)
     compared = [epoch for epoch in epochs if (epoch.height, epoch.width) == size and epoch.lr]
-    if patience == 0 or not compared:
+    if config.patience == 0 or not compared:
         return False
     best = min(compared, key=lambda epoch: epoch.val_calibrated_loss)
-    return compared[-1].epoch - best.epoch >= patience
+    return compared[-1].epoch - best.epoch >= config.patience
+
+
+def is_over(epochs: Sequence[Epoch], config: Config) -> bool:
+    """Whether a training has had its last epoch. One that stops early still fits its last layer again, if it should.
+
+    Args:
+        epochs: All epochs so far, in order.
+        config: The settings of the training.
+    """
+    if len(epochs) == config.epochs:
+        return True
+    fits_again = learning_epochs(config).stop < config.epochs
+    return out_of_patience(epochs, config) and not (fits_again and epochs[-1].lr)
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
