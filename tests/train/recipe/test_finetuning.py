@@ -28,7 +28,7 @@ from cnn_train import (
 from cnn_train.defaults import pretrained_side, pretrained_tip
 from cnn_train.network import pretrained
 from cnn_train.network.build import build
-from cnn_train.recipe.finetuning import LOWEST_RATE, layer_rates
+from cnn_train.recipe.finetuning import LOWEST_RATE, layer_rates, move_back
 from cnn_train.recipe.fit import Fit, learning_rate_factor
 from cnn_train.recipe.optimizer import make_optimizer
 
@@ -83,6 +83,19 @@ def test_first_the_last_half_learns_then_all_at_a_rate_that_rises_with_depth(con
     assert rates == pytest.approx([0.01 * learning_rate_factor(2 * number - 1, 20) for number in (1, 3, 4)])
     kept = {key for key in states[0] if "running" in key}
     assert all(torch.equal(states[-1][key], states[0][key]) for key in kept)
+
+
+def test_three_quarters_of_the_change_are_kept() -> None:
+    network = build("resnet18", classes=3, channels=3, size=(32, 32), dropout=None)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(4)
+    network.bn1.num_batches_tracked.fill_(7)
+    move_back(network, start)
+    for key, value in network.named_parameters():
+        torch.testing.assert_close(value, start[key] + 3)
+    assert network.bn1.num_batches_tracked == 7
 
 
 @pytest.mark.parametrize("name", ["sgd", "muon", "adamw"])

@@ -29,7 +29,7 @@ from cnn_train.metrics import pixel_digest
 from cnn_train.network.build import build
 from cnn_train.network.logits import to_input
 from cnn_train.network.presets import PRESETS, init_whitening
-from cnn_train.network.pretrained import NORMALISATION
+from cnn_train.network.pretrained import NORMALISATION, load_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +104,13 @@ def _class_sizes(labels: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
-    """Build the network with random weights from PyTorch's global generator.
+    """Build the network as it is before its first step: with pretrained weights, or with random ones from PyTorch's
+    global generator.
 
     The whitening layer of a preset is computed from training pictures, chosen by the seed.
+
+    Raises:
+        ConfigError: the pretrained weights are missing.
     """
     network = build(
         settings.model,
@@ -115,6 +119,9 @@ def make_network(settings: Config, dataset: Dataset, spec: Spec) -> nn.Module:
         size=(dataset.height, dataset.width),
         dropout=settings.dropout,
     )
+    if settings.pretrained:
+        with distributed.main_process_first():
+            load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     if settings.model not in PRESETS:
         return network
     images = dataset.train.images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +28,9 @@ from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning
 from cnn_train.network.logits import logits_of, to_input
-from cnn_train.network.pretrained import add_biases
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import Teacher
-from cnn_train.recipe.finetuning import learning_epochs
+from cnn_train.recipe.finetuning import learning_epochs, move_back
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
 from cnn_train.recipe.sampling import imbalance_warning
@@ -60,7 +59,7 @@ class Session:
         compute: Device and number format.
         dataset: The decoded pictures.
         spec: Classes, size and normalisation; its temperature is 1.
-        network: With random or pretrained weights, on the CPU.
+        network: With random or pretrained weights, on the CPU; before its first step, also when resuming.
         on_epoch: Called in the main process after each epoch, with all epochs so far.
         called: When :func:`cnn_train.train` was called, as ``time.perf_counter()`` gives it; None when resuming.
         checkpoint: The state to resume from; None for a new training.
@@ -114,12 +113,13 @@ class Session:
         log.info(f"model: {config.model}, {_count_parameters(self.network):,} parameters, {where}")
         if config.pretrained:
             log.info("pretrained: epoch 1 fits the last layer on frozen features; the epochs after it fine-tune")
+        initial = copy_weights(self.network) if config.pretrained else {}
         fit, epochs, best = self._fit()
         begun = time.perf_counter()
         if distributed.is_main_process() and not (self.path / SAMPLES).exists():
             plots.save(plots.samples(*_augmented(fit), self.spec.classes), self.path / SAMPLES)
         with shared_threads(device, self._warn_of_neighbours) as adapt:
-            self._train(fit, epochs, best, adapt)
+            self._train(fit, epochs, best, initial, adapt)
         self.network.load_state_dict(best)
         kept = best_epoch(epochs)
         which = KEPT_FINE_TUNED if config.pretrained else KEPT
@@ -129,8 +129,6 @@ class Session:
     def _fit(self) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
         """The training loop's state, the epochs behind it, and the best weights so far; from the checkpoint, if any."""
         checkpoint, network = self.checkpoint, self.network
-        if checkpoint is not None:
-            add_biases(network, checkpoint.network)
         network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         train, val = self.dataset.train, self.dataset.val
         fit = Fit(network, train, val, self.spec, self.config, self.compute.dtype, self.teacher)
@@ -155,7 +153,14 @@ class Session:
             "weights may differ in the last digits from those of a training alone (OMP_NUM_THREADS fixes the number)"
         )
 
-    def _train(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor], after_step: Callable[[], None]) -> None:
+    def _train(
+        self,
+        fit: Fit,
+        epochs: list[Epoch],
+        best: dict[str, Tensor],
+        initial: Mapping[str, Tensor],
+        after_step: Callable[[], None],
+    ) -> None:
         """Run the epochs that are left. ``epochs`` and ``best`` are extended in place."""
         if not epochs:
             self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
@@ -165,6 +170,8 @@ class Session:
         while not is_over(epochs, self.config):
             number = len(epochs)
             learns = number in learning and not out_of_patience(epochs, self.config)
+            if not learns and number > 0:
+                move_back(fit.network, initial)
             epoch = self._epoch(fit, number, after_step, learns=learns)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:

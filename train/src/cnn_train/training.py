@@ -21,7 +21,6 @@ from cnn_train.defaults import pretrained_tip, resolve
 from cnn_train.device import Compute, pick_compute
 from cnn_train.errors import ConfigError, DataError, RunError
 from cnn_train.network.build import check_model
-from cnn_train.network.pretrained import load_pretrained
 from cnn_train.options import Options
 from cnn_train.preparation import make_network, make_spec, open_dataset
 from cnn_train.recipe.fit import Epoch
@@ -123,9 +122,6 @@ def train(
     torch.manual_seed(settings.seed)
     spec = make_spec(settings, dataset)
     network = make_network(settings, dataset, spec)
-    if settings.pretrained:
-        with distributed.main_process_first():
-            load_pretrained(settings.model, network, zero_point=spec.zero_point, scale=spec.scale)
     teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
     if test_pictures is not None and distributed.is_main_process():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)

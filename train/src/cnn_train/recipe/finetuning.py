@@ -4,12 +4,17 @@ The first epoch fits the last layer alone (:mod:`cnn_train.recipe.last_layer`). 
 from layer to layer, because the first layers, which find edges and textures, need to change less than the last ones,
 and the norms keep the statistics of ImageNet (Howard and Ruder, 2018, arXiv:1801.06146, for the order and the rates).
 
-The last epoch fits the last layer once more, on the fine-tuned features. Gradient descent has classified every training
-picture correctly by then, and the penalised fit generalises better: benchmarks/results/few_pictures.md has the figures.
+At the end, all weights move a quarter of the way back to where they started (Wortsman et al., 2022, "Robust fine-tuning
+of zero-shot models", arXiv:2109.01903), and the last epoch fits the last layer once more, on the features of that
+network. Gradient descent has classified every training picture correctly by then; both changes make it generalise
+better: benchmarks/results/few_pictures.md has the figures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,6 +22,9 @@ from cnn_train.config import Config
 
 LATE_SHARE = 0.3
 """Share of the epochs with fine-tuning, at the beginning, in which only the last half of the parameters learns."""
+
+KEPT_CHANGE = 0.75
+"""Part of what the weights changed in fine-tuning that they keep at the end."""
 
 LOWEST_RATE, LEVELS = 0.1, 10
 """Learning rate of the first layer as a part of that of the last; number of steps from one to the other."""
@@ -67,3 +75,16 @@ def set_train_mode(network: nn.Module, config: Config, number: int) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
+
+
+@torch.no_grad()
+def move_back(network: nn.Module, start: Mapping[str, Tensor]) -> None:
+    """Move all weights a part of the way back, so that :data:`KEPT_CHANGE` of their change is left.
+
+    Args:
+        network: A fine-tuned network, changed in place.
+        start: Its ``state_dict`` before the fine-tuning.
+    """
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.lerp(start[key].to(value), value, KEPT_CHANGE))
