@@ -1,4 +1,4 @@
-"""Fine-tuning: the last layer is fitted, then the last half of the parameters learns, then all at rising rates."""
+"""Fine-tuning: the last layer is fitted, the last half learns, then all at rising rates, and it is fitted again."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -18,6 +18,7 @@ from cnn_train import (
     Epoch,
     Options,
     Run,
+    RunError,
     Split,
     TrainingInterruptedError,
     open_source,
@@ -28,9 +29,11 @@ from cnn_train import (
 from cnn_train.defaults import pretrained_side, pretrained_tip
 from cnn_train.network import pretrained
 from cnn_train.network.build import build
-from cnn_train.recipe.finetuning import LOWEST_RATE, layer_rates, move_back
+from cnn_train.network.pretrained import load_pretrained
+from cnn_train.recipe.finetuning import KEPT_CHANGE, LOWEST_RATE, layer_rates, move_back
 from cnn_train.recipe.fit import Fit, learning_rate_factor
 from cnn_train.recipe.optimizer import make_optimizer
+from cnn_train.run.checkpoint import load_checkpoint, save_checkpoint
 
 CLASSES = ("blue", "green", "red")
 
@@ -60,6 +63,13 @@ def config(finished: Run) -> Config:
         optimizer="sgd",
         weight_decay=0.0,
     )
+
+
+def test_the_last_epochs_that_learn_show_all_pictures(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_train.recipe.fit.SELECT_FROM", 12)
+    fit = fit_of("resnet18", replace(config, epochs=6))
+    shown = [fit.epoch(number).pictures for number in (1, 2, 3, 4)]
+    assert shown[0] == shown[3] == 12 > max(shown[1:3])
 
 
 def state(fit: Fit) -> dict[str, torch.Tensor]:
@@ -155,10 +165,14 @@ def test_the_command_fits_the_last_layer_and_keeps_the_weights(
 
 
 def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path) -> None:
-    """A training of one session, and another that is interrupted after its first epoch: the same weights."""
+    """A training of one session, and another that is interrupted before its last epoch: the same weights.
 
-    def interrupt(_: Sequence[Epoch]) -> None:
-        raise KeyboardInterrupt
+    They are three quarters of the way from the pretrained to the fine-tuned ones.
+    """
+
+    def interrupt(epochs: Sequence[Epoch]) -> None:
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
 
     options: Options = {"model": "lite0", "pretrained": True, "size": 32, "epochs": 3, "precision": "fp32"}
     cache = tmp_path / "cache"
@@ -169,10 +183,20 @@ def test_lite0_learns_from_few_pictures_and_resumes(photos: Path, tmp_path: Path
     assert len([*cache.glob("features-*.npy")]) == 2
     with pytest.raises(TrainingInterruptedError):
         train(photos, out=tmp_path / "other", cache=str(cache), on_epoch=interrupt, **options)
+    checkpoint, layer = load_checkpoint(tmp_path / "other"), "stage6.0.layers.4.weight"
     resumed = train(out=tmp_path / "other", resume=True)
     assert len(resumed.epochs) == 3
+    network = build("lite0", classes=3, channels=3, size=(32, 32), dropout=None)
+    load_pretrained("lite0", network, zero_point=127, scale=1 / 128)
+    initial, tuned = (state[layer] for state in (network.state_dict(), checkpoint.network))
+    assert not torch.equal(tuned, initial)
+    torch.testing.assert_close(resumed.network().state_dict()[layer], initial.lerp(tuned, KEPT_CHANGE))
     weights, others = ((each.path / "model.safetensors").read_bytes() for each in (run, resumed))
     assert weights == others
+    save_checkpoint(tmp_path / "other", replace(checkpoint, pretrained="0" * 64))
+    (tmp_path / "other" / "report.json").unlink()
+    with pytest.raises(RunError, match="the pretrained weights of lite0 are not those that the training"):
+        train(out=tmp_path / "other", resume=True)
 
 
 def test_a_training_that_stops_early_fits_the_last_layer_again(
@@ -216,7 +240,7 @@ def test_a_proposal_names_what_is_missing(photos: Path, tmp_path: Path, monkeypa
 def test_defaults_with_pretrained_weights(photos: Path, tmp_path: Path) -> None:
     dataset = prepare(open_source(str(photos)), cache=tmp_path / "cache")
     config = resolve({"model": "lite0", "pretrained": True}, dataset)
-    assert (config.optimizer, config.lr, config.epochs) == ("adamw", 5e-4, 31)
+    assert (config.optimizer, config.lr, config.epochs) == ("adamw", 5e-4, 32)
     assert config.augment == ("flip", "zoom", "colour")
     sides = {side: pretrained_side({Header(side, 20, False): 1}) for side in (20, 32, 50, 500)}
     assert sides == {20: 96, 32: 128, 50: 192, 500: 224}

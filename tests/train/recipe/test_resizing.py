@@ -26,7 +26,14 @@ def test_small_pictures_are_never_made_smaller(size: tuple[int, int], config: Co
 
 
 @pytest.mark.parametrize(
-    ("size", "smaller"), [((224, 224), (160, 160)), ((192, 96), (128, 64)), ((32, 32), (32, 32)), ((20, 33), (20, 32))]
+    ("size", "smaller"),
+    [
+        ((224, 224), (160, 160)),
+        ((192, 96), (128, 64)),
+        ((32, 32), (32, 32)),
+        ((20, 33), (20, 33)),
+        ((100, 48), (67, 32)),
+    ],
 )
 def test_pretrained_lite0_is_fine_tuned_on_smaller_pictures(
     size: tuple[int, int], smaller: tuple[int, int], config: Config

@@ -82,8 +82,8 @@ class Config:
     pretrained: bool = option(
         SWITCH,
         "Start from ImageNet weights, for lite0 and torchvision models. The first epoch fits the last layer on frozen "
-        "features, the next ones fine-tune all layers, the first ones at a lower rate, and the last one fits the last "
-        "layer again.",
+        "features, the next ones fine-tune all layers, the first ones at a lower rate, and the last one (of three or "
+        "more, without --teacher) fits the last layer again.",
         default=False,
     )
     teacher: str | None = option(
@@ -97,13 +97,13 @@ class Config:
     epochs: int = option(
         whole_number(1),
         "Maximum number of epochs (passes over the training pictures).",
-        default_text="10 to 200, more for fewer pictures; 6 to 31 with --pretrained",
+        default_text="10 to 200, more for fewer pictures; 7 to 32 with --pretrained",
         metavar="N",
     )
     patience: int = option(
         whole_number(0),
-        "Stop early after N epochs in a row without a lower validation loss (after calibration). Only epochs at the "
-        "final picture size count. 0 never stops early.",
+        "Stop early after N epochs in a row without a lower validation loss (after calibration). Epochs with smaller "
+        "pictures than the last ones do not count. 0 never stops early.",
         default_text="half of --epochs, at least 10, for fewer than 10,000 training pictures; else, and with "
         "--pretrained, 0",
         metavar="N",

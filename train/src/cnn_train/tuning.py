@@ -171,7 +171,8 @@ def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) ->
     def after_epoch(epochs: Sequence[Epoch]) -> None:
         nonlocal seen
         seen = epochs
-        trial.report(best_epoch(epochs).val_calibrated_loss, len(epochs))
+        learned = [epoch for epoch in epochs if epoch.lr]  # fits of the last layer are no measure of the others
+        trial.report(best_epoch(learned or epochs).val_calibrated_loss, len(epochs))
         if is_over(epochs, settings):
             raise _Measured
         if trial.should_prune():
@@ -204,8 +205,9 @@ def _settings(trial: Trial, start: Config, asked: Mapping[str, Any]) -> Config:
     if "weight_decay" not in asked and start.weight_decay:
         found["weight_decay"] = start.weight_decay * trial.suggest_float("weight_decay", *DECAYS, log=True)
     if "augment" not in asked:
-        more = trial.suggest_categorical("augment", [",".join(names) for names in EXTRA_AUGMENTATIONS])
-        found["augment"] = tuple(name for name in AUGMENTATIONS if name in (*start.augment, *more.split(",")))
+        more = [names for names in EXTRA_AUGMENTATIONS if not names or not {*names} <= {*start.augment}]
+        chosen = trial.suggest_categorical("augment", [",".join(names) for names in more])
+        found["augment"] = tuple(name for name in AUGMENTATIONS if name in (*start.augment, *chosen.split(",")))
     if "model" not in asked:
         found["model"] = trial.suggest_categorical("model", NETWORKS)
     settings = replace(start, **found)

@@ -201,7 +201,7 @@ class JobFolder:
             rows = None if counts is None else await objects.find(self._place(self.rows_name(part)))
         except _DAMAGES:
             return None
-        return counts if counts and rows and rows.size == counts["bytes"] else None
+        return counts if counts and rows and not rows.folder and rows.size == counts["bytes"] else None
 
     def is_whole(self, part: int, counts: dict[str, Any]) -> bool:
         """Whether the rows of a finished part are those that its counts describe.

@@ -49,7 +49,7 @@ def look_up(url: str) -> Info | None:
         StorageError: the bucket does not exist, access is denied, or the store cannot be reached.
         InputError: as :func:`connect`.
     """
-    connect(url)
+    connect(url)  # a missing package is reported before the loop of fsspec is needed
     return wait_for(find(url))
 
 

@@ -81,14 +81,9 @@ class Extractor:
 
     def _key(self, pictures: NDArray[np.uint8], mirrored: bool) -> str:
         """32 hexadecimal digits that depend on the pixels, the weights, and on how the features are computed."""
-        digest = hashlib.sha256(pixel_digest(pictures).encode())
-        layer = last_layer(self.network)[0]
-        for key, value in self.network.state_dict().items():
-            if not key.startswith(f"{layer}."):
-                digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         how = [FORMAT, str(self.precision), self.device.type, self.spec.zero_point, self.spec.scale, mirrored]
-        digest.update(json.dumps([*how, torch.__version__]).encode())
-        return digest.hexdigest()[:32]
+        parts = [pixel_digest(pictures), weights_digest(self.network), *how, torch.__version__]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     @torch.no_grad()
     def _compute(self, pictures: NDArray[np.uint8], name: str, mirrored: bool) -> NDArray[np.float16]:
@@ -117,6 +112,15 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     """Return the layer that computes the logits, and its name: fully connected, or (SqueezeNet) a convolution."""
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     return layers[-1]
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Return the SHA-256 of all weights but those of the last layer, hexadecimal."""
+    digest, layer = hashlib.sha256(), last_layer(network)[0]
+    for key, value in network.state_dict().items():
+        if not key.startswith(f"{layer}."):
+            digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def move_back(network: nn.Module, start: Mapping[str, Tensor]) -> None:
 
     Args:
         network: A fine-tuned network, changed in place.
-        start: Its ``state_dict`` before the fine-tuning.
+        start: Its ``state_dict`` before the first epoch. Its last layer does not matter: it is fitted again.
     """
     for key, value in network.state_dict().items():
         if value.is_floating_point():

@@ -3,7 +3,8 @@
 An epoch is one pass over the training pictures. For each epoch:
 
 1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures.
-2. Choose the picture size (:mod:`cnn_train.recipe.resizing`). Most trainings see smaller pictures for a while.
+2. Choose the picture size (:mod:`cnn_train.recipe.resizing`). Our own networks and pretrained ``lite0`` see smaller
+   pictures in some epochs.
 3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`), compute the loss and its gradients, and take
    one step of the optimizer. Muon updates the filters of convolutions, SGD everything else. With a teacher its
    probabilities are part of the loss (:mod:`cnn_train.recipe.distillation`).
@@ -46,7 +47,8 @@ WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 
 SELECT_FROM, SHOW_ALL = 10_000, 0.15
-"""Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch and the last 15%."""
+"""Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch that learns and in the
+last 15% of them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Fit:
         network: Already on its device, in channels-last memory format.
         train: Training pictures.
         val: Validation pictures.
-        spec: Normalisation of the pictures.
+        spec: Classes, normalisation and final size.
         config: The settings of the training.
         precision: Floating-point type that convolutions compute in.
         teacher: The network whose probabilities are learned besides the labels, if any.
@@ -205,8 +207,10 @@ class Fit:
 
     def _choose_pictures(self, number: int) -> NDArray[np.int64]:
         """The positions of the pictures that an epoch shows, in order."""
-        last = self.config.epochs - math.ceil(SHOW_ALL * self.config.epochs)
-        skips = len(self.train.labels) >= SELECT_FROM and not self.config.balance and 0 < number < last
+        learning = learning_epochs(self.config)
+        all_from = learning.stop - math.ceil(SHOW_ALL * len(learning))
+        many = len(self.train.labels) >= SELECT_FROM
+        skips = many and not self.config.balance and learning.start < number < all_from
         losses = self.losses.numpy() if skips else None
         return epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
 

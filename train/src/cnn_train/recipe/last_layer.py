@@ -2,9 +2,9 @@
 
 The other layers keep their weights, so the features of each picture are computed once (:mod:`.features`), and what is
 left is a convex problem: multinomial logistic regression with a penalty on the squared weights. Validation chooses the
-strength of the penalty: the strongest one whose loss is at most one standard error above the lowest. Starting from
-random weights, the last layer would send large gradients through the network and destroy the pretrained features (Kumar
-et al., 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
+strength of the penalty: the strongest one whose loss is at most one standard error above the lowest. Without the first
+fit, a last layer with random weights would send large gradients through the network and destroy the pretrained features
+(Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
 """
 
 from __future__ import annotations

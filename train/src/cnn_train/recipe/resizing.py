@@ -3,9 +3,9 @@
 Our own networks see smaller pictures in the early epochs (Howard, 2018,
 https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298).
 
-``lite0`` with pretrained weights is fine-tuned on pictures of two thirds of the final size, and only its last layer is
-fitted at the final size. Zooming makes objects larger in training than they are in the test; in larger test pictures
-they are as large (Touvron et al., 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
+``lite0`` with pretrained weights is fine-tuned on pictures of about two thirds of the final size, and only its last
+layer is fitted at the final size. Zooming makes objects larger in training than they are in the test; in larger test
+pictures they are as large (Touvron et al., 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
 least 24 pixels. Such an epoch costs little more than half."""
 
 FINE_TUNING_SCALE, CELL = 2 / 3, 32
-"""Sides of the pictures for fine-tuning as a part of the final ones, rounded up to multiples of 32 pixels: the last
-features of ``lite0`` have one value for each 32 x 32 pixels."""
+"""Sides of the pictures for fine-tuning as a part of the final ones. The shorter one is rounded up to a multiple of 32
+pixels: the last features of ``lite0`` have one value for each 32 x 32 pixels."""
 
 
 def picture_size(config: Config, number: int) -> tuple[int, int]:
@@ -36,8 +36,8 @@ def picture_size(config: Config, number: int) -> tuple[int, int]:
     size = config.height, config.width
     learning = learning_epochs(config)
     if config.model == LITE0 and number in learning and learning.stop < config.epochs:
-        height, width = (min(side, CELL * math.ceil(FINE_TUNING_SCALE * side / CELL)) for side in size)
-        return height, width
+        scale = min(1.0, CELL * math.ceil(FINE_TUNING_SCALE * min(size) / CELL) / min(size))
+        return round(scale * size[0]), round(scale * size[1])
     if config.model not in PRESETS or number >= round(SMALL_EPOCHS * config.epochs) or min(size) < SMALL_FROM:
         return size
     return round(size[0] * SMALL_SCALE / 4) * 4, round(size[1] * SMALL_SCALE / 4) * 4

@@ -45,9 +45,9 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
 def out_of_patience(epochs: Sequence[Epoch], config: Config) -> bool:
     """Whether to stop learning: ``config.patience`` epochs have followed the best one without improving on it.
 
-    Only epochs that showed pictures of the size of the last ones count, so a training from scratch never stops while
-    its pictures are still small. The fit of the last layer of pretrained weights does not count, because fine-tuning
-    first has to reach low learning rates. (Prechelt, 1998, "Early Stopping - But When?")
+    Only epochs that showed pictures of the size of the last epoch that learns count, so a training from scratch never
+    stops while its pictures are still small. The fit of the last layer of pretrained weights does not count, because
+    fine-tuning first has to reach low learning rates. (Prechelt, 1998, "Early Stopping - But When?")
 
     Args:
         epochs: All epochs so far, in order.

@@ -32,6 +32,7 @@ class Checkpoint:
         best: The network's state after the epoch with the best validation loss.
         losses: float32 (n,), the loss of each training picture when it was last used.
         teacher: SHA-256 of the teacher's weights, hexadecimal; empty without one.
+        pretrained: SHA-256 of the pretrained weights, hexadecimal; empty without them.
     """
 
     epochs: list[Epoch]
@@ -42,6 +43,7 @@ class Checkpoint:
     best: dict[str, Any]
     losses: Tensor
     teacher: str = ""
+    pretrained: str = ""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
