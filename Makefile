@@ -25,7 +25,7 @@ demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO)
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: docs
 	$(BIN)/ruff check .
