@@ -108,8 +108,11 @@ def draw_few(files: list[Path], target: Path) -> None:
                 counts = [result["per_class"] for result in own]
                 axes.errorbar(counts, accuracies, yerr=deviations, fmt="o-", color=colour, capsize=3, label=name)
         axes.set(xscale="log", xlabel="training pictures per class", ylabel="test accuracy (%)", title=data)
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
+        drawn = sorted({result["per_class"] for result in found if result["data"] == data})
+        axes.set_xticks(drawn, [str(count) for count in drawn])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(target, format="png", dpi=90)
 
 
