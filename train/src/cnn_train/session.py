@@ -31,7 +31,7 @@ from cnn_train.network.logits import logits_of, to_input
 from cnn_train.recipe.augment import augment
 from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.features import weights_digest
-from cnn_train.recipe.finetuning import learning_epochs, move_back
+from cnn_train.recipe.finetuning import fits_again, learning_epochs, move_back
 from cnn_train.recipe.fit import Epoch, Fit
 from cnn_train.recipe.last_layer import fit_last_layer
 from cnn_train.recipe.sampling import imbalance_warning
@@ -130,7 +130,7 @@ class Session:
         if config.pretrained:
             learning = learning_epochs(config)
             tuned = f"; epochs 2 to {learning.stop} fine-tune" if learning else ""
-            again = f"; epoch {config.epochs} fits the last layer again" if 1 < learning.stop < config.epochs else ""
+            again = f"; epoch {config.epochs} fits the last layer again" if fits_again(config) else ""
             log.info(f"pretrained: epoch 1 fits the last layer on frozen features{tuned}{again}")
         start = Start(copy_weights(self.network), weights_digest(self.network)) if config.pretrained else Start({}, "")
         fit, epochs, best = self._fit(start)
@@ -194,9 +194,7 @@ class Session:
         while not is_over(epochs, self.config):
             number = len(epochs)
             learns = number in learning and not out_of_patience(epochs, self.config)
-            if not learns and number > 0:
-                move_back(fit.network, start.weights)
-            epoch = self._epoch(fit, number, after_step, learns=learns)
+            epoch = self._epoch(fit, number, start, after_step, learns=learns)
             epochs.append(epoch)
             if best_epoch(epochs) is epoch:
                 best.update(copy_weights(fit.network))
@@ -213,11 +211,13 @@ class Session:
             many = "1 epoch" if self.config.patience == 1 else f"{self.config.patience} epochs"
             log.info(f"stopped early: {many} without a lower validation loss (--patience)")
 
-    def _epoch(self, fit: Fit, number: int, after_step: Callable[[], None], *, learns: bool) -> Epoch:
+    def _epoch(self, fit: Fit, number: int, start: Start, after_step: Callable[[], None], *, learns: bool) -> Epoch:
         """Run epoch ``number``, from 0. Unless it ``learns``, it fits the last layer alone."""
+        if not learns and number == 0:
+            return fit_last_layer(fit, number, cache_folder(self.config.cache), after_step)
         if not learns:
-            cache = cache_folder(self.config.cache) if number == 0 else None  # fine-tuned features are used once
-            return fit_last_layer(fit, number, cache, after_step)
+            move_back(fit.network, start.weights)
+            return fit_last_layer(fit, number, None, after_step)  # these features are used once
         with console.progress(f"epoch {number + 1} of {self.config.epochs}", len(fit.train.labels)) as advance:
 
             def done(pictures: int) -> None:

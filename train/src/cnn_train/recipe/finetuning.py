@@ -30,16 +30,20 @@ LOWEST_RATE, LEVELS = 0.1, 10
 """Learning rate of the first layer as a part of that of the last; number of steps from one to the other."""
 
 
-def learning_epochs(config: Config) -> range:
-    """The numbers, from 0, of the epochs that take steps of the optimizer: all, unless weights are pretrained.
+def fits_again(config: Config) -> bool:
+    """Whether the last epoch fits the last layer again: with pretrained weights, from three epochs on.
 
-    With pretrained weights the first epoch only fits the last layer. So does the last one, if there are at least three
-    and no teacher, whose probabilities such a fit would ignore.
+    It does not with a teacher, whose probabilities such a fit would ignore.
     """
-    if not config.pretrained:
-        return range(config.epochs)
-    again = config.epochs > 2 and config.teacher is None
-    return range(1, config.epochs - again)
+    return config.pretrained and config.epochs > 2 and config.teacher is None
+
+
+def learning_epochs(config: Config) -> range:
+    """The numbers, from 0, of the epochs that take steps of the optimizer: all that do not only fit the last layer.
+
+    With pretrained weights the first epoch only fits it, and the last one if :func:`fits_again`.
+    """
+    return range(int(config.pretrained), config.epochs - fits_again(config))
 
 
 def layer_rates(network: nn.Module) -> dict[Tensor, float]:

@@ -4,8 +4,8 @@ Our own networks see smaller pictures in the early epochs (Howard, 2018,
 https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html; Tan and Le, 2021, arXiv:2104.00298).
 
 ``lite0`` with pretrained weights is fine-tuned on pictures of about two thirds of the final size, and only its last
-layer is fitted at the final size. Zooming makes objects larger in training than they are in the test; in larger test
-pictures they are as large (Touvron et al., 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
+layer is fitted at the final size. Zoom enlarges the objects in training, and the larger size enlarges those that the
+finished network sees (Touvron et al., 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from cnn_train.config import Config
 from cnn_train.network.lite import LITE0
 from cnn_train.network.presets import PRESETS
-from cnn_train.recipe.finetuning import learning_epochs
+from cnn_train.recipe.finetuning import fits_again, learning_epochs
 
 SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
 """In the first 40% of the epochs of our own networks the sides of the pictures are scaled by 0.75, if both have at
@@ -34,8 +34,7 @@ def picture_size(config: Config, number: int) -> tuple[int, int]:
         number: Number of the epoch, from 0.
     """
     size = config.height, config.width
-    learning = learning_epochs(config)
-    if config.model == LITE0 and number in learning and learning.stop < config.epochs:
+    if config.model == LITE0 and fits_again(config) and number in learning_epochs(config):
         scale = min(1.0, CELL * math.ceil(FINE_TUNING_SCALE * min(size) / CELL) / min(size))
         return round(scale * size[0]), round(scale * size[1])
     if config.model not in PRESETS or number >= round(SMALL_EPOCHS * config.epochs) or min(size) < SMALL_FROM:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cnn_train.config import Config
-from cnn_train.recipe.finetuning import learning_epochs
+from cnn_train.recipe.finetuning import fits_again, learning_epochs
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.resizing import picture_size
 
@@ -70,8 +70,7 @@ def is_over(epochs: Sequence[Epoch], config: Config) -> bool:
     """
     if len(epochs) == config.epochs:
         return True
-    fits_again = learning_epochs(config).stop < config.epochs
-    return out_of_patience(epochs, config) and not (fits_again and epochs[-1].lr)
+    return out_of_patience(epochs, config) and not (fits_again(config) and epochs[-1].lr)
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
