@@ -112,11 +112,10 @@ def test_the_command_proves_and_judges_a_device(
     (tmp_path / "model.onnx").write_bytes((models / "rgb.onnx").read_bytes())
     (tmp_path / "model.int8.onnx").write_bytes(with_metadata("rgb.onnx", "cnn.spec", json.dumps(spec)))
     command = bare / "bin" / "cnn-infer"
-    verify = ("--verify", "--model", "model.onnx", "--certificate")
-    run(command, *verify, "a.json", cwd=tmp_path)
     short = (bare / "bin" / "python", "-c", SHORT, "--judge", "model.onnx", "model.int8.onnx", "--format", "jsonl")
     judged = json.loads(run(*short, "--certificate", "b.json", cwd=tmp_path))
-    assert Path(judged["ship"]).name in ("model.onnx", "model.int8.onnx")
+    assert Path(judged["ship"]).name in ("model.onnx", "model.int8.onnx")  # they are as fast as each other
+    run(command, "--verify", "--model", judged["ship"], "--certificate", "a.json", cwd=tmp_path)
     certificates = [json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json")]
     assert [certificate["passed"] for certificate in certificates] == [True, True]
     assert certificates[1]["judgement"]["ship"] == judged["ship"]
