@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,10 +190,10 @@ def _many(digits: Dataset) -> Split:
     return Split(digits.train.images[again], digits.train.labels[again], range(10_000))
 
 
-def _fit(digits: Dataset, finished: Run, train: Split, epochs: int) -> Fit:
+def _fit(digits: Dataset, finished: Run, train: Split, epochs: int, **more: Any) -> Fit:
     torch.manual_seed(0)
     network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0)
-    config = replace(finished.config, epochs=epochs, batch_size=500)
+    config = replace(finished.config, epochs=epochs, batch_size=500, **more)
     return Fit(network, train, digits.val, finished.spec, config, torch.float32)
 
 
@@ -208,6 +209,20 @@ def test_large_sets_skip_easy_pictures_except_in_the_first_and_last_epochs(digit
     assert rates[1:] == sorted(rates[1:], reverse=True)
     few = _fit(digits, finished, digits.train, 5)
     assert [few.epoch(number).pictures for number in range(2)] == [len(digits.train.labels)] * 2
+
+
+def test_a_long_training_shows_every_picture_and_augments_more_strongly(
+    digits: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = _fit(digits, finished, _many(digits), 5)
+    monkeypatch.setattr("cnn_train.recipe.fit.LONG", 50_000)
+    monkeypatch.setattr("cnn_train.recipe.augment.CUTOUT_SIDE_LONG", 1)
+    fit = _fit(digits, finished, _many(digits), 5, augment=("cutout",))
+    assert (usual.long, fit.long) == (False, True)
+    seen: list[torch.Tensor] = []
+    fit.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    assert [fit.epoch(number).pictures for number in range(5)] == [10_000] * 5
+    assert not seen[0].any()  # cut out as a whole
 
 
 def test_a_resumed_training_skips_the_same_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
