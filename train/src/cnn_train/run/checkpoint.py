@@ -16,7 +16,7 @@ from torch import Tensor
 from cnn_train.errors import RunError
 from cnn_train.recipe.fit import Epoch
 
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 
 
 @dataclass(frozen=True)
