@@ -1,5 +1,5 @@
 # make demo      train, export and classify real digits: some minutes the first time (6 GB are installed), then a second
-# make test      lint and all tests, in two processes: a quarter of an hour on two cores
+# make test      lint and all tests, in three processes: a quarter of an hour on two cores
 # make lint      ruff, mypy, import-linter, the tables of figures, the docs: half a minute
 # make docs      build the pages of docs/ into site/, every warning an error: seconds
 # make edge      the wheel of cnn-infer alone, in an environment without PyTorch, and its tests: some minutes
