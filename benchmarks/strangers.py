@@ -285,7 +285,7 @@ def main() -> None:
     options = arguments.parse_args()
     pairs = [(Run.open(run), data) for run, _, data in (pair.partition("=") for pair in options.pairs)]
     packages = ("cnn-infer", "cnn-export", "onnxruntime", "scikit-learn", "numpy")
-    command = "strangers.py RUN=DATA... --photographs FOLDER..."
+    head = conditions("strangers.py RUN=DATA... --photographs FOLDER...", packages)
     rows = []
     for run, data in pairs:
         found = read_dataset(run, open_run_source(run, data))
@@ -294,7 +294,7 @@ def main() -> None:
             if (run.path / file).exists():
                 rows.append(measured(run.path / file, found, options.photographs, others))
                 print(line(rows[-1]), flush=True)
-                write(options.output, {**conditions(command, packages), "rate": RATE, "rows": rows})
+                write(options.output, {**head, "rate": RATE, "rows": rows})
 
 
 if __name__ == "__main__":
