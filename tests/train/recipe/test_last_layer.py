@@ -1,4 +1,4 @@
-"""The first epoch with pretrained weights: features that are computed once, and the last layer fitted on them."""
+"""The first and the last epoch with pretrained weights: features, and the last layer that is fitted on them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,12 +19,13 @@ from torch import nn
 SPEC = Spec(("blue", "green", "red"), 32, 32, "rgb", "crop", "bilinear", zero_point=127, scale=1 / 128)
 
 
-def pictures(count: int, seed: int) -> Split:
-    """Noise in the colour of the class."""
+def pictures(count: int, seed: int, *, by: int = 100, wrong: float = 0.0) -> Split:
+    """Noise, brighter ``by`` so much in the colour of the class; a part of the labels is ``wrong``."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     images = random.integers(0, 120, (count, 32, 32, 3))
-    images[np.arange(count), :, :, 2 - labels] += 100
+    colours = np.where(random.random(count) < wrong, random.integers(0, 3, count), labels)
+    images[np.arange(count), :, :, 2 - colours] += by
     return Split(images.astype(np.uint8), labels, [str(number) for number in range(count)])
 
 
@@ -65,6 +66,18 @@ def test_only_the_last_layer_is_fitted_and_it_classifies(name: str, config: Conf
     layer = last_layer(network)[0]
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {f"{layer}.weight", f"{layer}.bias"}
+
+
+def test_learned_features_get_the_stronger_penalty_of_losses_that_are_nearly_the_same(config: Config) -> None:
+    epochs = []
+    for number in (0, 1):
+        some = (pictures(count, seed, by=16, wrong=0.3) for count, seed in ((90, 0), (45, 50)))
+        epochs.append(fit_last_layer(Fit(network_of("resnet18"), *some, SPEC, config, torch.float32), number, None))
+    first, again = epochs
+    assert (
+        first.val_calibrated_loss < again.val_calibrated_loss < first.val_calibrated_loss + first.val_calibrated_error
+    )
+    assert first.train_loss < again.train_loss
 
 
 def test_features_are_what_the_last_layer_sees(extractor: Extractor) -> None:
