@@ -3,14 +3,16 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cnn_export import ExportError, GuaranteeError, export, export_lines, guarantee
+from cnn_export import ExportError, GuaranteeError, Verdict, export, export_lines, exporting, guarantee
 from cnn_export.cli import command
+from cnn_export.confidence import Confidence
 from cnn_infer import Classifier, evaluate
 from cnn_infer.guarantee import guarantee_of
 from cnn_train import Run, open_source
@@ -141,6 +143,19 @@ def test_a_promise_that_cannot_be_had_is_not_stored(run: Run) -> None:
     assert guarantee_of(spec.details) is None
     assert "guarantee" not in spec.details
     assert "no threshold" in json.loads((run.path / "export.json").read_text())["guarantee"]["fp32"]["refused"]
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_a_rejected_int8_model_needs_no_guarantee(
+    certified: Any, rejected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    int8 = replace(certified.int8, verdict=Verdict(not rejected, None, "", 0.1))
+    confidence = {**certified.confidence, "int8": Confidence(None, None, refused="too many answers are wrong")}
+    result = replace(certified, int8=int8, confidence=confidence)
+    monkeypatch.setattr(exporting, "export", lambda *_, **__: result)
+    done = CliRunner().invoke(command, ["--quantize", "--max-error", "50%"])
+    assert "refused      too many answers are wrong" in done.output
+    assert str(done.exception) == ("None" if rejected else "int8: too many answers are wrong")
 
 
 @pytest.mark.parametrize("text", ["0", "1", "5", "100%", "-1%", "one", "1%%", "nan"])

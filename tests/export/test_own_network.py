@@ -272,3 +272,18 @@ def test_folders_of_others_are_left_alone(export: Export, photos: Path, tmp_path
         export(small(), tmp_path)
     with pytest.raises(DataError, match=r"lies in the data set .*: name another folder"):
         export(small(), photos / "out")
+
+
+def test_a_split_without_a_readable_picture_is_named_with_its_own_reason(
+    export: Export, photos: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for number, split in enumerate(("train", "val", "test")):
+        for name in ("blue", "green", "red"):
+            content = (photos / name / f"{number}.jpg").read_bytes()
+            (data / split / name).mkdir(parents=True)
+            (data / split / name / "0.jpg").write_bytes(b"no picture" if split == "test" else content)
+    (data / "val" / "blue" / "0.jpg").write_bytes(b"")
+    with pytest.raises(ExportError) as raised:
+        export(small(), data=data)
+    assert str(raised.value).startswith(f"{data}: no picture of the test split can be read: not a picture (")

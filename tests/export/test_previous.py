@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from cnn_export import export
+from cnn_export.options import Settings
+from cnn_export.previous import left_out
 from cnn_train import Run
 
 EVIDENCE = "the earlier export had the output evidence: add --evidence to keep it"
@@ -25,6 +27,16 @@ def test_parts_of_the_earlier_export_that_are_left_out_are_named(run: Run, caplo
     assert warned() == [EVIDENCE, STRANGERS]
     export(run)
     assert warned() == [THRESHOLD]
+
+
+@pytest.mark.parametrize(
+    ("file", "quantize", "named"),
+    [("model.int8.onnx", False, True), ("model.int8.onnx", True, False), ("model.int8.rejected.onnx", False, False)],
+)
+def test_an_int8_model_that_is_left_out_is_named(file: str, quantize: bool, named: bool, tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text(json.dumps({"int8": {"file": file}}))
+    expected = ["the earlier export had an int8 model: add --quantize to keep it"] if named else []
+    assert left_out(tmp_path, Settings(quantize=quantize)) == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"evidence": 1}', json.dumps({"strangers": {"fp32": {"rate": None}}})])

@@ -14,8 +14,10 @@ import torch
 from cnn_export import Export, ExportError, GraphError, ParityError, export, export_lines, strangers
 from cnn_export.graph.features import maps_of
 from cnn_export.graph.strangeness import Statistics, add_strangeness
+from cnn_export.parity import Outputs, run_model
 from cnn_export.run_data import open_run_source, read_dataset
-from cnn_infer import Classifier, Spec, open_model
+from cnn_export.strangers import distances
+from cnn_infer import Classifier, Model, Spec, open_model
 from cnn_train import Dataset, Run
 from cnn_train.replay import logits_of
 from numpy.typing import NDArray
@@ -139,6 +141,30 @@ def test_a_wrong_output_is_never_exported(
     spec = Classifier(file, device="cpu").spec
     with pytest.raises(ParityError, match=r"strangeness differs by up to .* from a computation in float64"):
         strangers.with_strangeness(tmp_path, plain(file), spec, dataset, dataset.test, RATE)
+
+
+def test_the_picture_whose_probabilities_change_is_named(
+    exported: Export, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, other = 1, 2
+
+    def without(model: Model, pictures: Pixels) -> Outputs:
+        outputs = run_model(model, pictures)
+        outputs.probabilities[most, 0] += 0.1
+        return outputs
+
+    def further(features: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float64]:
+        found = distances(features, statistics)
+        found[other] += strangers.TOLERANCE / 2
+        return found
+
+    monkeypatch.setattr(strangers, "run_model", without)
+    monkeypatch.setattr(strangers, "distances", further)
+    file = exported.folder / "model.onnx"
+    spec = Classifier(file, device="cpu").spec
+    with pytest.raises(ParityError, match=r"changes probabilities by up to 0\.1 ") as raised:
+        strangers.with_strangeness(tmp_path, plain(file), spec, dataset, dataset.test, RATE)
+    assert f"(at {dataset.test.names[most]})" in str(raised.value)
 
 
 def plain(file: Path) -> ModelProto:

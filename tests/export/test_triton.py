@@ -148,6 +148,7 @@ def test_batches_of_large_pictures_are_small(
     [
         (["--web", "page"], "--web and --triton exclude each other: pass one of them"),
         (["--vectors", "vectors"], "--vectors and --triton exclude each other: pass one of them"),
+        (["--data", "photos"], "no effect with --triton alone: --data"),
         (["--quantize"], "the folder is not empty: models: name a new one"),
         (["--triton", "s3://b/models"], "a folder of this machine is needed, not a URL: s3://b/models"),
     ],

@@ -23,6 +23,7 @@ WEB = Path(__file__).parents[2] / "export" / "web"
     [
         (["--vectors", "vectors"], "--vectors and --web exclude each other: pass one of them"),
         (["--explain"], "--explain and --web exclude each other: pass one of them"),
+        (["--data", "photos"], "no effect with --web alone: --data"),
     ],
 )
 def test_options_without_effect_are_refused(options: list[str], line: str, tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ def command(
     if excluded := not_with_half(options):
         flags = " and ".join(OPTIONS[name].flag for name in excluded)
         raise ExportError(f"--half excludes {flags}: an fp16 model does not have that output")
+    if data is not None and not given and (web is not None or triton is not None):
+        raise ExportError(f"no effect with {modes[0]} alone: --data")
     console.check_standard_output()  # the summary goes there
     # importing PyTorch takes seconds: --help and options that are not accepted are answered before
     if explain:
@@ -171,7 +173,7 @@ def command(
             from cnn_export.web.site import check_site, site_line, write_site
 
         check_site(web)
-        if not given and data is None:
+        if not given:
             click.echo(site_line(write_site(web, run)))
             return
     if triton is not None:
@@ -180,7 +182,7 @@ def command(
             from cnn_export.triton import repository_line, write_repository
 
         check_new_folder(triton)
-        if not given and data is None:
+        if not given:
             click.echo(repository_line(write_repository(triton, run)))
             return
     with while_loading("cnn-export"):
@@ -196,9 +198,11 @@ def command(
     if result.half is not None and result.half.failed:
         evidence = printable(result.folder / EXPORT_REPORT)
         raise ParityError(f"{result.half.failed}; {result.half.file} was not written, the evidence is in {evidence}")
-    refused = {name: found.refused for name, found in result.confidence.items() if found.refused}
-    for name, reason in refused.items():
-        raise GuaranteeError(f"{name}: {reason}", None)
+    # nobody is to use a rejected int8 model, so it needs no guarantee
+    unused = {"int8"} if result.int8 is not None and result.int8.verdict.rejected else set()
+    missing = [name for name, found in result.confidence.items() if found.refused and name not in unused]
+    if missing:  # the summary has the reasons of all
+        raise GuaranteeError(f"{missing[0]}: {result.confidence[missing[0]].refused}", None)
 
 
 def _refuse(reason: str, names: Iterable[str]) -> None:

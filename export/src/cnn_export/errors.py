@@ -14,7 +14,8 @@ class GraphError(ExportError):
 class ParityError(ExportError):
     """The exported model does not compute what was trained.
 
-    ``export.failed.json`` has the evidence; if only the fp16 model fails, ``export.json``.
+    If an export fails, ``export.failed.json`` has the evidence; if only its fp16 model fails, ``export.json``. Files of
+    an earlier export that give other results on this machine have no such report.
     """
 
     exit_code = 1

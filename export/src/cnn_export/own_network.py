@@ -201,12 +201,13 @@ def _decode(source: Source, spec: Spec, dataset: Callable[[], Dataset] | None) -
         decoded = _Decoded(found.test, found.val, dict(found.fingerprints))
     else:
         parts = {name: read_split(source, name, spec) for name in ("val", "test")}
+        for name, (split, _, reasons) in parts.items():
+            if not len(split.labels):
+                place = printable(source.location or source.name)
+                raise ExportError(f"{place}: no picture of the {name} split can be read: {reasons[0][1]}")
         unreadable = [entry for _, _, reasons in parts.values() for entry in reasons]
         fingerprints = {name: fingerprint for name, (_, fingerprint, _) in parts.items()}
         decoded = _Decoded(parts["test"][0], parts["val"][0], fingerprints)
-    for name, split in (("test", decoded.test), ("val", decoded.val)):
-        if not len(split.labels):
-            raise ExportError(f"no picture of the {name} split can be read: {unreadable[0][1]}")
     left_out = tuple(f"left out: {printable(name)}: {reason}" for name, reason in unreadable)
     return replace(decoded, left_out=left_out)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_infer.guarantee import percent
-from cnn_infer.run_files import EXPORT_REPORT
+from cnn_infer.run_files import EXPORT_REPORT, INT8_MODEL
 
 from cnn_export.options import OPTIONS, Settings
 
@@ -30,6 +30,7 @@ def left_out(folder: Path, settings: Settings) -> list[str]:
         "evidence": ("the output evidence", True if _entry(report, "evidence") else None),
         "strangers": ("the output strangeness", rule.get("rate")),
         "half": ("an fp16 model", True if _had_half(report) else None),
+        "quantize": ("an int8 model", True if _had_int8(report) else None),
     }
     sentences = []
     for name, (part, value) in earlier.items():
@@ -43,6 +44,12 @@ def left_out(folder: Path, settings: Settings) -> list[str]:
 def _had_half(report: Any) -> bool:
     half = report.get("half") if isinstance(report, dict) else None
     return isinstance(half, dict) and not half.get("failed")
+
+
+def _had_int8(report: Any) -> bool:
+    """Whether there was an int8 model that was not rejected."""
+    int8 = report.get("int8") if isinstance(report, dict) else None
+    return isinstance(int8, dict) and int8.get("file") == INT8_MODEL
 
 
 def _entry(report: Any, part: str) -> Mapping[str, Any]:

@@ -129,7 +129,7 @@ def read_test_split(run: Run, source: Source) -> Split:
 def read_validation_split(run: Run, source: Source) -> Split | None:
     """Decode the validation pictures of a run from their files; None, with a warning, if they are not those of the run.
 
-    They are needed for the histogram of top probabilities only, without which a model works as well.
+    A model works as well without the histogram of their top probabilities. A guarantee (``--max-error``) needs them.
     """
     for spelled in spellings(source):
         split, fingerprint, _ = read_split(spelled, "val", run.spec)

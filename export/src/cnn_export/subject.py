@@ -24,8 +24,9 @@ class Subject:
         source: The data set.
         test: The test split.
         reference: PyTorch's outputs for the test split, on the CPU in fp32.
-        dataset: Returns the decoded data set, for the int8 model.
-        validation: Returns the validation split, or None if it is not known. Called if there is no int8 model.
+        dataset: Returns the decoded data set. Called if the export needs training pictures: for an int8 or fp16 model,
+            or for the rule for strangers.
+        validation: Returns the validation split, or None if it is not known. Called if ``dataset`` is not.
         seed: Random seed of the calibration pictures.
         run: The run that the network is from, or None.
         notes: What the user should know about the data and the network.

@@ -1,5 +1,6 @@
 """Evidence and bias sum to the logits, and each cell's part is what an independent computation gives."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +12,7 @@ from cnn_export import GraphError
 from cnn_export.graph.evidence import add_evidence, head_of
 from cnn_export.graph.float_graph import float_graph, keep_contract, with_metadata
 from cnn_export.graph.outputs import add_output
+from cnn_export.graph.receptive_field import shapes_of
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import target_of
@@ -100,6 +102,25 @@ def test_each_cell_has_its_part_of_each_logit(name: str, opset: int) -> None:
     assert np.abs(wanted).max() > 0.001
     np.testing.assert_allclose(evidence, wanted, atol=3e-7)
     np.testing.assert_allclose(evidence.sum((2, 3)) + found.bias, logits, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (None, "has no known shape"),
+        (["batch", CHANNELS, 7], "has the shape ['batch', 16, 7]"),
+        (["batch", CHANNELS, "rows", 6], "has the shape ['batch', 16, 'rows', 6]"),
+    ],
+)
+def test_a_feature_map_of_unknown_size_is_refused(
+    shape: list[str | int] | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = keep_contract(float_model("amax"), SPEC)
+    features = head_of(plain).features
+    shapes = {**shapes_of(plain), features: shape or []}
+    monkeypatch.setattr("cnn_export.graph.evidence.shapes_of", lambda _: shapes)
+    with pytest.raises(GraphError, match="--evidence needs a feature map of fixed size: .*" + re.escape(message)):
+        head_of(plain)
 
 
 def test_cells_that_share_a_maximum_get_equal_parts() -> None:

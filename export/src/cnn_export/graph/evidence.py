@@ -92,11 +92,11 @@ def head_of(model: ModelProto) -> Head:
     if pool is None or pool.op_type not in MAXIMA | MEANS:
         raise _refused(pool, "before its last layer")
     features = pool.input[0]
-    channels, *cells = shapes.get(features, ["?"])[1:]
-    if len(cells) != 2 or not all(isinstance(side, int) and side for side in (channels, *cells)):
-        raise GraphError(
-            f"--evidence needs a feature map of fixed size: {features} has the shape {shapes.get(features)}"
-        )
+    shape = shapes.get(features, [])
+    if len(shape) != 4 or not all(isinstance(side, int) and side for side in shape[1:]):
+        found = f"the shape {shape}" if shape else "no known shape"
+        raise GraphError(f"--evidence needs a feature map of fixed size: {features} has {found}")
+    channels, *cells = shape[1:]
     transposed = bool(attribute_of(layer, "transB", 0))
     wanted = (classes, channels) if transposed else (channels, classes)
     if not _is_global(pool, values, cells) or values[layer.input[1]].shape != wanted:

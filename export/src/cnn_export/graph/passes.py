@@ -1,6 +1,6 @@
 """Rewrites of ONNX graphs, and the lookups that they use.
 
-A rewrite changes the model in place and returns the number of its changes.
+A rewrite changes the model in place.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
     return default
 
 
-def fold_batch_norm(model: ModelProto) -> int:
+def fold_batch_norm(model: ModelProto) -> None:
     """Fold each BatchNormalization into the convolution before it.
 
     Only where the parameters are constant and the BatchNormalization is the only reader of the convolution.
@@ -57,7 +57,6 @@ def fold_batch_norm(model: ModelProto) -> int:
     constants = constants_of(model)
     consumers = consumers_of(model)
     producers = makers_of(model)
-    folded = 0
     for norm in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
         conv = producers.get(norm.input[0])
         if conv is None or conv.op_type != "Conv" or len(consumers[norm.input[0]]) != 1:
@@ -74,17 +73,14 @@ def fold_batch_norm(model: ModelProto) -> int:
         conv.input[1:] = [f"{name}_weight", f"{name}_bias"]
         conv.output[0] = norm.output[0]
         model.graph.node.remove(norm)
-        folded += 1
-    return folded
 
 
-def replace_global_means(model: ModelProto) -> int:
+def replace_global_means(model: ModelProto) -> None:
     """Replace each ReduceMean over height and width by GlobalAveragePool, which ONNX Runtime can quantize.
 
     Only where the axes are constant.
     """
     constants = constants_of(model)
-    changed = 0
     for position, node in reversed(list(enumerate(model.graph.node))):
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
@@ -98,11 +94,9 @@ def replace_global_means(model: ModelProto) -> int:
         model.graph.node.remove(node)
         for offset, new in enumerate(nodes):
             model.graph.node.insert(position + offset, new)
-        changed += 1
-    return changed
 
 
-def scale_logits(model: ModelProto, output: str, factor: float) -> int:
+def scale_logits(model: ModelProto, output: str, factor: float) -> None:
     """Multiply the tensor ``output`` by a factor.
 
     The factor is folded into the weights if a Gemm with constant weights computes the tensor. Otherwise a Mul node is
@@ -120,28 +114,24 @@ def scale_logits(model: ModelProto, output: str, factor: float) -> int:
             scaled = f"{output}_{'weight' if index == 1 else 'bias'}"
             _add_constant(model, scaled, constants[name].astype(np.float64) * factor)
             maker.input[index] = scaled
-        return 1
+        return
     raw = f"{output}_unscaled"
     maker.output[list(maker.output).index(output)] = raw
     _add_constant(model, f"{output}_factor", np.array(factor))
     model.graph.node.append(helper.make_node("Mul", [raw, f"{output}_factor"], [output], name=f"{output}_scale"))
-    return 1
 
 
-def drop_bias_zero_points(model: ModelProto) -> int:
+def drop_bias_zero_points(model: ModelProto) -> None:
     """Remove the zero point of int32 biases, which is always 0: some runtimes reject a DequantizeLinear with it."""
     constants = constants_of(model)
-    changed = 0
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) == 3:
             values, zero = constants.get(node.input[0]), constants.get(node.input[2])
             if values is not None and zero is not None and values.dtype == np.int32 and not zero.any():
                 del node.input[2]
-                changed += 1
-    return changed
 
 
-def keep_float_layers(model: ModelProto) -> int:
+def keep_float_layers(model: ModelProto) -> None:
     """Let the convolutions with fp32 weights in a quantized graph run in fp32.
 
     ONNX Runtime quantizes such weights itself, to int8 per tensor, if the layer stands between a DequantizeLinear with
@@ -149,7 +139,6 @@ def keep_float_layers(model: ModelProto) -> int:
     of these layers gets an input of its own, with the same scale once per channel.
     """
     constants, makers = constants_of(model), makers_of(model)
-    changed = 0
     for position, node in reversed(list(enumerate(model.graph.node))):
         weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
         source = makers.get(node.input[0]) if weight is not None else None
@@ -168,8 +157,6 @@ def keep_float_layers(model: ModelProto) -> int:
         )
         node.input[0] = own.output[0]
         model.graph.node.insert(position, own)
-        changed += 1
-    return changed
 
 
 def pixel_of(filler: NDArray[np.generic] | None, spec: Spec) -> int | None:
@@ -211,18 +198,15 @@ def leading_moves(model: ModelProto, start: str, spec: Spec) -> tuple[list[NodeP
     return (nodes, ends.pop()) if len(ends) == 1 else ([], start)
 
 
-def strip_unused(model: ModelProto) -> int:
+def strip_unused(model: ModelProto) -> None:
     """Remove the initializers that no node reads and the opset domains that no node belongs to."""
     used = {name for node in model.graph.node for name in node.input}
     used |= {output.name for output in model.graph.output}
-    unread = [tensor for tensor in model.graph.initializer if tensor.name not in used]
-    for tensor in unread:
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
         model.graph.initializer.remove(tensor)
     domains = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node} | {""}
-    idle = [entry for entry in model.opset_import if entry.domain not in domains]
-    for entry in idle:
+    for entry in [entry for entry in model.opset_import if entry.domain not in domains]:
         model.opset_import.remove(entry)
-    return len(unread) + len(idle)
 
 
 def _add_constant(model: ModelProto, name: str, value: NDArray[np.float64]) -> None:

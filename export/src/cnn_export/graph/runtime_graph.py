@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -141,7 +142,12 @@ def _intended(nodes: Iterable[NodeProto], wanted: set[str], neighbours: _Neighbo
 
 
 def _is_called(node: NodeProto, name: str) -> bool:
-    return any(own == name or own.startswith(f"{name}_") for own in (node.name, *node.output))
+    """Whether a node has a name, or that name with a suffix of ONNX Runtime, such as ``_nchwc`` or ``_token_2``.
+
+    A number alone is no suffix of ONNX Runtime: ``relu_1`` is another layer than ``relu``.
+    """
+    called = re.compile(re.escape(name) + r"(_\D.*)?")
+    return any(called.fullmatch(own) for own in (node.name, *node.output))
 
 
 def _reached(starts: list[NodeProto], neighbours: _Neighbours) -> set[int]:

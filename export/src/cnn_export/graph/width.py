@@ -1,10 +1,10 @@
 """The first int8 convolution of our presets, on four neighbouring pixels at a time.
 
-The presets begin with four shifted copies of the picture and a 1x1 convolution of them. ONNX Runtime's int8
-convolution builds one pointer for each output pixel and place of the kernel, and the copies take seven nodes. In NHWC
-order the bytes of four neighbouring pixels are also the channels of one wide pixel, and no byte has to move. A sparse
-2x2 convolution of wide pixels computes the same sums of the same products, with a quarter of the pointers and without
-the copies.
+For pictures of at most 48 pixels a side, the presets begin with four shifted copies of the picture and a 1x1
+convolution of them. ONNX Runtime's int8 convolution builds one pointer for each output pixel and place of the kernel,
+and the copies take seven nodes. In NHWC order the bytes of four neighbouring pixels are also the channels of one wide
+pixel, and no byte has to move. A sparse 2x2 convolution of wide pixels computes the same sums of the same products,
+with a quarter of the pointers and without the copies.
 """
 
 from __future__ import annotations

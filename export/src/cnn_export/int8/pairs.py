@@ -66,7 +66,7 @@ def is_depthwise(node: NodeProto, weight: NDArray[np.generic]) -> bool:
     return bool(1 < groups == len(weight) and weight.shape[1] == 1)
 
 
-def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> int:
+def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> None:
     """Replace the weights of ``quantized`` by weights whose pairs cannot overflow. Scales and biases follow.
 
     Args:
@@ -74,9 +74,6 @@ def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> i
         model: Float graph.
         copies: Name of the tensor that has four shifted copies of the picture, if there is one. The 1x1 convolution of
             them may run on wide pixels (:mod:`cnn_export.graph.width`), where other weights are neighbours.
-
-    Returns:
-        The number of changed layers.
     """
     floats, integers, makers = constants_of(model), constants_of(quantized), makers_of(quantized)
     initializers = {tensor.name: tensor for tensor in quantized.graph.initializer}
@@ -85,7 +82,6 @@ def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> i
     def store(name: str, values: NDArray[np.generic]) -> None:
         initializers[name].CopyFrom(numpy_helper.from_array(values.reshape(integers[name].shape), name))
 
-    changed = 0
     for node in quantized.graph.node:
         layer = layers.get(node.name)
         source = makers.get(node.input[1]) if layer is not None and layer.input[1] in floats else None
@@ -109,8 +105,6 @@ def limit_pairs(quantized: ModelProto, model: ModelProto, copies: str = "") -> i
         if bias is not None:
             store(bias.input[0], np.rint(wanted / (step * scales).astype(np.float64)).astype(np.int32))
             store(bias.input[1], step * scales)
-        changed += 1
-    return changed
 
 
 def _all(levels: NDArray[np.float32]) -> NDArray[np.bool_]:

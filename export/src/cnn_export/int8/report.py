@@ -39,7 +39,7 @@ class Int8:
     """What the quantization costs and what it gains.
 
     Attributes:
-        file: File name, which tells whether the model ships.
+        file: File name, which tells whether the model was rejected.
         bytes: Size of the file.
         target: Processors that it is for.
         recipe: Recipe of the winner, in words.

@@ -1,4 +1,4 @@
-"""The page of an exported run: a static folder that classifies pictures in a browser, without a server's help."""
+"""The page of an exported run: static files for any web server, which classify pictures in the browser."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def check_site(out: str | os.PathLike[str]) -> None:
 def write_site(out: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> Site:
     """Write the page of an exported run into a new folder.
 
-    The page has both models, the reader in JavaScript and ONNX Runtime for the web. It fetches nothing from elsewhere.
+    The page has the fp32 model, the int8 model if it was not rejected, the reader in JavaScript and ONNX Runtime for
+    the web. It fetches nothing from elsewhere.
 
     Args:
         out: The folder; it must be empty or not exist.
