@@ -202,9 +202,11 @@ def test_damaged_and_foreign_files_are_one_line(
         (("--fleet", "a.json", "--top", "3"), "no effect with --fleet: --top"),
         (("--fleet", "a.json", "--verify"), "no effect with --fleet: --verify"),
         (("--fleet", "a.json", "--device", "cpu"), "no effect with --fleet: --device"),
+        (("--fleet", "a.json", "--format", "parquet"), "--fleet takes --format table, jsonl or csv, not parquet"),
+        (("--fleet", "boxes/a.json", "--model", "memory://a.onnx"), "cannot read the model"),
     ],
 )
 def test_options_without_effect_on_a_fleet_are_refused(
-    refused: Refused, arguments: tuple[str, ...], message: str
+    fleet: Path, refused: Refused, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(*arguments)

@@ -37,7 +37,13 @@ def make(tmp_path: Path, models: Path, grey: Classifier, with_metadata: Callable
     """
 
     def write(
-        name: str, flips: int | None = None, *, wrong: bool = False, good_enough: bool = True, **details: object
+        name: str,
+        flips: int | None = None,
+        *,
+        wrong: bool = False,
+        good_enough: bool = True,
+        golden: bool = True,
+        **details: object,
     ) -> Path:
         spec = json.loads(grey.spec.to_json())
         spec["details"] |= {"metrics": {"test": {"accuracy": 0.91}}, "parity": {}, "name": name} | details
@@ -45,11 +51,11 @@ def make(tmp_path: Path, models: Path, grey: Classifier, with_metadata: Callable
             verdict = {"good_enough": good_enough, "reason": "it loses 3 points"}
             proof = {"test": {"flips": flips, "accuracy_int8": 0.9}, "verdict": verdict}
             spec["details"] |= {"precision": "int8", "parity": {"fp32_against_int8": proof}}
-        golden = json.loads(grey.model.metadata["cnn.golden"])
+        replayed = json.loads(grey.model.metadata["cnn.golden"]) if golden else []
         if wrong:
-            golden[0]["probabilities"] = golden[0]["probabilities"][::-1]
+            replayed[0]["probabilities"] = replayed[0]["probabilities"][::-1]
         data = original = (models / "grey.onnx").read_bytes()
-        for key, value in (("cnn.spec", json.dumps(spec)), ("cnn.golden", json.dumps(golden))):
+        for key, value in (("cnn.spec", json.dumps(spec)), ("cnn.golden", json.dumps(replayed))):
             data += with_metadata("grey.onnx", key, value)[len(original) :]
         (tmp_path / name).write_bytes(data)
         return tmp_path / name
@@ -144,6 +150,14 @@ def test_of_three_files_each_faster_one_must_earn_its_place(make: Make, speeds: 
     ]
     speeds((3, 3), (2, 2), (1, 1))
     assert judge(files).ship == str(files[0])
+
+
+def test_files_that_nothing_can_be_replayed_on_have_no_certificate(make: Make, short: Run, tmp_path: Path) -> None:
+    files = make("model.onnx", golden=False), make("model.int8.onnx", 3, golden=False)
+    done = short("--judge", *files, "--certificate", tmp_path / "a.json", code=1)
+    assert done.stdout.count(b"carries no golden pictures") == 2
+    assert b"no certificate: the model carries no golden pictures" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_without_a_file_that_can_be_shipped_the_code_is_1(make: Make, short: Run) -> None:

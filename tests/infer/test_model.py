@@ -138,13 +138,15 @@ def test_an_error_of_the_running_model_is_one_line(models: Path) -> None:
     assert "\n" not in str(found.value)
 
 
-def test_the_telemetry_of_onnx_runtime_is_off(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize("use", ["Classifier({0!r})", "_import_ms()"])
+def test_the_telemetry_of_onnx_runtime_is_off(tmp_path: Path, models: Path, use: str) -> None:
     """It would write an identifier of the machine and a queue of reports into these folders."""
     for name in ("home", "temporary"):
         (tmp_path / name).mkdir()
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
-    code = f"from cnn_infer import Classifier; Classifier({str(models / 'rgb.onnx')!r})"
+    imports = "from cnn_infer import Classifier\nfrom cnn_infer.latency import _import_ms\n"
+    code = imports + use.format(str(models / "rgb.onnx"))
     subprocess.run([sys.executable, "-B", "-c", code], env=environment, check=True)
     assert list(tmp_path.rglob("*")) == [tmp_path / "home", tmp_path / "temporary"]
 

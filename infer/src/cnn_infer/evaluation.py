@@ -57,11 +57,11 @@ class Report:
         errors: Number of files that could not be read. No other figure except ``images`` includes them.
         labelled: Number of labelled pictures.
         accuracy: Share of the labelled pictures that are classified correctly, 0 to 1; ``unknown`` is not correct.
-        coverage: Share of the labelled pictures whose label is not ``unknown``, 0 to 1.
+        coverage: Share of the labelled pictures whose label is a class, neither ``unknown`` nor ``stranger``, 0 to 1.
         macro_f1: Mean F1 over the classes that occur as a true or a predicted class, 0 to 1.
         weighted_f1: Mean F1 over the classes, weighted by their number of pictures, 0 to 1.
         per_class: For each class ``precision``, ``recall``, ``f1``, ``support`` (labelled pictures) and ``unknown``
-            (those with that label).
+            (those of them whose label is ``unknown`` or ``stranger``).
         confusion: Number of pictures by true class (row) and predicted class (column), in the model's order.
         unknown_folders: Number of readable pictures without a label in each folder; empty with ``labels=False`` and
             with ``truth``.
@@ -279,7 +279,6 @@ class Evaluation:
 
     def report(self) -> Report:
         """Return the report of all rows so far. Times do not include the run that was resumed."""
-        details = self._classifier.spec.details
         return Report(
             **self._tally.results(),
             skipped=dict(self._skipped.counts),
@@ -289,6 +288,6 @@ class Evaluation:
             batch_size=self._batch_size,
             tuned=self._tuned,
             model=self._classifier.model.name,
-            precision=str(details.get("precision", "fp32")),
+            precision=self._classifier.spec.precision,
             machine=machine.description(),
         )

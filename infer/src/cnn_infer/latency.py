@@ -19,13 +19,14 @@ from itertools import islice, pairwise
 import numpy as np
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.errors import InputError, PictureError
+from cnn_infer.errors import DeviceError, InputError, PictureError
 from cnn_infer.model import open_model
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.pixels.convert import decode
 from cnn_infer.pixels.read import read_file
 from cnn_infer.pixels.resize import fitted
+from cnn_infer.runtime import TELEMETRY
 from cnn_infer.system import machine
 
 BLOCKS = 10
@@ -163,12 +164,20 @@ def _import_ms() -> float:
         "import time; start = time.perf_counter(); import cnn_infer.classifier, onnxruntime; "
         "print(time.perf_counter() - start)"
     )
-    times = [
-        # -P: Python must not import a file of the working directory that has the name of one of these modules
-        1e3 * float(subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    return statistics.median(times)
+    return statistics.median(1e3 * _answer(code) for _ in range(3))
+
+
+def _answer(code: str) -> float:
+    """The last number that Python code prints in a process of its own."""
+    # -P: Python must not import a file of the working directory that has the name of one of these modules
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        command, env={TELEMETRY: "1", **os.environ}, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise DeviceError(f"cannot measure how long the imports take: {errors[-1]}")
+    return float(done.stdout.split()[-1])  # libraries may print before it
 
 
 def _is_readable(classifier: Classifier, path: str) -> bool:

@@ -57,8 +57,8 @@ def fields(row: Row, *, strangers: bool) -> dict[str, Any]:
     if found is None:
         values: tuple[Any, ...] = (row.path, None, None, None, None, row.error)
     else:
-        top = [{"label": label, "probability": round(value, _DIGITS)} for label, value in found.top]
-        values = (row.path, found.label, found.index, round(found.probability, _DIGITS), top, None)
+        top = [{"label": label, "probability": _rounded(value, _DIGITS)} for label, value in found.top]
+        values = (row.path, found.label, found.index, _rounded(found.probability, _DIGITS), top, None)
     named = dict(zip(FIELDS, values, strict=True))
     if strangers:
         named[STRANGENESS] = _strangeness(found)
@@ -76,16 +76,22 @@ def _csv_row(row: Row, *, strangers: bool) -> str:
         return _csv_line((row.path, None, None, None, None, row.error, *last))
     # CSV has no lists, so top is JSON. It is most of the row, and the json module would take twice as long
     top = [
-        f'{{"label": {_as_cached_json(label)}, "probability": {round(value, _DIGITS)}}}' for label, value in found.top
+        f'{{"label": {_as_cached_json(label)}, "probability": {round(value, _DIGITS) if isfinite(value) else "null"}}}'
+        for label, value in found.top
     ]
     return _csv_line(
-        (row.path, found.label, found.index, round(found.probability, _DIGITS), f"[{', '.join(top)}]", None, *last)
+        (row.path, found.label, found.index, _rounded(found.probability, _DIGITS), f"[{', '.join(top)}]", None, *last)
     )
 
 
 def _strangeness(found: Prediction | None) -> float | None:
     value = None if found is None else found.strangeness
-    return round(value, _STRANGENESS_DIGITS) if value is not None and isfinite(value) else None
+    return None if value is None else _rounded(value, _STRANGENESS_DIGITS)
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    """None if the value is infinite or not a number, which JSON cannot hold."""
+    return round(value, digits) if isfinite(value) else None
 
 
 class _ReturnLine:

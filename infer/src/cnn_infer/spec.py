@@ -81,6 +81,11 @@ class Spec:
         """Shape of one picture: (height, width, channels)."""
         return self.height, self.width, self.channels
 
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``fp16`` or ``int8``."""
+        return str(self.details.get("precision") or "fp32")
+
     def to_json(self) -> str:
         """Return the JSON document that stands in ``spec.json`` and in the model's metadata."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -112,6 +112,7 @@ def test_text_around_an_answer_is_skipped() -> None:
         (("--doctor", "a.png", "--top", "2"), "no effect with --doctor: PATH, --top"),
         (("--doctor", "--device-option", "a=1"), "no effect with --doctor without --model: --device-option"),
         (("--doctor", "--format", "csv"), "--doctor takes --format table or jsonl, not csv"),
+        (("--doctor", "--format", "parquet"), "--doctor takes --format table or jsonl, not parquet"),
         (
             ("--doctor", "--format", "json"),
             "pass jsonl: one JSON document a row, and a single one for --info, --doctor",

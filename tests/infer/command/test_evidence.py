@@ -119,6 +119,18 @@ def test_a_picture_from_elsewhere_keeps_its_whole_path(
     assert drawing.stat().st_mtime_ns == written.st_mtime_ns
 
 
+def test_two_pictures_with_the_same_drawing_are_refused(
+    cli: Cli, models: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.png"
+    red_above_blue(8, 8).save(elsewhere)
+    inside = tmp_path / elsewhere.relative_to("/")
+    inside.parent.mkdir(parents=True)
+    red_above_blue(8, 9).save(inside)
+    done = cli(elsewhere, inside, "--model", models / "optional.onnx", "--evidence", "why", code=2)
+    assert b"would have the same drawing, why/" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("cells", "size", "note"),
     [

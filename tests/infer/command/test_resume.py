@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,9 @@ def test_ctrl_c_prints_how_to_continue(
     assert (tmp_path / "rows.csv").read_bytes() == wanted
 
 
-@pytest.mark.parametrize("change", ["model", "option", "limit", "file", "new", "gone", "shorter", "manifest"])
+@pytest.mark.parametrize(
+    "change", ["model", "version", "option", "limit", "file", "new", "gone", "shorter", "manifest"]
+)
 def test_a_change_since_the_interruption_is_refused(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], change: str,
     with_metadata: Callable[[str, str, str], bytes],
@@ -159,6 +162,9 @@ def test_a_change_since_the_interruption_is_refused(
         spec = Classifier(models / "rgb.onnx").spec
         (others / "rgb.onnx").write_bytes(with_metadata("rgb.onnx", "cnn.spec", spec.to_json()))
         expected = "the model changed"
+    elif change == "version":
+        manifest.write_text(manifest.read_text().replace(version("cnn-infer"), "0.0.9"))
+        expected = "the version of cnn-infer changed"
     elif change == "option":
         more, expected = ("--resume", "--top", "1"), "an option changed"
     elif change == "limit":

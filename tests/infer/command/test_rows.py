@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cnn_infer import open_model
+from cnn_infer import Prediction, Row, open_model
+from cnn_infer.rows import formatter
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 COLOURS = {"red": (220, 10, 10), "green": (10, 220, 10), "blue": (10, 10, 220)}
@@ -79,6 +81,21 @@ def test_machine_formats_are_read_back(
             assert len(row["top"]) == 4
             assert 0.9 < row["probability"] <= 1
     assert b"8 pictures classified, 1 could not be read" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_probability_that_is_not_a_number_is_null(form: str) -> None:
+    """A device may overflow; JSON has no NaN."""
+    found = Prediction("red", 0, math.nan, (("red", math.nan), ("blue", 0.25)))
+    text = formatter(form, ("red", "blue"), strangers=False)[1](Row("a.png", found, None))
+    refuse = {"parse_constant": lambda name: pytest.fail(name)}
+    if form == "jsonl":
+        row = json.loads(text, **refuse)
+    else:
+        row = dict(zip(FIELDS, next(csv.reader([text])), strict=True))
+        row = {**row, "probability": row["probability"] or None, "top": json.loads(row["top"], **refuse)}
+    assert row["probability"] is None
+    assert [item["probability"] for item in row["top"]] == [None, 0.25]
 
 
 def test_the_table_has_one_line_per_file(folder: Path, models: Path, cli: Run) -> None:

@@ -77,7 +77,7 @@ def check_options(context: click.Context) -> None:
         _check_doctor(given, form)
         return
     if values["fleet"]:
-        _check_fleet(given, paths)
+        _check_fleet(given, paths, form)
         return
     if not judge and (models := list(filter(is_model, paths))):
         raise InputError(f"a model is named with --model: --model {printable(models[0])}")
@@ -144,17 +144,19 @@ def _check_doctor(given: Sequence[str], form: str) -> None:
     without_effect = [name for name in given if name in ("--device", "--device-option")]
     if without_effect and "--model" not in given:
         raise InputError(f"no effect with --doctor without --model: {', '.join(without_effect)}")
-    if form == "csv":
-        raise InputError("--doctor takes --format table or jsonl, not csv")
+    if form not in ("table", "jsonl"):
+        raise InputError(f"--doctor takes --format table or jsonl, not {form}")
 
 
-def _check_fleet(given: Sequence[str], paths: Sequence[str]) -> None:
+def _check_fleet(given: Sequence[str], paths: Sequence[str], form: str) -> None:
     """Refuse options beside ``--fleet`` that would have no effect."""
     if not paths:
         raise click.UsageError("--fleet sums up certificates: name them, a folder or a pattern")
     without_effect = [name for name in given if name not in ("paths", "--fleet", "--model", "--format")]
     if without_effect:
         raise InputError(f"no effect with --fleet: {', '.join(without_effect)}")
+    if form == "parquet":
+        raise InputError("--fleet takes --format table, jsonl or csv, not parquet")
 
 
 def _check_judge(given: Sequence[str], paths: Sequence[str], form: str) -> None:
@@ -165,5 +167,5 @@ def _check_judge(given: Sequence[str], paths: Sequence[str], form: str) -> None:
     without_effect = [option for option in given if option in others]
     if without_effect:
         raise InputError(f"no effect with --judge: {', '.join(without_effect)}")
-    if form == "csv":
-        raise InputError("--judge takes --format table or jsonl, not csv")
+    if form not in ("table", "jsonl"):
+        raise InputError(f"--judge takes --format table or jsonl, not {form}")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -139,7 +140,9 @@ def to_file(
     """
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
+        "the version of cnn-infer": version("cnn-infer"),
         "the model": classifier.model.digest,
+        "the device": classifier.provider,
         "an option": json.dumps(
             [getattr(settings, name) for name in ROW_SETTINGS] + ["strangers"] * settings.strangers
         ),
@@ -147,27 +150,28 @@ def to_file(
         "the set of files": digest_of(found),
     }
     header, text = formatter(settings.form, classifier.spec.classes, strangers=settings.strangers)
-    with deferred_interrupt(end_waits) as interrupted, GrowingFile(output, made_with, resume=resume, name=name) as file:
+    with GrowingFile(output, made_with, resume=resume, name=name) as file:
         evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
-        with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
-            advance(file.start.rows)
-            try:
-                for row in rows:
-                    file.row(text(row) if file.rows else header + text(row), evaluation.counted)
-                    advance(1)
-                    if interrupted():
-                        break
-            except EndedError:
-                if not interrupted():
-                    raise
-        if interrupted() or results.send is not None:  # a failed upload can be repeated without the pictures
-            file.save(evaluation.counted)
-        if interrupted():
-            if file.rows:
-                written = f"{console.quantity(file.rows, 'row')} written to {printable(output)}"
-                console.message(f"{written}: run the same command with --resume to continue")
-            raise KeyboardInterrupt
-        # before finish(): after a kill in between, --resume can still write them
+        with deferred_interrupt(end_waits) as interrupted:
+            with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:
+                advance(file.start.rows)
+                try:
+                    for row in rows:
+                        file.row(text(row) if file.rows else header + text(row), evaluation.counted)
+                        advance(1)
+                        if interrupted():
+                            break
+                except EndedError:
+                    if not interrupted():
+                        raise
+            if interrupted() or results.send is not None:  # a failed upload can be repeated without the pictures
+                file.save(evaluation.counted)
+            if interrupted():
+                if file.rows:
+                    written = f"{console.quantity(file.rows, 'row')} written to {printable(output)}"
+                    console.message(f"{written}: run the same command with --resume to continue")
+                raise KeyboardInterrupt
+        # before finish(): after a kill or Ctrl-C in between, --resume can still write them
         report = results.write(evaluation, classifier, paths)
         file.finish()
     return report

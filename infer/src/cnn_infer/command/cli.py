@@ -121,10 +121,8 @@ def command(
     )
     gc.freeze()  # imported modules stay for good: collections need not visit their objects
     gc.enable()
-    precision = classifier.spec.details.get("precision", "fp32")
-    console.message(
-        f"model: {classifier.model.name} ({precision}) on {classifier.provider} ({classifier.model.chosen})"
-    )
+    opened = classifier.model
+    console.message(f"model: {opened.name} ({classifier.spec.precision}) on {classifier.provider} ({opened.chosen})")
     if info:
         from cnn_infer.command.info import as_json, for_people
 

@@ -119,13 +119,19 @@ def draw_all(classifier: Classifier, pictures: Iterable[str], folder: Path, *, m
         How many drawings there are, for people.
 
     Raises:
-        InputError: a file exists that is no drawing by this model.
+        InputError: a file exists that is no drawing by this model, or two pictures would have the same drawing.
         OSError: a file cannot be written.
     """
     drawn = kept = failed = 0
+    shown: dict[Path, str] = {}
     with console.progress("drawing the evidence") as advance:
         for path in pictures:
             target = folder / _relative(path)
+            if (other := shown.setdefault(target, os.path.abspath(path))) != os.path.abspath(path):
+                raise InputError(
+                    f"{printable(path)} and {printable(other)} would have the same drawing, {printable(target)}: "
+                    "draw them into two folders"
+                )
             try:
                 data = read_file(path, max_bytes=max_bytes)
                 digest = hashlib.sha256(data).hexdigest()

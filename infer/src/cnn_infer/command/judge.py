@@ -9,7 +9,7 @@ from pathlib import Path
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.printing import print_text
 from cnn_infer.console import quantity
-from cnn_infer.errors import CheckError
+from cnn_infer.errors import CheckError, ModelError
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.proof.certificate import certificate_of, to_json
@@ -35,12 +35,15 @@ def judge_models(
         CheckError: no file can be shipped.
     """
     found = judge(models, pictures, device=device)
+    print_text(for_people(found) if form == "table" else found.to_json())
     if certificate is not None:
         best = next((place for place, file in enumerate(found.files) if file.file == found.ship), 0)
         classifier = Classifier(models[best], device=device)
-        document = certificate_of(classifier, verify_all(classifier), judgement=asdict(found))
-        write_text(certificate, to_json(document))
-    print_text(for_people(found) if form == "table" else found.to_json())
+        try:
+            replays = verify_all(classifier)
+        except ModelError as error:  # nothing can be replayed
+            raise CheckError(f"{found.reason}; no certificate: {error}") from error
+        write_text(certificate, to_json(certificate_of(classifier, replays, judgement=asdict(found))))
     if found.ship is None:
         raise CheckError(found.reason)
 

@@ -166,6 +166,7 @@ def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, pa
     return {
         "the version of cnn-infer": version("cnn-infer"),
         "the model": classifier.model.digest,
+        "the device": classifier.provider,
         OPTIONS: options,
         **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
     }

@@ -37,7 +37,7 @@ def findings(model: str, device: str, options: Mapping[str, str], *, broken: Seq
     except InferError as error:
         yield Finding("model", "error", str(error), "name a file that cnn-export wrote, or export it again")
         return
-    precision = str(spec.details.get("precision") or "fp32")
+    precision = spec.precision
     sides = f"{spec.width} x {spec.height}"
     yield Finding("model", "ok", f"{name}, {precision}, {sides} pixels, {len(spec.classes)} classes, opset {opset}")
     if precision == "int8":

@@ -59,7 +59,7 @@ def certificate_of(
         "model": {
             "name": os.path.basename(classifier.model.name),
             "sha256": classifier.model.digest,
-            "precision": str(classifier.spec.details.get("precision", "fp32")),
+            "precision": classifier.spec.precision,
         },
         "machine": {
             "description": machine.description(),

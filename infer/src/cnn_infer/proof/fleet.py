@@ -8,10 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cnn_infer.errors import InputError
+from cnn_infer.model import read_model
 from cnn_infer.paths.naming import printable
 from cnn_infer.proof.certificate import read_certificate
 
@@ -58,6 +58,7 @@ def fleet(paths: Iterable[str], model: str | os.PathLike[str] | None = None) -> 
 
     Raises:
         InputError: a path does not exist, or a file is damaged or no certificate.
+        ModelError: the model cannot be read.
     """
     files = list(dict.fromkeys(file for path in paths for file in _files(path)))
     found = [(file, read_certificate(file)) for file in files]
@@ -81,10 +82,7 @@ def _most_frequent(digests: Sequence[str]) -> str:
 
 
 def _digest(model: str | os.PathLike[str]) -> str:
-    try:
-        return hashlib.sha256(Path(model).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read the model: {printable(model)} ({error.strerror or error})") from error
+    return hashlib.sha256(read_model(model)[1]).hexdigest()
 
 
 def _box(file: str, entry: dict[str, Any], wanted: str) -> Box:

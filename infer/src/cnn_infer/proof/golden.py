@@ -16,6 +16,7 @@ from cnn_infer.classifier import Classifier
 from cnn_infer.errors import EdgeCNNError, ModelError
 from cnn_infer.model import GOLDEN_KEY
 from cnn_infer.pixels.open import load, open_file
+from cnn_infer.proof.origin import under
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,9 +83,8 @@ def tolerance_of(spec: Spec) -> float:
     if its integers are the same on every processor, without exception. Behind a node that processors round differently,
     they may not be.
     """
-    precision = spec.details.get("precision")
-    if precision != "int8":
-        return TOLERANCE["fp16" if precision == "fp16" else "fp32"]
+    if spec.precision != "int8":
+        return TOLERANCE["fp16" if spec.precision == "fp16" else "fp32"]
     exact = has_proven_integers(spec) and not _integers(spec).get("floats")
     return TOLERANCE["fp32" if exact else "int8"]
 
@@ -101,13 +101,7 @@ def proves_integers(classifier: Classifier) -> bool:
 
 def _integers(spec: Spec) -> Mapping[str, Any]:
     """What the certificate says about the integers of an int8 model; empty for older models and for fp32."""
-    return _under(_under(_under(spec.details, "parity"), "fp32_against_int8"), "integers")
-
-
-def _under(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The JSON object under a key; empty if there is none."""
-    found = details.get(key)
-    return found if isinstance(found, Mapping) else {}
+    return under(spec.details, "parity", "fp32_against_int8", "integers")
 
 
 def verify(classifier: Classifier) -> Sequence[Replay]:

@@ -16,7 +16,7 @@ from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.proof.certificate import timed_pictures
-from cnn_infer.proof.origin import accuracy_of, check_together, inexactness_of, precision_of, under
+from cnn_infer.proof.origin import accuracy_of, check_together, inexactness_of, under
 from cnn_infer.proof.side_by_side import Speedup, Spread, Times, measure, speedup_of, spread_of
 from cnn_infer.proof.verification import verify_all
 from cnn_infer.system import machine
@@ -230,7 +230,7 @@ def _judged(classifier: Classifier, replay: tuple[str, str | None], times: Times
         file=classifier.model.name,
         sha256=classifier.model.digest,
         bytes=classifier.model.bytes,
-        precision=precision_of(classifier),
+        precision=classifier.spec.precision,
         provider=classifier.provider,
         accuracy=accuracy_of(classifier),
         replay=replay[0],

@@ -46,14 +46,9 @@ def under(details: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     return details
 
 
-def precision_of(classifier: Classifier) -> str:
-    """Return ``fp32``, ``fp16`` or ``int8``."""
-    return str(classifier.spec.details.get("precision", "fp32"))
-
-
 def accuracy_of(classifier: Classifier) -> float | None:
     """Return the accuracy of the file on the test split, 0 to 1, as its certificate has it."""
-    details, precision = classifier.spec.details, precision_of(classifier)
+    details, precision = classifier.spec.details, classifier.spec.precision
     if precision != "fp32":
         return _number(_comparison(classifier).get(f"accuracy_{precision}"))
     return _number(under(details, "metrics", "test").get("accuracy"))
@@ -65,7 +60,7 @@ def inexactness_of(classifier: Classifier) -> float:
     It is -1 for fp32, and for fp16 and int8 the number of test pictures whose class it changed; infinite if that is
     unknown.
     """
-    if precision_of(classifier) == "fp32":
+    if classifier.spec.precision == "fp32":
         return -1.0
     flips = _number(_comparison(classifier).get("flips"))
     return float("inf") if flips is None else flips
@@ -74,7 +69,7 @@ def inexactness_of(classifier: Classifier) -> float:
 def _comparison(classifier: Classifier) -> Mapping[str, Any]:
     """What the certificate of an fp16 or int8 file says of the test split; empty if that is unknown."""
     parity = under(classifier.spec.details, "parity")
-    if precision_of(classifier) == "fp16":
+    if classifier.spec.precision == "fp16":
         return under(parity, "fp32_against_fp16")
     return under(parity, "fp32_against_int8", "test")
 
