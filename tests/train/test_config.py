@@ -12,7 +12,7 @@ from cnn_train.options import Options
 
 INVALID = {
     "data": ("", 3),
-    "columns": ("image label", ["image"], ["image", "image"], ["image", ""], ["image", 3], 5),
+    "columns": ("image label", ["image"], ["image", "image"], ["image", ""], ["image", 3], [["image"], ["label"]], 5),
     "group": ("", "[0-9]+", "(", 3),
     "fold": ("", "0/5", "6/5", "1/1", "1/101", "1-5", "1/5 ", 1),
     "model": ("", 18),

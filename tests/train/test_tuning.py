@@ -40,7 +40,7 @@ def test_the_best_settings_train_and_an_interrupted_study_continues(
         patch.setattr(tuning, "train", interrupted)
         code, text = command(*arguments, "3")
     assert code == 130
-    assert "interrupted in trial 1: the same command with --out study continues" in text
+    assert "interrupted in trial 1: the same command with --out study, without --overwrite, continues" in text
     assert trials(tmp_path / "study") == ["COMPLETE", "FAIL"]
     assert (tmp_path / "study" / BEST).read_text() == first
     code, text = command(*arguments, "2")
@@ -98,6 +98,7 @@ def test_two_processes_share_a_study_and_bad_trials_are_pruned(
             "--tune has nothing to choose: leave out --lr",
         ),
         (("--tune", "2", "--out", "photos"), "photos is not empty: pass --overwrite"),
+        (("--tune", "1", "--lr", "1e30", "--out", "s"), "no result of 1 trial in s: all diverged; pass a lower --lr"),
     ],
 )
 def test_mistakes_are_one_line(

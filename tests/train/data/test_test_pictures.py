@@ -46,6 +46,14 @@ def test_a_folder_that_is_not_empty_is_replaced_only_on_demand(digits: Dataset, 
     check(digits, tmp_path / "other")
 
 
+def test_a_link_stays_and_its_folder_is_replaced(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "pictures").symlink_to(tmp_path / "disk")
+    write_test_pictures(digits, tmp_path / "pictures")
+    assert (tmp_path / "pictures").is_symlink()
+    check(digits, tmp_path / "disk")
+
+
 def test_what_is_no_test_picture_is_never_lost(digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "work" / "deep").mkdir(parents=True)
     (tmp_path / "work" / "deep" / "thesis.txt").write_text("years")

@@ -193,7 +193,7 @@ def _many(digits: Dataset) -> Split:
 def _fit(digits: Dataset, finished: Run, train: Split, epochs: int, **more: Any) -> Fit:
     torch.manual_seed(0)
     network = build("nano", classes=10, channels=1, size=(8, 8), dropout=0.0)
-    config = replace(finished.config, epochs=epochs, batch_size=500, **more)
+    config = replace(finished.config, epochs=epochs, **{"batch_size": 500, **more})
     return Fit(network, train, digits.val, finished.spec, config, torch.float32)
 
 
@@ -223,6 +223,18 @@ def test_a_long_training_shows_every_picture_and_augments_more_strongly(
     fit.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     assert [fit.epoch(number).pictures for number in range(5)] == [10_000] * 5
     assert not seen[0].any()  # cut out as a whole
+
+
+def test_every_batch_has_two_pictures_also_where_some_are_skipped(
+    digits: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm needs two."""
+    some = Split(digits.train.images[:13], digits.train.labels[:13], range(13))
+    fit = _fit(digits, finished, some, 1, batch_size=2)
+    monkeypatch.setattr(fit, "_choose_pictures", lambda _: np.arange(9))
+    steps: list[int] = []
+    fit.epoch(0, steps.append)
+    assert sorted(steps) == [2, 2, 2, 3, 4]  # four pictures are skipped
 
 
 def test_a_resumed_training_skips_the_same_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

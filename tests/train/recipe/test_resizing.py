@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from cnn_train import Config, Run
+from cnn_train.network.build import build
 from cnn_train.recipe.resizing import picture_size
 
 
@@ -20,9 +22,18 @@ def test_our_networks_see_smaller_pictures_first(config: Config) -> None:
     assert sizes(config) == [(20, 24)] * 4 + [(28, 32)] * 6
 
 
-@pytest.mark.parametrize("size", [(8, 8), (23, 200)])
+@pytest.mark.parametrize("size", [(8, 8), (23, 200), (32, 128)])
 def test_small_pictures_are_never_made_smaller(size: tuple[int, int], config: Config) -> None:
     assert sizes(replace(config, height=size[0], width=size[1])) == [size] * 10
+
+
+@pytest.mark.parametrize(
+    "size", [(24, 48), (24, 112), (29, 113), (32, 128), (39, 400), (40, 113), (40, 400), (224, 224)]
+)
+def test_a_network_takes_the_smaller_pictures_too(size: tuple[int, int], config: Config) -> None:
+    network = build("small", classes=2, channels=3, size=size, dropout=None)
+    height, width = picture_size(replace(config, height=size[0], width=size[1]), 0)
+    assert network(torch.zeros(2, 3, height, width)).shape == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         folder = [given["out"]] if "out" in given else []
         check_results(html=file, runs=folder, read=[given.get("data"), given.get("config")])
         run = train(**given)
-        if distributed.is_main_process():
+        if not distributed.launched_by_torchrun() or os.environ["RANK"] == "0":  # the process group has ended
             write_page(run, file)
             console.message(f"wrote {printable(file)}")
     else:

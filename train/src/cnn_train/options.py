@@ -171,7 +171,7 @@ SIZE = Rule(
 COLUMNS = Rule(
     tuple[str, str] | list[str],
     "two different names: [file, label]",
-    lambda value: isinstance(value, (list, tuple)) and len(set(value)) == len(value) == 2 and all(map(_is_text, value)),
+    lambda value: isinstance(value, (list, tuple)) and all(map(_is_text, value)) and len(set(value)) == len(value) == 2,
     stored=tuple,
 )
 

@@ -139,11 +139,11 @@ class Session:
             plots.save(plots.samples(*_augmented(fit), self.spec.classes), self.path / SAMPLES)
         with shared_threads(device, self._warn_of_neighbours) as adapt:
             self._train(fit, epochs, best, start, adapt)
-        self.network.load_state_dict(best)
-        kept = best_epoch(epochs)
-        which = KEPT_FINE_TUNED if config.pretrained else KEPT
-        log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {which} ({kept.val_calibrated_loss:.4f})")
-        return self._finish(epochs, kept, begun, time.perf_counter())
+            self.network.load_state_dict(best)
+            kept = best_epoch(epochs)
+            which = KEPT_FINE_TUNED if config.pretrained else KEPT
+            log.info(f"kept: epoch {kept.epoch} of {len(epochs)}, {which} ({kept.val_calibrated_loss:.4f})")
+            return self._finish(epochs, kept, begun, time.perf_counter())
 
     def _fit(self, start: Start) -> tuple[Fit, list[Epoch], dict[str, Tensor]]:
         """The training loop's state, the epochs behind it, and the best weights so far; from the checkpoint, if any."""

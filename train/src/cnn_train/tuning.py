@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from cnn_infer.console import quantity
 from cnn_infer.run_files import LOCK, RUNS
 from filelock import FileLock
 
@@ -117,6 +118,9 @@ def tune(
         _write_best(study, path, start)
     for line in _table(study):
         log.info(line)
+    if not (path / BEST).is_file():
+        found = quantity(finished, "trial")
+        raise RunError(f"no result of {found} in {path}: all diverged; pass a lower --lr, and --overwrite")
     log.info(f"wrote {path / BEST}")
     log.info(f"next: cnn-train --config {path / BEST}")
     return Config.load(path / BEST)
@@ -189,7 +193,7 @@ def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) ->
         raise optuna.TrialPruned(str(error)) from error
     except TrainingInterruptedError as error:
         raise TrainingInterruptedError(
-            f"interrupted in trial {trial.number}: the same command with --out {path} continues"
+            f"interrupted in trial {trial.number}: the same command with --out {path}, without --overwrite, continues"
         ) from error
     finally:
         file.unlink(missing_ok=True)

@@ -58,14 +58,15 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
         RunError: as for :func:`check_folder`.
     """
     check_folder(dataset, folder, overwrite=overwrite)
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.", suffix=".partial"))
+    place = folder.resolve()  # what a link leads to is replaced, the link stays
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".partial"))
     try:
         _write_pngs(dataset.test, dataset.source.classes, temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
+        if place.exists():
+            shutil.rmtree(place)
         temporary.chmod(0o755)
-        temporary.rename(folder)
+        temporary.rename(place)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

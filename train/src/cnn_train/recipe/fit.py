@@ -164,7 +164,8 @@ class Fit:
         # wrapped in every epoch, because the set of frozen parameters may have changed
         network = distributed.data_parallel(self.network)
         # batches that differ by at most one picture, so none is so small that batch norm fails
-        batches = np.array_split(order, math.ceil(len(order) * self.steps_per_epoch / len(self.train.labels)))
+        steps = math.ceil(len(order) * self.steps_per_epoch / len(self.train.labels))
+        batches = np.array_split(order, max(1, min(steps, len(order) // (2 * distributed.world_size()))))
         losses = torch.zeros_like(self.losses)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)

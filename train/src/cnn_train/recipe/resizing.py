@@ -21,6 +21,10 @@ SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
 """In the first 40% of the epochs of our own networks the sides of the pictures are scaled by 0.75, if both have at
 least 24 pixels. Such an epoch costs little more than half."""
 
+LONG_SIDE, SMALL_FROM_LONG = 112, 40
+"""Networks for longer pictures begin with 4x4 space to depth. Then both sides must have at least 40 pixels: less than
+30 would not be enough for the poolings of the network."""
+
 FINE_TUNING_SCALE, CELL = 2 / 3, 32
 """Sides of the pictures for fine-tuning as a part of the final ones. The shorter one is rounded up to a multiple of 32
 pixels: the last features of ``lite0`` have one value for each 32 x 32 pixels."""
@@ -37,6 +41,7 @@ def picture_size(config: Config, number: int) -> tuple[int, int]:
     if config.model == LITE0 and fits_again(config) and number in learning_epochs(config):
         scale = min(1.0, CELL * math.ceil(FINE_TUNING_SCALE * min(size) / CELL) / min(size))
         return round(scale * size[0]), round(scale * size[1])
-    if config.model not in PRESETS or number >= round(SMALL_EPOCHS * config.epochs) or min(size) < SMALL_FROM:
+    least = SMALL_FROM_LONG if max(size) > LONG_SIDE else SMALL_FROM
+    if config.model not in PRESETS or number >= round(SMALL_EPOCHS * config.epochs) or min(size) < least:
         return size
     return round(size[0] * SMALL_SCALE / 4) * 4, round(size[1] * SMALL_SCALE / 4) * 4
