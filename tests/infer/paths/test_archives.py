@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from cnn_infer import Classifier, InputError, evaluate, find_pictures
 from cnn_infer.archives import entries
+from cnn_infer.archives.access import folders_in, names_in
 from cnn_infer.errors import PictureError
 from cnn_infer.paths.skipped import Skipped
 from cnn_infer.pixels.read import read_file
@@ -196,6 +197,57 @@ def test_a_file_that_is_not_as_declared_has_an_error_of_its_own(tmp_path: Path) 
     data[data.rindex(b"PK\3\4") + 50] ^= 255
     middle.write_bytes(data)
     assert reason(middle).startswith("it is damaged in its archive: ")
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar"])
+def test_doubled_and_trailing_slashes_change_nothing(
+    rgb: Classifier, pictures: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
+    write(tmp_path / name, pictures)
+    for wanted, given in (("", "/"), ("", "//"), ("/red", "//red"), ("/red", "//red//")):
+        plain, other = f"{tmp_path / name}{wanted}", f"{tmp_path / name}{given}"
+        assert list(find_pictures([other])) == list(find_pictures([plain]))
+        assert evaluate(rgb, [other]).per_class == evaluate(rgb, [plain]).per_class
+        assert (folders_in(other), names_in(other)) == (folders_in(plain), names_in(plain))
+
+
+def test_more_archives_than_files_that_may_be_open(tmp_path: Path) -> None:
+    """Python also says nothing about files that were never closed."""
+    for number in range(60):
+        write_tar(tmp_path / f"{number:02}.tar", {"a.png": png(), f"{number}.png": png()})
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    code = f"""
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from cnn_infer import InputError, find_pictures
+from cnn_infer.pixels.read import read_file
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+paths = list(find_pictures([f"{tmp_path}/{{number:02}}.tar" for number in range(60)]))
+with ThreadPoolExecutor(4) as threads:
+    assert set(threads.map(read_file, [*paths, *paths[::-1]])) == {{{png()!r}}}
+try:
+    list(find_pictures(["{tmp_path}/bad.zip"]))
+except InputError as error:
+    print(len(paths), error)
+"""
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("120 ")
+    assert "ResourceWarning" not in done.stderr
+
+
+def test_tar_files_with_impossible_numbers_are_refused(tmp_path: Path) -> None:
+    for number, (name, kind, size) in enumerate(
+        [("../x", tarfile.REGTYPE, 2**80), ("../x", tarfile.REGTYPE, 2**63 - 1), ("x", b"Z", 2**80)]
+    ):
+        member = tarfile.TarInfo(name)
+        member.type, member.size = kind, size
+        (tmp_path / f"{number}.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+        assert "cannot be read as an archive" in refusal(tmp_path / f"{number}.tar")
+    sparse = tarfile.TarInfo("x")
+    sparse.pax_headers = {"GNU.sparse.map": "abc", "GNU.sparse.size": "1"}
+    (tmp_path / "sparse.tar").write_bytes(sparse.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    assert "cannot be read as an archive" in refusal(tmp_path / "sparse.tar")
 
 
 def test_damaged_archives_are_refused(tmp_path: Path) -> None:

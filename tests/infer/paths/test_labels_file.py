@@ -69,6 +69,7 @@ def test_splits_and_groups(tmp_path: Path) -> None:
         ("a.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("a.jsonl", "[1]\n", "line 1 is not a JSON object"),
         ("a.jsonl", '\n{"file_name": "1.jpg", "label": ["cat"]}\n', "line 2: label must be a text or a whole number"),
+        ("a.jsonl", '{"file_name": "1.jpg", "label": "\\ud800"}\n', "line 1: label is not Unicode"),
         (
             "a.jsonl",
             '{"file_name": "1.jpg", "label": true}\n',

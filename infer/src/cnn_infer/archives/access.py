@@ -8,24 +8,26 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.pending import ObjectURL
-from cnn_infer.storage.urls import PACKAGES, is_url, protocol_of
+from cnn_infer.storage.urls import ENDINGS, PACKAGES, is_url, protocol_of
 from cnn_infer.system.names import as_text
 
 if TYPE_CHECKING:
     from cnn_infer.archives.archive import Archive
 
-EXTENSIONS = (".zip", ".tar", ".tar.gz", ".tgz")
-"""Names of archives end like this, in upper or lower case."""
+KEPT = 16
+"""Archives on this machine that stay open. An earlier one is opened and indexed again when it is needed."""
 
-_IN_PATH = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)(?=[/\\]|$)", re.IGNORECASE)
+_IN_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, ENDINGS))})(?=[/\\]|$)", re.IGNORECASE)
 
-_opened: dict[str, tuple[object, Archive]] = {}
+_opened: OrderedDict[str, tuple[object, Archive]] = OrderedDict()
 _opening: dict[str, threading.Lock] = {}
+_choosing = threading.Lock()
 
 
 def split(path: str) -> tuple[str, str] | None:
@@ -44,8 +46,15 @@ def split(path: str) -> tuple[str, str] | None:
     return None
 
 
+def normal(path: str) -> str:
+    """Return a path into an archive without doubled or trailing slashes behind its name; any other path unchanged."""
+    found = split(path)
+    return path if found is None else "/".join(filter(None, found))
+
+
 def opened(path: str) -> Archive:
-    """Return the archive at a path; it is opened and indexed once, and again when the file has changed.
+    """Return the archive at a path; it is opened and indexed once, and again if the file has changed or :data:`KEPT`
+    others were used since. Threads that read an archive keep it open.
 
     Raises:
         InputError: as for :class:`Archive`.
@@ -65,7 +74,12 @@ def opened(path: str) -> Archive:
     with _opening.setdefault(key, threading.Lock()):
         known = _opened.get(key)
         if known is None or known[0] != state:
-            known = _opened[key] = state, Archive(path)
+            known = state, Archive(path)
+        with _choosing:
+            _opened[key] = known
+            _opened.move_to_end(key)
+            while len(_opened) > KEPT:
+                _opened.popitem(last=False)
         return known[1]
 
 
@@ -121,7 +135,7 @@ def folders_in(path: str) -> list[str]:
     Raises:
         InputError: as for :class:`Archive`.
     """
-    start = len(path.rstrip("/")) + 1
+    start = len(normal(path)) + 1
     names = (file[start:] for file in files_below(path))
     return list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
 
@@ -132,7 +146,7 @@ def names_in(path: str) -> list[str]:
     Raises:
         InputError: as for :class:`Archive`.
     """
-    start = len(path.rstrip("/")) + 1
+    start = len(normal(path)) + 1
     names = (file[start:] for file in files_below(path))
     return [name for name in names if "/" not in name]
 

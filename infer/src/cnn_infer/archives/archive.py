@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class Archive:
             size = os.fstat(stream.fileno()).st_size
             is_packed = path.lower().endswith("gz")
             self._stream: IO[bytes] = tar_file.unpacked(stream, path) if is_packed else stream
+            weakref.finalize(self, self._stream.close)
             self._fill(path, size)
         except OSError as error:
             raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error

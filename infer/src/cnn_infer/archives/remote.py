@@ -28,7 +28,7 @@ class _Once(Generic[Result]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: tuple[Result] | None = None
-        self._failed: InputError | None = None
+        self._failed: str | None = None  # an exception would keep the frames that raised it, and their files
         self._until = 0.0  # of time.monotonic()
 
     def get(self, find: Callable[[], Result]) -> Result:
@@ -36,11 +36,11 @@ class _Once(Generic[Result]):
         with self._lock:
             if self._found is None:
                 if self._failed is not None and time.monotonic() < self._until:
-                    raise InputError(str(self._failed))
+                    raise InputError(self._failed)
                 try:
                     self._found = (find(),)
                 except InputError as error:
-                    self._failed, self._until = error, time.monotonic() + FAILED_SECONDS
+                    self._failed, self._until = str(error), time.monotonic() + FAILED_SECONDS
                     raise
             return self._found[0]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from typing import IO
 
 from cnn_infer.console import progress
@@ -31,9 +32,12 @@ def copied(url: str) -> IO[bytes]:
             f"{shown(url)} has {size:,} bytes, more than are free in {folder}: "
             "free space, or set TMPDIR to another folder"
         )
-    stream = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - the caller's
     try:
-        with progress(f"copying {os.path.basename(shown(url))}", size >> 20 or None, unit="MB") as advance:
+        with (
+            ExitStack() as opened,
+            progress(f"copying {os.path.basename(shown(url))}", size >> 20 or None, unit="MB") as advance,
+        ):
+            stream = opened.enter_context(tempfile.TemporaryFile(prefix="cnn-infer-"))
             most = 0  # of all attempts, so that the bar never passes its end
 
             def count(done: int) -> None:
@@ -43,10 +47,11 @@ def copied(url: str) -> IO[bytes]:
                     most = done >> 20
 
             download(url, stream, count)
-        stream.seek(0)
+            stream.seek(0)
+            opened.pop_all()  # it is the caller's
+            return stream
     except OSError as error:
         raise InputError(
             f"cannot copy {shown(url)} into a temporary file: {error.strerror or error} "
             "(free space, or set TMPDIR to another folder)"
         ) from error
-    return stream

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import IO
 
 from cnn_infer.archives.entries import Entry, check_no_bomb, damaged, safe_name
@@ -58,7 +59,7 @@ def entries(stream: IO[bytes], path: str) -> Iterator[Entry]:
                     regular = member.isreg() and not member.issparse()
                     yield Entry(name, regular, member.offset_data, member.size, member.size)
             end = tar.offset
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise damaged(path, str(error)) from error
     stream.seek(end)
     mark = stream.read(tarfile.BLOCKSIZE)
@@ -77,10 +78,10 @@ def unpacked(packed: IO[bytes], path: str) -> IO[bytes]:
         InputError: the file is damaged or cut off, unpacks to far more than its size, or the disk is full.
     """
     shown = as_text(path, "backslashreplace")
-    size, target = 0, None
+    size = 0
     try:
-        target = tempfile.TemporaryFile(prefix="cnn-infer-")  # noqa: SIM115 - the caller's
-        with packed, gzip.GzipFile(fileobj=packed) as source:
+        with packed, ExitStack() as opened, gzip.GzipFile(fileobj=packed) as source:
+            target = opened.enter_context(tempfile.TemporaryFile(prefix="cnn-infer-"))
             total = os.fstat(packed.fileno()).st_size
             with progress(f"unpacking {os.path.basename(shown)}", total >> 20, unit="MB") as advance:
                 done = 0
@@ -90,8 +91,9 @@ def unpacked(packed: IO[bytes], path: str) -> IO[bytes]:
                     target.write(block)
                     advance((packed.tell() >> 20) - done)
                     done = packed.tell() >> 20
-        target.flush()
-        return target
+            target.flush()
+            opened.pop_all()  # it is the caller's
+            return target
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise damaged(path, f"it is damaged or cut off ({error})") from error
     except OSError as error:

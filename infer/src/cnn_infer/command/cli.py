@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cnn_infer import console
+from cnn_infer.archives.access import is_archive
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.checks import check_options, is_model, is_pipe_or_device
 from cnn_infer.command.classify import Settings, to_file, to_stream
@@ -164,7 +165,7 @@ def command(
     else:
         name = uploads.name_of(rows_file)
         found = to_file(classifier, given, settings, rows_file, results, name=name, resume=resume)
-    only_files = all(path != "-" and os.path.isfile(path) for path in paths)
+    only_files = all(path != "-" and os.path.isfile(path) and not is_archive(path) for path in paths)
     written = [file for file in (output, report, html) if file is not None]
     uploads.discard()
     console.message(*summary(found, written, only_files=only_files))

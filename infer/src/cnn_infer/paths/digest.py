@@ -20,7 +20,7 @@ def digest_of(paths: Iterable[str]) -> str:
     for path in paths:
         try:
             facts = facts_of(path)
-        except (OSError, InputError):  # the file cannot be read: its row has the error
+        except (OSError, ValueError, InputError):  # the file cannot be read: its row has the error
             facts = "none"
         digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\n")
     return digest.hexdigest()

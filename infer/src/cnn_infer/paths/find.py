@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from cnn_infer.archives.access import files_below, is_archive, is_member, left_out
+from cnn_infer.archives.access import files_below, is_archive, is_member, left_out, normal
 from cnn_infer.errors import InputError
 from cnn_infer.paths.external_sort import in_sorted_order
 from cnn_infer.paths.listed import Listed
@@ -109,7 +109,8 @@ def find_below(
             if not is_url(name) and os.path.isdir(name):
                 yield from (Found(path, name) for path in _walk(name, follow_symlinks, skipped))
             elif _can_be_searched(name):
-                yield from (Found(path, name) for path in _in_archive(name, skipped))
+                archive = normal(name)
+                yield from (Found(path, archive) for path in _in_archive(archive, skipped))
             elif is_url(name) and (isinstance(names, Listed) or not is_member(name)):
                 from cnn_infer.paths import remote
 

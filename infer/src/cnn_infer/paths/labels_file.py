@@ -159,7 +159,12 @@ def _text(value: object, name: str, where: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise InputError(f"{where}: {name} must be a text or a whole number, not {json.dumps(value)[:40]}")
-    return str(value)
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise InputError(f"{where}: {name} is not Unicode: {json.dumps(value)[:40]}") from error
+    return text
 
 
 def _refuse_columns(names: Sequence[str], columns: Sequence[str], shown: str) -> NoReturn:

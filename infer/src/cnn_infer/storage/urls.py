@@ -25,6 +25,9 @@ All others are refused: some read what a file names (``reference``), open a shel
 service's own client (``github``, ``dask``).
 """
 
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+"""Names of archives end like this, in upper or lower case."""
+
 ARCHIVES = ("zip", "tar")
 """Protocols that lead into an archive: ``zip://cat::s3://bucket/photos.zip`` is ``s3://bucket/photos.zip/cat``."""
 
@@ -72,8 +75,8 @@ def resolved(path: str) -> str:
         if not chained:
             raise InputError(f"{protocol}:// leads into an archive: name it, as in {protocol}://cat::s3://bucket/a.zip")
         outer = resolved(outer)
-        if not outer.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
-            raise InputError(f"not the name of an archive (.zip, .tar, .tar.gz, .tgz): {shown(outer)}")
+        if not outer.lower().endswith(ENDINGS):
+            raise InputError(f"not the name of an archive ({', '.join(ENDINGS)}): {shown(outer)}")
         return f"{outer}/{inner}".rstrip("/")
     if protocol == "file":
         return _local_path(path)
