@@ -51,7 +51,7 @@ def test_nul_separates_names_with_line_breaks(tmp_path: Path, model: tuple[objec
     assert b'"two\nlines.png",red' in done.stdout
     cli(
         "-", *model, "--output", "rows.csv", input=b"a.png\0a.png\0", code=1
-    )  # -0 is forgotten: one name, which has an error
+    )  # -0 is forgotten
     assert (tmp_path / "rows.csv").read_bytes().count(b"a.png") == 2
 
 
