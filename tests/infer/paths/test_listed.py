@@ -49,9 +49,7 @@ def test_nul_separates_names_with_line_breaks(tmp_path: Path, model: tuple[objec
     done = cli("-", "-0", *model, input=b"two\nlines.png\0a.png\0")
     assert done.stdout.count(b"red,0,") == 2
     assert b'"two\nlines.png",red' in done.stdout
-    cli(
-        "-", *model, "--output", "rows.csv", input=b"a.png\0a.png\0", code=1
-    )  # -0 is forgotten
+    cli("-", *model, "--output", "rows.csv", input=b"a.png\0a.png\0", code=1)  # -0 is forgotten
     assert (tmp_path / "rows.csv").read_bytes().count(b"a.png") == 2
 
 
