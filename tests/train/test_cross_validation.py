@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +61,18 @@ def test_an_interrupted_cross_validation_continues_with_the_same_result(photos: 
     with pytest.raises(RunError, match=r"part has fold 1/2: pass the same number with --folds"):
         cross_validate(folds=3, out=part, resume=True)
     first = (part / "fold-1" / "report.json").stat().st_mtime_ns
+    # another one replaced a cross-validation with other settings, whose second fold is finished
+    other = tmp_path / "other"
+    shutil.copytree(part / "fold-1", other / "fold-1")
+    shutil.copytree(tmp_path / "whole" / "fold-2", other / "fold-2")
+    replace(whole.runs[1].config, lr=3e-5).save(other / "fold-2" / "config.toml")
+    report = whole.runs[1].report | {"test": whole.runs[1].report["test"] | {"accuracy": 0.0}}
+    (other / "fold-2" / "report.json").write_text(json.dumps(report))
     cross_validate(folds=2, out=part, resume=True)
     assert (part / "fold-1" / "report.json").stat().st_mtime_ns == first
-    assert json.loads((part / FOLDS_REPORT).read_text()) == json.loads((tmp_path / "whole" / FOLDS_REPORT).read_text())
+    cross_validate(folds=2, out=other, resume=True)
+    for again in (part, other):
+        assert json.loads((again / FOLDS_REPORT).read_text()) == json.loads((whole.path / FOLDS_REPORT).read_text())
 
 
 @pytest.mark.parametrize(

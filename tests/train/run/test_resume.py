@@ -1,5 +1,6 @@
 """Trainings that cannot be resumed, and the line that says why."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,9 @@ def test_changed_data_is_refused_and_moved_data_is_not(photos: Path, tmp_path: P
     before = run.report["test"]
     moved = photos.rename(tmp_path / "elsewhere")
     (run.path / "report.json").unlink()
-    assert train(moved, out=run.path, resume=True).report["test"] == before
+    resumed = train(os.path.relpath(moved), out=run.path, resume=True)
+    assert resumed.report["test"] == before
+    assert resumed.config.data == str(moved)  # from where it can be resumed again, in any working directory
     (run.path / "report.json").unlink()
     Image.new("RGB", (20, 16), (1, 2, 3)).save(moved / "red" / "0.jpg")
     with pytest.raises(RunError, match=r"the data differs from the data that the training in .* started with"):

@@ -13,7 +13,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -99,9 +99,10 @@ def cross_validate(
         folder = path / f"fold-{number}"
         log.info(f"fold {number} of {folds}")
         try:
-            if resume and (folder / REPORT).is_file():
+            begun = resume and _is_of(folder, first)
+            if begun and (folder / REPORT).is_file():
                 runs.append(Run.open(folder))
-            elif resume and (folder / CHECKPOINT).is_file():
+            elif begun and (folder / CHECKPOINT).is_file():
                 runs.append(train(out=folder, resume=True, on_epoch=on_epoch))
             elif number == 1 and not resume:
                 part: Options = {**options, "fold": f"1/{folds}"}
@@ -121,6 +122,12 @@ def _new(out: str | os.PathLike[str] | None, data: str | os.PathLike[str] | None
         return Path(out)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.abspath(data or "digits")).name).strip("-.") or "data"
     return Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-folds"
+
+
+def _is_of(folder: Path, first: Path) -> bool:
+    """Whether a fold has the settings of the first one; one of an earlier cross-validation may have others."""
+    stored = folder / CONFIG
+    return stored.is_file() and replace(Config.load(stored), fold=None) == replace(Config.load(first), fold=None)
 
 
 def _resumed(out: str | os.PathLike[str] | None, folds: int, given: Mapping[str, Any]) -> Path:

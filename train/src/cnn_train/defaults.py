@@ -85,10 +85,13 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     given.setdefault("dropout", 0.0 if is_preset else None)
     if "augment" not in given:
         given["augment"] = _augmentations(dataset, pretrained=pretrained)
-    paths = {"data_dir", "cache", "teacher", *(() if given["data"] in ("digits", *NAMED) else ("data",))}
-    for key in paths & given.keys():  # a run folder may be used from another working directory
-        given[key] = os.path.abspath(given[key])
-    return Config(**given, height=dataset.height, width=dataset.width)
+    return Config(**with_absolute_paths(given), height=dataset.height, width=dataset.width)
+
+
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with absolute paths, because a run folder may be used from another working directory."""
+    paths = {"data_dir", "cache", "teacher", *(() if options.get("data") in ("digits", *NAMED) else ("data",))}
+    return {key: os.path.abspath(value) if key in paths and value else value for key, value in options.items()}
 
 
 def pretrained_tip(asked: Mapping[str, Any], dataset: Dataset) -> str | None:

@@ -17,7 +17,7 @@ from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, checked, read_options
 from cnn_train.data.dataset import Dataset
 from cnn_train.data.test_pictures import check_folder, write_test_pictures
-from cnn_train.defaults import pretrained_tip, resolve
+from cnn_train.defaults import pretrained_tip, resolve, with_absolute_paths
 from cnn_train.device import Compute, pick_compute
 from cnn_train.errors import ConfigError, DataError, RunError
 from cnn_train.network.build import check_model
@@ -163,7 +163,7 @@ def _resume(
     recipe = replace(recipe, precision=compute.precision)
     # data set and teacher may have moved, and the cache is only a folder; all other options change the weights
     movable = ("data", "data_dir", "cache", *(() if stored.teacher is None else ("teacher",)))
-    settings = replace(recipe, **{key: given.pop(key) for key in movable if key in given})
+    settings = replace(recipe, **with_absolute_paths({key: given.pop(key) for key in movable if key in given}))
     if given:
         raise RunError(f"--resume uses the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
     taught_by = open_teacher(asdict(settings), path)
@@ -188,7 +188,7 @@ def _resume(
     with explain_failures(path):
         if distributed.is_main_process():
             sweep(path)
-            recipe.save(path / CONFIG)
+            settings.save(path / CONFIG)
         with logged(path, settings, on_epoch, resumed=True) as after_epoch:
             return Session(
                 path, settings, compute, dataset, spec, network, after_epoch, None, checkpoint, teacher

@@ -110,6 +110,7 @@ def check(
     else:
         source = _as_given(given.get("data", DEFAULTS["data"]), given.get("data_dir"), given.get("columns"))
     settings = runs[0].config if runs else None
+    device = pick_device(given.get("device", "auto"))[0] if runs else None
     folder = _folder(source, out, overwrite)
     pictures = Pictures(source)
     size = (settings.height, settings.width) if settings else _size(given.get("size"))
@@ -122,8 +123,7 @@ def check(
         near, least, share = near_duplicates(pictures, survey, single)
         found += [*copies, *near]
         found += shape_findings(pictures, survey, input_size(survey, size), cast(Resize, resize))
-        if runs:
-            device = pick_device(given.get("device", "auto"))[0]
+        if device is not None:
             found += label_findings(runs, pictures, survey, cache_folder(given.get("cache")), device)
     findings = {kind: sorted((one for one in found if one.kind == kind), key=lambda one: -one.rank) for kind in KINDS}
     ordered = [one for kind in KINDS for one in findings[kind]]
@@ -142,6 +142,8 @@ def check(
             "share_with_close_hash": share,
         },
     }
+    for name in CHECK_FILES:  # not all are written again
+        (folder / name).unlink(missing_ok=True)
     write_files(folder, ordered, report)
     drawn = write_sheet(folder / SHEET, findings, pictures)
     for line in lines_of(report):
@@ -198,9 +200,6 @@ def _folder(source: Source, out: str | os.PathLike[str] | None, overwrite: bool)
     try:
         if out is not None and Path(out).is_dir() and any(Path(out).iterdir()) and not overwrite:
             raise RunError(f"{printable(out)} is not empty: pass --overwrite to replace the check in it")
-        path = create(out, f"{source.name}-check")
-        for name in CHECK_FILES:
-            (path / name).unlink(missing_ok=True)
+        return create(out, f"{source.name}-check")
     except OSError as error:
         raise RunError(f"cannot write to the folder {printable(out or RUNS)}: {error.strerror}") from error
-    return path

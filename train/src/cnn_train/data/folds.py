@@ -27,7 +27,8 @@ def with_fold(
         seed: Random seed, 0 or greater.
 
     Raises:
-        DataError: there are other splits, or a class has fewer pictures than there are folds, or fewer than 4.
+        DataError: there are other splits, or a class has fewer pictures than there are folds, or fewer than 4, or
+            than 6 with two folds.
     """
     number, count = fold
     if len(splits) > 1:
@@ -37,7 +38,8 @@ def with_fold(
         )
     train = splits["train"]
     sizes = np.bincount(train.labels, minlength=len(classes))
-    rarest, needed = int(sizes.argmin()), max(count, 4)
+    # with two folds, the test split may take 3 of 5, and training needs 2
+    rarest, needed = int(sizes.argmin()), 6 if count == 2 else max(count, 4)
     if sizes[rarest] < needed:
         have = pictures(int(sizes[rarest]))
         raise DataError(f"{where}: class {classes[rarest]!r} has {have}: {needed} are needed for {count} folds")

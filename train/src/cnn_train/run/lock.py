@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,7 +81,8 @@ def explain_failures(path: Path) -> Iterator[None]:
         raise DivergedError(f"{error}; {_how_to_continue(path, lower_rate=True)}") from error
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
-        raise RunError(f"{reason}: free some space; {_how_to_continue(path)}") from error
+        advice = "free some space; " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        raise RunError(f"{reason}: {advice}{_how_to_continue(path)}") from error
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
