@@ -5,6 +5,7 @@ tests/infer/command/test_report.py.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import unicodedata
 from collections.abc import Callable
@@ -130,8 +131,9 @@ def test_pictures_given_as_files_need_no_folder_with_the_name_of_a_class(
 ) -> None:
     for number in range(2):
         picture(tmp_path / "lake" / f"{number}.png", (220, 10, 10))
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "lake")
     model = ("--model", models / "rgb.onnx")
     for paths in (["lake/0.png"], ["lake/0.png", "lake/1.png"]):
         assert b"no accuracy" not in cli(*paths, *model).stderr
-    for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"]):
+    for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"], ["photos.zip"]):
         assert b"no accuracy: none of the folders" in cli(*paths, *model).stderr

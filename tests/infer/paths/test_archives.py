@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from cnn_infer import Classifier, InputError, evaluate, find_pictures
 from cnn_infer.archives import entries
 from cnn_infer.archives.access import folders_in, names_in
 from cnn_infer.errors import PictureError
+from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.skipped import Skipped
 from cnn_infer.pixels.read import read_file
 from PIL import Image
@@ -206,7 +209,8 @@ def test_doubled_and_trailing_slashes_change_nothing(
     write(tmp_path / name, pictures)
     for wanted, given in (("", "/"), ("", "//"), ("/red", "//red"), ("/red", "//red//")):
         plain, other = f"{tmp_path / name}{wanted}", f"{tmp_path / name}{given}"
-        assert list(find_pictures([other])) == list(find_pictures([plain]))
+        for each in (other, Listed(io.BytesIO(other.encode()))):
+            assert list(find_pictures([each])) == list(find_pictures([plain]))
         assert evaluate(rgb, [other]).per_class == evaluate(rgb, [plain]).per_class
         assert (folders_in(other), names_in(other)) == (folders_in(plain), names_in(plain))
 
@@ -214,15 +218,16 @@ def test_doubled_and_trailing_slashes_change_nothing(
 def test_more_archives_than_files_that_may_be_open(tmp_path: Path) -> None:
     """Python also says nothing about files that were never closed."""
     for number in range(60):
-        write_tar(tmp_path / f"{number:02}.tar", {"a.png": png(), f"{number}.png": png()})
+        write_tar(tmp_path / f"{number:02}.{'tar' if number % 2 else 'tgz'}", {"a.png": png(), f"{number}.png": png()})
     (tmp_path / "bad.zip").write_bytes(b"no archive")
     code = f"""
-import resource, sys
+import resource
+from glob import glob
 from concurrent.futures import ThreadPoolExecutor
 from cnn_infer import InputError, find_pictures
 from cnn_infer.pixels.read import read_file
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-paths = list(find_pictures([f"{tmp_path}/{{number:02}}.tar" for number in range(60)]))
+paths = list(find_pictures(sorted(glob("{tmp_path}/*.t*"))))
 with ThreadPoolExecutor(4) as threads:
     assert set(threads.map(read_file, [*paths, *paths[::-1]])) == {{{png()!r}}}
 try:
@@ -277,6 +282,35 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
             archive.writestr("a.png", png())
     (tmp_path / "twice.zip").write_bytes(names.getvalue())
     assert "it has two files a.png" in refusal(tmp_path / "twice.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.zip", b"no archive"),
+        ("a.tar", b"no archive"),
+        ("a.tgz", gzip.compress(b"no archive")),
+        ("a.tgz", gzip.compress(b"no archive")[:-4]),
+        ("a.tgz", None),
+    ],
+    ids=["zip", "tar", "tgz", "cut", "full"],
+)
+def test_a_refused_archive_is_closed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes | None
+) -> None:
+    """Not only when nobody keeps the error. Without data there is no space for the unpacked copy."""
+
+    def full(**_: object) -> None:
+        raise OSError("full")
+
+    (tmp_path / name).write_bytes(data or b"")
+    if data is None:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(InputError) as caught:
+        found(tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before, caught.value
 
 
 def test_every_cut_of_a_tar_file_is_noticed(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,12 @@ def test_json_lines_and_other_columns(tmp_path: Path) -> None:
         '{"image": "./a//2.jpg", "target": null}\n{"image": "b.jpg"}\n'
     )
     assert found(tmp_path / "labels.jsonl", ("image", "target")) == [("a/1.jpg", "3"), ("a/2.jpg", ""), ("b.jpg", "")]
+
+
+def test_json_lines_name_files_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"B\xe4r.jpg")
+    (tmp_path / "labels.jsonl").write_text(json.dumps({"file_name": name, "label": "cat"}))
+    assert found(tmp_path / "labels.jsonl") == [(name, "cat")]
 
 
 def test_splits_and_groups(tmp_path: Path) -> None:
@@ -70,6 +78,8 @@ def test_splits_and_groups(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "line 1 is not a JSON object"),
         ("a.jsonl", '\n{"file_name": "1.jpg", "label": ["cat"]}\n', "line 2: label must be a text or a whole number"),
         ("a.jsonl", '{"file_name": "1.jpg", "label": "\\ud800"}\n', "line 1: label is not Unicode"),
+        ("a.jsonl", '{"file_name": "1.jpg", "label": "\\udce4"}\n', "line 1: label is not Unicode"),
+        ("a.jsonl", '{"file_name": "\\ud800", "label": "cat"}\n', "line 1: file_name is not Unicode"),
         (
             "a.jsonl",
             '{"file_name": "1.jpg", "label": true}\n',

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import shutil
 import sys
+import tempfile
 import weakref
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from typing import IO, Any
 
 import pytest
 from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, Row, evaluate, find_pictures, open_model
@@ -268,6 +271,32 @@ def test_a_failing_archive_is_asked_for_once(s3: S3, photos: Path, grey: Classif
     rows = rows_of(grey, Listed(io.BytesIO("\n".join(names).encode())))
     assert all("denied.zip: access is denied" in str(row.error) for row in rows)
     assert s3.faults.requests["/pictures/denied.zip"] == 1
+
+
+@pytest.mark.parametrize("fault", [0, 403])
+def test_the_copy_of_an_archive_that_fails_is_closed_at_once(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    copies: list[IO[bytes]] = []
+    create = tempfile.TemporaryFile
+
+    def noted(**options: Any) -> IO[bytes]:
+        copies.append(create(**options))
+        return copies[-1]
+
+    archive = s3.put(f"no-archive-{fault}.zip", b"no archive")
+    s3.faults.planned[f"/no-archive-{fault}.zip?"] = [0, fault]  # of the look-up and of the copy
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    with pytest.raises(EdgeCNNError) as caught:
+        access.opened(archive)
+    assert [copy.closed for copy in copies] == [True]
+    error = weakref.ref(caught.value)
+    del caught
+    gc.collect()
+    assert error() is None  # though the failure is remembered
+    with pytest.raises(EdgeCNNError, match=f"no-archive-{fault}.zip"):
+        access.opened(archive)
+    assert len(copies) == 1
 
 
 def test_an_archive_does_not_wait_for_the_copy_of_another(s3: S3, photos: Path) -> None:

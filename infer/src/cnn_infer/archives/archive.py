@@ -46,8 +46,12 @@ class Archive:
             size = os.fstat(stream.fileno()).st_size
             is_packed = path.lower().endswith("gz")
             self._stream: IO[bytes] = tar_file.unpacked(stream, path) if is_packed else stream
-            weakref.finalize(self, self._stream.close)
-            self._fill(path, size)
+            close = weakref.finalize(self, self._stream.close)
+            try:
+                self._fill(path, size)
+            except BaseException:  # which keeps this object, and so the file, for as long as the caller keeps the error
+                close()
+                raise
         except OSError as error:
             raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
 

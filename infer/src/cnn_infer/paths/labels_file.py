@@ -150,18 +150,19 @@ def _json_tables(lines: Iterator[str], columns: Sequence[str], shown: str) -> It
             known = [name for name in dict.fromkeys([*columns, SPLIT, GROUP]) if name in document]
             if not set(columns) <= set(known):
                 _refuse_columns([*document], columns, shown)
-        yield line, {name: _text(document.get(name), name, f"{shown} line {line}") for name in known}
+        where = f"{shown} line {line}"
+        yield line, {name: _text(document.get(name), name, where, is_path=name == columns[0]) for name in known}
 
 
-def _text(value: object, name: str, where: str) -> str:
-    """A JSON value as text: null is empty, and numbers are written as they are."""
+def _text(value: object, name: str, where: str, *, is_path: bool) -> str:
+    """A JSON value as text: null is empty, and numbers are written as they are. A path may have undecoded bytes."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise InputError(f"{where}: {name} must be a text or a whole number, not {json.dumps(value)[:40]}")
     text = str(value)
     try:
-        text.encode()
+        text.encode(errors="surrogateescape" if is_path else "strict")
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise InputError(f"{where}: {name} is not Unicode: {json.dumps(value)[:40]}") from error
     return text
