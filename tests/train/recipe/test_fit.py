@@ -211,20 +211,6 @@ def test_large_sets_skip_easy_pictures_except_in_the_first_and_last_epochs(digit
     assert [few.epoch(number).pictures for number in range(2)] == [len(digits.train.labels)] * 2
 
 
-def test_a_long_training_shows_every_picture_and_augments_more_strongly(
-    digits: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = _fit(digits, finished, _many(digits), 5)
-    monkeypatch.setattr("cnn_train.recipe.fit.LONG", 50_000)
-    monkeypatch.setattr("cnn_train.recipe.augment.CUTOUT_SIDE_LONG", 1)
-    fit = _fit(digits, finished, _many(digits), 5, augment=("cutout",))
-    assert (usual.long, fit.long) == (False, True)
-    seen: list[torch.Tensor] = []
-    fit.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    assert [fit.epoch(number).pictures for number in range(5)] == [10_000] * 5
-    assert not seen[0].any()  # cut out as a whole
-
-
 def test_every_batch_has_two_pictures_also_where_some_are_skipped(
     digits: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

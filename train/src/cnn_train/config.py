@@ -148,8 +148,7 @@ class Config:
     )
     augment: tuple[str, ...] = option(
         AUGMENT,
-        f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}. Trainings "
-        "that show at least two million pictures crop further and cut out more.",
+        f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}.",
         default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror; "
         "with --pretrained zoom and colour in place of crop and cutout",
         metavar="LIST",

@@ -283,6 +283,6 @@ def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.
     """Some augmented training pictures, uint8 (n, h, w, c), and their labels, int64 (n,)."""
     chosen = np.random.default_rng(fit.config.seed).permutation(len(fit.train.labels))[:most]
     batch = to_input(fit.train.images[chosen], fit.spec, torch.device("cpu"))
-    batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed), long=fit.long)
+    batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed))
     pixels = (batch / fit.spec.scale + fit.spec.zero_point).round().clamp(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).numpy(), fit.train.labels[chosen]

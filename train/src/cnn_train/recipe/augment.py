@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cnn_train.options import AUGMENTATIONS
-
-MAX_SHIFT, MAX_SHIFT_LONG = 1 / 12, 1 / 8
-CUTOUT_SIDE, CUTOUT_SIDE_LONG = 1 / 4, 0.4
-"""The largest shift of a crop and the side of the square of a cutout, as parts of the shorter side of the picture; each
-in a short and in a long training."""
 
 MAX_DEGREES = 15.0
 MIN_ZOOM_PART = 0.6
@@ -24,29 +18,20 @@ MIN_ZOOM_PART = 0.6
 MAX_COLOUR_CHANGE = 0.3
 
 
-def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator, *, long: bool = False) -> Tensor:
+def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
     """Augment every picture of a batch.
 
     Args:
         batch: Normalised pictures, float (n, channels, height, width).
         names: Any of :data:`cnn_train.options.AUGMENTATIONS`. They are applied in the order listed there.
         generator: Source of the random numbers, on the device of the batch.
-        long: Crop further and cut out more, because the training shows each picture many times.
 
     Returns:
         The augmented batch, of the same shape, dtype and memory format.
     """
-    by_name: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-        "flip": _flip,
-        "crop": partial(_crop, most=MAX_SHIFT_LONG if long else MAX_SHIFT),
-        "zoom": _zoom,
-        "rotate": _rotate,
-        "cutout": partial(_cutout, part=CUTOUT_SIDE_LONG if long else CUTOUT_SIDE),
-        "colour": _colour,
-    }
     for name in AUGMENTATIONS:
         if name in names:
-            batch = by_name[name](batch, generator)
+            batch = _BY_NAME[name](batch, generator)
     return batch
 
 
@@ -61,10 +46,10 @@ def _flip(batch: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
 
 
-def _crop(batch: Tensor, generator: torch.Generator, most: float) -> Tensor:
-    """Pad by reflection, then crop at random: a shift by up to ``most`` of the shorter side, at least one pixel."""
+def _crop(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Pad by reflection, then crop at random: a shift by up to a twelfth of the shorter side, at least one pixel."""
     count, _, height, width = batch.shape
-    reach = max(1, round(most * min(height, width)))
+    reach = max(1, round(min(height, width) / 12))
     padded = functional.pad(batch, (reach,) * 4, mode="reflect")
     limit = 2 * reach + 1
     down = (_random(batch, generator) * limit).long()[:, None] + torch.arange(height, device=batch.device)
@@ -100,10 +85,10 @@ def _transform(batch: Tensor, matrices: Tensor) -> Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
-def _cutout(batch: Tensor, generator: torch.Generator, part: float) -> Tensor:
-    """Set a square to zero, the mean: ``part`` of the shorter side (DeVries and Taylor, 2017, arXiv:1708.04552)."""
+def _cutout(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Set a square of a quarter of the shorter side to zero, the mean (DeVries and Taylor, 2017, arXiv:1708.04552)."""
     _, _, height, width = batch.shape
-    side = max(1, round(part * min(height, width)))
+    side = max(1, round(min(height, width) / 4))
     top = (_random(batch, generator) * (height - side + 1)).long()[:, None]
     left = (_random(batch, generator) * (width - side + 1)).long()[:, None]
     rows, columns = torch.arange(height, device=batch.device), torch.arange(width, device=batch.device)
@@ -124,3 +109,13 @@ def _colour(batch: Tensor, generator: torch.Generator) -> Tensor:
         grey = batch.mean(dim=1, keepdim=True)
         batch = (batch - grey) * factor() + grey
     return batch
+
+
+_BY_NAME: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "flip": _flip,
+    "crop": _crop,
+    "zoom": _zoom,
+    "rotate": _rotate,
+    "cutout": _cutout,
+    "colour": _colour,
+}

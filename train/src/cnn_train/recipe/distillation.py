@@ -53,8 +53,6 @@ class Teacher:
         names: Sequence[str],
         generator: torch.Generator,
         precision: torch.dtype,
-        *,
-        long: bool,
     ) -> Tensor:
         """Return the calibrated logits of augmented pictures, in the order of the student's classes.
 
@@ -65,13 +63,12 @@ class Teacher:
             names: The augmentations.
             generator: In the state in which the student's pictures were augmented: the two views are the same.
             precision: Floating-point type that convolutions compute in.
-            long: As for the student's augmentation.
 
         Returns:
             float32 (k, classes).
         """
         device, spec = self.order.device, self.spec
-        view = augment(to_input(self.images[positions], student, device), names, generator, long=long)
+        view = augment(to_input(self.images[positions], student, device), names, generator)
         view = (view / student.scale + (student.zero_point - spec.zero_point)) * spec.scale
         count = max(1, EVALUATION_PIXELS // (spec.height * spec.width))
         with autocast(device, precision):

@@ -2,13 +2,12 @@
 
 An epoch is one pass over the training pictures. For each epoch:
 
-1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures, unless
-   the training is long.
+1. Choose the pictures and shuffle them (:mod:`cnn_train.recipe.sampling`). Large data sets skip easy pictures.
 2. Choose the picture size (:mod:`cnn_train.recipe.resizing`). Our own networks and pretrained ``lite0`` see smaller
    pictures in some epochs.
-3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`; more strongly in a long training), compute the
-   loss and its gradients, and take one step of the optimizer. Muon updates the filters of convolutions, SGD everything
-   else. With a teacher its probabilities are part of the loss (:mod:`cnn_train.recipe.distillation`).
+3. For each batch: normalise, augment (:mod:`cnn_train.recipe.augment`), compute the loss and its gradients, and take
+   one step of the optimizer. Muon updates the filters of convolutions, SGD everything else. With a teacher its
+   probabilities are part of the loss (:mod:`cnn_train.recipe.distillation`).
 4. The learning rate rises for the first steps of the training, then falls to zero.
 5. Measure loss and accuracy on the validation pictures.
 
@@ -50,10 +49,6 @@ WARM_UP = 0.05
 SELECT_FROM, SHOW_ALL = 10_000, 0.15
 """Data sets with at least 10,000 training pictures skip easy ones, except in the first epoch that learns and in the
 last 15% of them."""
-
-LONG = 2_000_000
-"""A training that shows at least this number of pictures is long: it augments more strongly and skips no pictures,
-because it is limited by overfitting and not by time."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,6 @@ class Fit:
         self.optimizer = make_optimizer(network, config, precision)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.losses = torch.zeros(len(train.labels))
-        self.long = len(learning_epochs(config)) * len(train.labels) >= LONG
         # Small gradients underflow in fp16, so the loss is scaled up. For other types the scaler does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
         # Batch norm needs two pictures in each process.
@@ -217,7 +211,7 @@ class Fit:
         learning = learning_epochs(self.config)
         all_from = learning.stop - math.ceil(SHOW_ALL * len(learning))
         many = len(self.train.labels) >= SELECT_FROM
-        skips = many and not self.long and not self.config.balance and learning.start < number < all_from
+        skips = many and not self.config.balance and learning.start < number < all_from
         losses = self.losses.numpy() if skips else None
         return epoch_order(self.train.labels, self.config.seed, number, balance=self.config.balance, losses=losses)
 
@@ -226,7 +220,7 @@ class Fit:
         if self.teacher is None:
             return None
         same = torch.Generator(self.device).set_state(generator.get_state())
-        return self.teacher.logits(positions, self.spec, self.config.augment, same, self.precision, long=self.long)
+        return self.teacher.logits(positions, self.spec, self.config.augment, same, self.precision)
 
     @torch.no_grad()
     def _load(
@@ -235,7 +229,7 @@ class Fit:
         """Normalised and augmented pictures, float32 (n, c, *size), and their labels, int64 (n,), on the device."""
         labels = torch.from_numpy(self.train.labels[positions]).to(self.device)
         pictures = to_input(self.train.images[positions], self.spec, self.device)
-        return resize(augment(pictures, self.config.augment, generator, long=self.long), size), labels
+        return resize(augment(pictures, self.config.augment, generator), size), labels
 
     def _loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
         smoothing = self.config.label_smoothing

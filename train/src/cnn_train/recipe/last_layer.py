@@ -2,8 +2,8 @@
 
 The other layers keep their weights, so the features of each picture are computed once (:mod:`.features`), and what is
 left is a convex problem: multinomial logistic regression with a penalty on the squared weights. Validation chooses the
-strength of the penalty: in the first epoch the one with the lowest loss. In the last epoch the features were learned
-from the same pictures, so it is the strongest one whose loss is at most one standard error above the lowest.
+strength of the penalty: the one with the lowest loss if this is the only epoch. A training that fine-tunes takes the
+strongest one whose loss is at most one standard error above the lowest, which is a little more accurate in the end.
 
 Without the first fit, a last layer with random weights would send large gradients through the network and destroy the
 pretrained features (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054).
@@ -69,7 +69,7 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
     computed = time.perf_counter()
     weight, bias = distributed.compute_on_main(
         lambda: _best_layer(
-            train, targets, val, fit.val.labels, len(fit.spec.classes), balance=config.balance, learned=number > 0
+            train, targets, val, fit.val.labels, len(fit.spec.classes), balance=config.balance, strong=config.epochs > 1
         )
     )
     layer = last_layer(fit.network)[1]
@@ -107,12 +107,12 @@ def _best_layer(
     classes: int,
     *,
     balance: bool,
-    learned: bool,
+    strong: bool,
 ) -> tuple[Tensor, Tensor]:
     """Fit the layer for each strength, and return weight (classes, features) and bias (classes,) of the best one.
 
-    ``learned`` says that the features were learned from the training pictures. Weight and bias are divided by the best
-    temperature on validation, so that fine-tuning starts with calibrated probabilities.
+    ``strong`` takes the strongest of those that are hardly worse. Weight and bias are divided by the best temperature
+    on validation, so that fine-tuning starts with calibrated probabilities.
     """
     rows, targets = _tensor(train), torch.from_numpy(train_labels)
     mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0) + LEAST_DEVIATION
@@ -131,7 +131,7 @@ def _best_layer(
         if len(found) > 1 and found[-1][2] > found[-2][2]:
             break
     _, logits, lowest = min(found, key=lambda each: each[2])
-    most = lowest + (calibrated_error(logits, val_labels) if learned else 0.0)
+    most = lowest + (calibrated_error(logits, val_labels) if strong else 0.0)
     best, logits, _ = next(each for each in found if each[2] <= most)
     temperature = fit_temperature(logits, val_labels)
     weight = best[:, :-1] / deviation / temperature
