@@ -249,6 +249,11 @@ def test_tar_files_with_impossible_numbers_are_refused(tmp_path: Path) -> None:
         member.type, member.size = kind, size
         (tmp_path / f"{number}.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
         assert "cannot be read as an archive" in refusal(tmp_path / f"{number}.tar")
+    back = tarfile.TarInfo("2.png")
+    back.size = -1024  # its content would end at its own header, and again
+    whole = write_tar(tmp_path / "back.tar", {f"{number}.png": png() for number in range(2)}).read_bytes()
+    (tmp_path / "back.tar").write_bytes(whole[:2048] + back.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert "its members overlap" in refusal(tmp_path / "back.tar")
     sparse = tarfile.TarInfo("x")
     sparse.pax_headers = {"GNU.sparse.map": "abc", "GNU.sparse.size": "1"}
     (tmp_path / "sparse.tar").write_bytes(sparse.tobuf(tarfile.PAX_FORMAT) + bytes(1024))

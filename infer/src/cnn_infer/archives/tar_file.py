@@ -52,8 +52,12 @@ def entries(stream: IO[bytes], path: str) -> Iterator[Entry]:
     stream.seek(0)
     try:
         with tarfile.open(fileobj=_BoundedHeaders(stream, path), mode="r:", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            end = -1
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep them all
+                if tar.offset <= end:  # a negative size leads back
+                    raise damaged(path, "it is damaged: its members overlap")
+                end = tar.offset
                 if not member.isdir():
                     name = safe_name(os.fsencode(member.name))
                     regular = member.isreg() and not member.issparse()
