@@ -66,6 +66,17 @@ def test_every_part_has_every_class_where_there_are_groups_enough() -> None:
     assert [set(labels[part].tolist()) for part in set_aside_groups(labels, groups, [33, 33], 0)] == [{0, 1}] * 3
 
 
+@pytest.mark.parametrize("counts", [[2], [10, 10], [1, 1]])
+@pytest.mark.parametrize("only", [1, 40])
+def test_the_rest_never_lacks_a_class_whose_groups_hold_others_too(counts: list[int], only: int) -> None:
+    # group 0 has class 0, group 1 has classes 0 and 2, group 2 has classes 0 and 1; the other groups have one class
+    held = [(0, 0, 1), (1, 0, 1), (1, 2, only), (2, 0, 1), (2, 1, only)]
+    held += [(3 + number, 1 + number % 2, 10) for number in range(6)]
+    groups, labels = (np.repeat([row[at] for row in held], [row[2] for row in held]) for at in (0, 1))
+    for part in set_aside_groups(labels, groups, counts, 0):
+        assert set(labels[part].tolist()) == {0, 1, 2}
+
+
 def test_the_draw_depends_on_the_seed_and_never_changes() -> None:
     # a split that moved would put test pictures of old runs into new training: these numbers must stay
     labels, groups = np.tile([0, 1], 12), np.arange(24) // 2

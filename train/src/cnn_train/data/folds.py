@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from cnn_train.data.group_split import numbered, set_aside_groups
 from cnn_train.data.split import set_aside
 from cnn_train.data.tree import Records, pictures, selected
 from cnn_train.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def with_fold(
@@ -28,7 +32,7 @@ def with_fold(
 
     Raises:
         DataError: there are other splits, or a class has fewer pictures than there are folds, or fewer than 4, or
-            than 6 with two folds.
+            than 6 with two folds; or, with groups, a class has too few groups.
     """
     number, count = fold
     if len(splits) > 1:
@@ -49,5 +53,33 @@ def with_fold(
     else:
         last, *first = set_aside_groups(train.labels, numbered(train.groups), counts, seed)
     parts = [*first, last]
+    if train.groups is not None:
+        _check_groups(where, train.labels, numbered(train.groups), classes, parts)
     test = parts.pop(number - 1)
     return {"train": selected(train, np.sort(np.concatenate(parts))), "test": selected(train, test)}
+
+
+def _check_groups(
+    where: str,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: Sequence[str],
+    parts: Sequence[NDArray[np.int64]],
+) -> None:
+    """Refuse folds of which one could not be trained, before the first one is."""
+    pairs = [np.unique(np.stack([labels[part], groups[part]]), axis=1)[0] for part in parts]
+    held = np.array([np.bincount(found, minlength=len(classes)) for found in pairs])  # groups by fold and class
+    totals = held.sum(axis=0)
+    # each fold needs a group, and the other folds two, for training and validation
+    rarest, needed = int(totals.argmin()), 4 if len(parts) == 2 else len(parts)
+    if totals[rarest] < needed:
+        have = "1 group" if totals[rarest] == 1 else f"{totals[rarest]} groups"
+        raise DataError(f"{where}: class {classes[rarest]!r} has {have}: {needed} are needed for {len(parts)} folds")
+    left = totals - held.max(axis=0)
+    worst = int(left.argmin())
+    if left[worst] < 2:
+        most, number = held[:, worst].max(), 1 + int(held[:, worst].argmax())
+        raise DataError(
+            f"{where}: {most} of {totals[worst]} groups of class {classes[worst]!r} are in fold {number}, and the "
+            "other folds need two for training and validation: pass another number with --folds"
+        )

@@ -47,19 +47,24 @@ def set_aside_groups(
     wanted = np.outer([len(labels) - sum(counts), *counts], totals / len(labels))
     part = np.full(len(sizes), -1)
     filled = np.zeros_like(wanted)
+    free = (sizes > 0).sum(axis=0)  # groups of each class that have no part yet
 
     def give(group: int, number: int) -> None:
         part[group] = number
         filled[number] += sizes[group]
+        free[sizes[group] > 0] -= 1
 
     order = np.random.PCG64(seed).random_raw(len(sizes)).argsort(kind="stable")
     upwards = order[sizes[order].sum(axis=1).argsort(kind="stable")]
     rarest_first = (sizes > 0).sum(axis=0).argsort(kind="stable")
     for number in range(1, len(wanted)):
+        kept = len(counts) - number + 1  # of each class: a group for each later part, and one for the rest
         for label in rarest_first:
-            left = upwards[(part[upwards] < 0) & (sizes[upwards, label] > 0)]
-            if not filled[number, label] and len(left) > len(counts) - number + 1:
-                give(int(left[0]), number)
+            if not filled[number, label] and free[label] > kept:
+                left = upwards[(part[upwards] < 0) & (sizes[upwards, label] > 0)]
+                group = next((group for group in left if free[sizes[group] > 0].min() > kept), None)
+                if group is not None:
+                    give(int(group), number)
     for group in upwards[::-1]:
         if part[group] < 0:
             # exact sums, because a sum of floats may differ between processors
