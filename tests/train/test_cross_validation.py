@@ -7,13 +7,21 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from cnn_train import DataError, Epoch, RunError, TrainingInterruptedError, cross_validate, open_source
+from cnn_train import ConfigError, DataError, Epoch, RunError, TrainingInterruptedError, cross_validate, open_source
 from cnn_train.cross_validation import FOLDS_REPORT
+from cnn_train.data.folds import with_fold
+from cnn_train.data.tree import Records
 
 SHORT = {"model": "nano", "epochs": 2, "augment": "none", "device": "cpu", "precision": "fp32"}
+LATER = (FOLDS_REPORT, "confusion.png", "fold-2/report.json", "fold-2/checkpoint.pt")
+
+
+def records_of(labels: np.ndarray) -> Records:
+    return Records(np.zeros((len(labels), 1, 1, 1), np.uint8), labels)
 
 
 @pytest.mark.parametrize("group", [None, r"(\d)\.jpg"])
@@ -74,12 +82,45 @@ def test_an_interrupted_cross_validation_continues_with_the_same_result(photos: 
     for again in (part, other):
         assert json.loads((again / FOLDS_REPORT).read_text()) == json.loads((whole.path / FOLDS_REPORT).read_text())
 
+    # a mistake deletes nothing; a first fold replaces all that is beside it
+    with pytest.raises(ConfigError, match="lr must be"):
+        cross_validate(photos, folds=2, out=other, overwrite=True, lr=-1, **SHORT)
+    assert all((other / name).is_file() for name in LATER)
+    seen = 2
+    with pytest.raises(TrainingInterruptedError, match="in fold 1 of 2"):
+        cross_validate(photos, folds=2, out=other, overwrite=True, on_epoch=stop, **SHORT)
+    assert not any((other / name).exists() for name in LATER)
+
+
+def test_the_folder_is_named_after_the_data_of_the_file(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('data = "photos"')
+    trained = Mock(side_effect=TrainingInterruptedError)
+    monkeypatch.setattr("cnn_train.cross_validation.train", trained)
+    for data, name in ((None, "photos"), ("tes t", "tes-t")):
+        with pytest.raises(TrainingInterruptedError, match=rf"runs/[0-9]+-[0-9]+-{name}-folds"):
+            cross_validate(data, folds=3, config="mine.toml")
+
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (("photos", "--folds", "1"), "folds must be a whole number from 2 to 100, not 1"),
         (("photos", "--folds", "13"), "class 'blue' has 12 pictures: 13 are needed for 13 folds"),
+        (
+            ("photos", "--folds", "5", "--group", r"(blue/1?|\w+/\d+)"),
+            "class 'blue' has 2 groups: 5 are needed for 5 folds",
+        ),
+        (
+            ("photos", "--folds", "2", "--group", r"(blue/[12]?|\w+/\d+)"),
+            "class 'blue' has 3 groups: 4 are needed for 2 folds",
+        ),
+        (
+            ("photos", "--folds", "2", "--group", r"(blue/[012]\.|blue|\w+/\d+)"),
+            "3 of 4 groups of class 'blue' are in fold 1, and the other folds need two for training and validation",
+        ),
         (("split", "--folds", "3"), "has the split test, but each fold is the test split once: give the training pict"),
         (("photos", "--folds", "3", "--fold", "1/3"), "no effect with --folds: --fold"),
         (("photos", "--folds", "3", "--test-pictures", "p"), "no effect with --folds: --test-pictures"),
@@ -98,6 +139,18 @@ def test_mistakes_are_one_line_and_leave_nothing(
         (tmp_path / "split" / name).symlink_to(photos)
     assert reason in refused(*arguments)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["photos", "split"]
+
+
+@pytest.mark.parametrize(("folds", "needed"), [(2, 6), (3, 4), (5, 5)])
+def test_the_fewest_pictures_of_a_class_that_all_folds_can_be_made_of(folds: int, needed: int) -> None:
+    for others in range(needed, 40):
+        labels = np.repeat([0, 1, 2], [needed, others, others])
+        for number in range(1, folds + 1):
+            made = with_fold("it", {"train": records_of(labels)}, "abc", (number, folds), 0)
+            assert np.bincount(made["train"].labels).min() >= 2
+            assert np.bincount(made["test"].labels).min() >= 1
+    with pytest.raises(DataError, match=f"class 'a' has .*: {needed} are needed for {folds} folds"):
+        with_fold("it", {"train": records_of(labels[1:])}, "abc", (1, folds), 0)
 
 
 def test_a_fold_must_be_one(photos: Path) -> None:

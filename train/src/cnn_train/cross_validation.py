@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +22,12 @@ from cnn_infer.run_files import CHECKPOINT, CONFIG, CONFUSION, REPORT, RUNS
 from cnn_infer.system.atomic import write_text
 
 from cnn_train import distributed
-from cnn_train.config import Config
+from cnn_train.config import DEFAULTS, Config, read_options
 from cnn_train.errors import ConfigError, RunError, TrainingInterruptedError
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots
-from cnn_train.run.folder import Run, check_out
+from cnn_train.run.folder import Run, check_out, clear, run_label
 from cnn_train.training import ignore_epoch, train
 
 log = logging.getLogger(__name__)
@@ -92,9 +91,16 @@ def cross_validate(
         raise ConfigError("--folds does not run under torchrun: train each fold with --fold 1/K, --fold 2/K and so on")
     if "fold" in options:
         raise ConfigError("no effect with --folds: --fold")
-    path = _resumed(out, folds, {**options, "data": data, "config": config}) if resume else _new(out, data, overwrite)
+    given = {**options, "data": data, "config": config}
+    path = _resumed(out, folds, given) if resume else _new(out, data, config, overwrite)
     first = path / "fold-1" / CONFIG
-    runs = []
+    runs: list[Run] = []
+
+    def after_epoch(epochs: Sequence[Epoch]) -> None:
+        if len(runs) == 0:  # not sooner: a mistake in the options deletes nothing
+            _clear_others(path)
+        on_epoch(epochs)
+
     for number in range(1, folds + 1):
         folder = path / f"fold-{number}"
         log.info(f"fold {number} of {folds}")
@@ -103,25 +109,40 @@ def cross_validate(
             if begun and (folder / REPORT).is_file():
                 runs.append(Run.open(folder))
             elif begun and (folder / CHECKPOINT).is_file():
-                runs.append(train(out=folder, resume=True, on_epoch=on_epoch))
+                runs.append(train(out=folder, resume=True, on_epoch=after_epoch))
             elif number == 1 and not resume:
                 part: Options = {**options, "fold": f"1/{folds}"}
-                runs.append(train(data, out=folder, config=config, overwrite=overwrite, on_epoch=on_epoch, **part))
+                runs.append(train(data, out=folder, config=config, overwrite=overwrite, on_epoch=after_epoch, **part))
             else:
                 again, fold = overwrite or resume, f"{number}/{folds}"
-                runs.append(train(out=folder, config=first, overwrite=again, on_epoch=on_epoch, fold=fold))
+                runs.append(train(out=folder, config=first, overwrite=again, on_epoch=after_epoch, fold=fold))
         except TrainingInterruptedError as error:
             how = f"cnn-train --folds {folds} --resume --out {path}"
             raise TrainingInterruptedError(f"interrupted in fold {number} of {folds}: {how}") from error
     return _finished(path, runs)
 
 
-def _new(out: str | os.PathLike[str] | None, data: str | os.PathLike[str] | None, overwrite: bool) -> Path:
+def _new(
+    out: str | os.PathLike[str] | None,
+    data: str | os.PathLike[str] | None,
+    config: str | os.PathLike[str] | None,
+    overwrite: bool,
+) -> Path:
     if out is not None:
         check_out(out, overwrite=overwrite)
         return Path(out)
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.abspath(data or "digits")).name).strip("-.") or "data"
+    asked = {} if config is None else read_options(Path(config))
+    label = run_label(Path(os.path.abspath(data or asked.get("data", DEFAULTS["data"]))).name)
     return Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-folds"
+
+
+def _clear_others(path: Path) -> None:
+    """Remove what an earlier cross-validation left beside the first fold."""
+    for folder in path.glob("fold-*"):
+        if folder.name != "fold-1":
+            clear(folder)
+    for name in (FOLDS_REPORT, CONFUSION):
+        (path / name).unlink(missing_ok=True)
 
 
 def _is_of(folder: Path, first: Path) -> bool:

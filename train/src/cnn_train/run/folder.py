@@ -166,6 +166,11 @@ def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
         raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to continue it")
 
 
+def run_label(name: str) -> str:
+    """Return the name of a data set as part of a folder name that every system allows."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+
+
 def create(out: str | os.PathLike[str] | None, data: str) -> Path:
     """Create the run folder: ``out``, or ``runs/TIMESTAMP-DATA`` with a number appended if that exists.
 
@@ -176,8 +181,7 @@ def create(out: str | os.PathLike[str] | None, data: str) -> Path:
     Raises:
         RunError: the folder cannot be created.
     """
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-.") or "data"
-    path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{run_label(data)}"
     try:
         if out is not None:
             path.mkdir(parents=True, exist_ok=True)
