@@ -167,6 +167,7 @@ def test_the_configuration_stores_what_the_table_accepts() -> None:
         ("[train]\nepochs = 3", "unknown option 'train'"),
         ("epochs = 0", "epochs must be .* not 0"),
         ("height = 8", "height and width must both be set"),
+        ("size = 8\nheight = 8\nwidth = 8", "height and width must both be set, without size"),
         ("size = [8]", r"size must be .* not \[8\]"),
         ('augment = "turn"', "'turn'"),
         ("epochs = ", "is not TOML"),

@@ -42,9 +42,10 @@ def test_the_log_has_each_epoch_once_after_an_interruption(
         if len(epochs) == 2:
             raise KeyboardInterrupt
 
+    out = tmp_path / "o'neil" / "run"
     with pytest.raises(TrainingInterruptedError):
-        train("digits", model="nano", epochs=3, out=tmp_path / "run", log=log, on_epoch=stop)
-    run = train(out=tmp_path / "run", resume=True)
+        train("digits", model="nano", epochs=3, out=out, log=log, on_epoch=stop)
+    run = train(out=out, resume=True)
     found = read(run)
     assert found.keys() == scalars(run.epochs[0]).keys()
     for name, entries in found.items():

@@ -8,11 +8,15 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
-from cnn_train import Check, ConfigError, DataError, RunError, check
+from cnn_train import Check, ConfigError, DataError, Run, RunError, check
+from cnn_train.checking import doctor
+from cnn_train.checking.report import CHECK_FILES
 from cnn_train.cli import command as click_command
 from PIL import Image
 
@@ -253,11 +257,22 @@ def test_options_without_effect_are_refused(
     assert reason in refused("--check", data, *arguments)
 
 
-def test_results_do_not_go_into_the_data_and_unknown_options_are_refused(planted: Path, tmp_path: Path) -> None:
+def test_what_is_refused_goes_not_into_the_data_and_deletes_nothing(
+    planted: Path, tmp_path: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DataError, match="name another folder with --out"):
         check(planted, out=planted / "train" / "cat" / "check")
     with pytest.raises(ConfigError, match="no effect with --run: --size"):
         check(planted, run=tmp_path, size=32)
+    for name in CHECK_FILES:
+        (tmp_path / name).write_text("of an earlier check")
+    with pytest.raises(ConfigError, match="cuda"):
+        check(run=finished.path, out=tmp_path, overwrite=True, device="cuda")
+    monkeypatch.setattr(doctor, "surveyed", Mock(side_effect=OSError("the disk is full")))
+    with pytest.raises(OSError, match="the disk is full"):
+        check("digits", out=tmp_path, overwrite=True)
+    assert {(tmp_path / name).read_text() for name in CHECK_FILES} == {"of an earlier check"}
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot create the folder"):
         check("digits", out=tmp_path / "file" / "check")

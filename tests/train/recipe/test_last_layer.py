@@ -68,6 +68,15 @@ def test_only_the_last_layer_is_fitted_and_it_classifies(name: str, config: Conf
     assert changed == {f"{layer}.weight", f"{layer}.bias"}
 
 
+@pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("squeezenet1_1", 512)])
+def test_a_process_may_have_no_pictures(
+    name: str, width: int, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnn_train.distributed.shard", lambda _: slice(0, 0))
+    found = replace(extractor, network=network_of(name), cache=None).features(pictures(1, 0).images, "val")
+    assert (found.shape, found.dtype) == ((0, width), np.float16)
+
+
 def test_fine_tuning_gets_the_stronger_penalty_of_losses_that_are_nearly_the_same(config: Config) -> None:
     fitted = []
     for epochs in (1, 3):

@@ -1,5 +1,6 @@
 """A training that ends early loses only its current epoch: kills, Ctrl-C, divergence, a full disk."""
 
+import errno
 import json
 import os
 import random
@@ -40,6 +41,13 @@ def whole(forked: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_out_of_memory_is_one_line(tmp_path: Path, error: RuntimeError) -> None:
     with pytest.raises(RunError, match=r"^out of memory: .* a smaller --batch-size"), explain_failures(tmp_path):
         raise error
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "free some space; "), (errno.EACCES, "")])
+def test_only_a_full_disk_needs_space(tmp_path: Path, number: int, advice: str) -> None:
+    with pytest.raises(RunError) as caught, explain_failures(tmp_path):
+        raise OSError(number, "it failed", "file")
+    assert str(caught.value).startswith(f"cannot write file: it failed: {advice}nothing is kept in ")
 
 
 def epochs_in(run: Path) -> int:

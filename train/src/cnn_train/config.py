@@ -279,10 +279,10 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     values = read_toml(path)
     sides = [values.pop(key) for key in ("height", "width") if key in values]
-    if len(sides) == 1:
-        raise ConfigError(f"height and width must both be set in {path}: better set size = [height, width]")
+    if sides and (len(sides) == 1 or "size" in values):
+        raise ConfigError(f"height and width must both be set, without size, in {path}: better size = [height, width]")
     if sides:
-        values.setdefault("size", sides[0] if sides[0] == sides[1] else sides)
+        values["size"] = sides[0] if sides[0] == sides[1] else sides
     return checked(values, f" in {path}")
 
 

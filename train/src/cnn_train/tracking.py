@@ -6,6 +6,7 @@ epochs it has.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ def _mlflow(path: Path, settings: Config, resumed: bool) -> Iterator[OnEpoch]:
         client = MlflowClient(where)
         found = client.get_experiment_by_name("cnn-train")
         experiment = client.create_experiment("cnn-train") if found is None else found.experiment_id
-        own = str(path.resolve())
+        own = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()  # a filter cannot hold all characters of a path
         earlier = client.search_runs([experiment], f"tags.cnn_train_run = '{own}'") if resumed else []
         if earlier:  # the newest one
             run = earlier[0].info.run_id

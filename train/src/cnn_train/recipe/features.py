@@ -90,12 +90,13 @@ class Extractor:
         self.network.eval()
         count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
         own = pictures[distributed.shard(len(pictures))]
-        found = []
+        found, layer = [], last_layer(self.network)[1]
+        width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         rows = (1 + mirrored) * len(own)
         shown = progress(f"features of {name}", rows) if distributed.is_main_process() else nullcontext()
         with shown as advance, _without_last_layer(self.network):
             for flip in (False, True)[: 1 + mirrored]:
-                parts = []
+                parts = [torch.empty(0, width, dtype=torch.half)]  # a process may have no pictures
                 for start in range(0, len(own), count):
                     batch = to_input(own[start : start + count], self.spec, self.device)
                     with autocast(self.device, self.precision):
