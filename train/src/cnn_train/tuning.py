@@ -1,7 +1,8 @@
 """Hyperparameter search with Optuna (``--tune``): learning rate, weight decay, augmentation and network.
 
 Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", arXiv:1907.10902. A trial is a
-training that ends before the test split is measured; its value is the lowest calibrated validation loss.
+training that ends before the test split is measured; its value is the calibrated validation loss of the epoch
+that is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from cnn_train.options import AUGMENTATIONS, Options
 from cnn_train.preparation import open_dataset
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.stopping import best_epoch, is_over
-from cnn_train.run.folder import check_out
+from cnn_train.run.folder import check_out, run_label
 from cnn_train.training import train
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def tune(
 
 
 def _label(asked: Mapping[str, Any]) -> str:
-    name = Path(os.path.abspath(asked.get("data", DEFAULTS["data"]))).name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+    return run_label(Path(os.path.abspath(asked.get("data", DEFAULTS["data"]))).name)
 
 
 def _open_study(path: Path, known: Mapping[str, Any], start: Config, overwrite: bool) -> Study:
@@ -166,7 +165,7 @@ def _finished(study: Study) -> list[Any]:
 
 
 def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) -> float:
-    """Train with the settings of a trial; return the lowest calibrated validation loss."""
+    """Train with the settings of a trial; return the calibrated validation loss of the epoch that is kept."""
     import optuna
 
     settings = _settings(trial, start, asked)
