@@ -9,11 +9,10 @@ import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from cnn_infer import console
+from cnn_infer import __version__, console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command import tuning
 from cnn_infer.command.growing_file import GrowingFile
@@ -140,7 +139,7 @@ def to_file(
     """
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
     made_with = {
-        "the version of cnn-infer": version("cnn-infer"),
+        "the version of cnn-infer": __version__,
         "the model": classifier.model.digest,
         "the device": classifier.provider,
         "an option": json.dumps(
