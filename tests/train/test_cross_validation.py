@@ -69,9 +69,10 @@ def test_an_interrupted_cross_validation_continues_with_the_same_result(photos: 
     with pytest.raises(RunError, match=r"part has fold 1/2: pass the same number with --folds"):
         cross_validate(folds=3, out=part, resume=True)
     first = (part / "fold-1" / "report.json").stat().st_mtime_ns
-    # another one replaced a cross-validation with other settings, whose second fold is finished
+    # another one, interrupted in its first epoch, replaces one whose second fold is finished
     other = tmp_path / "other"
-    shutil.copytree(part / "fold-1", other / "fold-1")
+    (other / "fold-1").mkdir(parents=True)
+    shutil.copy(part / "fold-1" / "config.toml", other / "fold-1")
     shutil.copytree(tmp_path / "whole" / "fold-2", other / "fold-2")
     replace(whole.runs[1].config, lr=3e-5).save(other / "fold-2" / "config.toml")
     report = whole.runs[1].report | {"test": whole.runs[1].report["test"] | {"accuracy": 0.0}}

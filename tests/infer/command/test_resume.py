@@ -146,7 +146,7 @@ def test_ctrl_c_prints_how_to_continue(
 
 
 @pytest.mark.parametrize(
-    "change", ["model", "version", "option", "limit", "file", "new", "gone", "shorter", "manifest"]
+    "change", ["model", "version", "device", "option", "limit", "file", "new", "gone", "shorter", "manifest"]
 )
 def test_a_change_since_the_interruption_is_refused(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], change: str,
@@ -165,6 +165,9 @@ def test_a_change_since_the_interruption_is_refused(
     elif change == "version":
         manifest.write_text(manifest.read_text().replace(version("cnn-infer"), "0.0.9"))
         expected = "the version of cnn-infer changed"
+    elif change == "device":
+        manifest.write_text(manifest.read_text().replace("CPUExecutionProvider", "CUDAExecutionProvider"))
+        expected = "the device changed"
     elif change == "option":
         more, expected = ("--resume", "--top", "1"), "an option changed"
     elif change == "limit":

@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -95,9 +95,10 @@ def cross_validate(
     path = _resumed(out, folds, given) if resume else _new(out, data, config, overwrite)
     first = path / "fold-1" / CONFIG
     runs: list[Run] = []
+    begun = resume and any((path / "fold-1" / name).is_file() for name in (CHECKPOINT, REPORT))
 
     def after_epoch(epochs: Sequence[Epoch]) -> None:
-        if len(runs) == 0:  # not sooner: a mistake in the options deletes nothing
+        if not begun and not runs:  # not sooner: a mistake in the options deletes nothing
             _clear_others(path)
         on_epoch(epochs)
 
@@ -105,10 +106,9 @@ def cross_validate(
         folder = path / f"fold-{number}"
         log.info(f"fold {number} of {folds}")
         try:
-            begun = resume and _is_of(folder, first)
-            if begun and (folder / REPORT).is_file():
+            if resume and (folder / REPORT).is_file():
                 runs.append(Run.open(folder))
-            elif begun and (folder / CHECKPOINT).is_file():
+            elif resume and (folder / CHECKPOINT).is_file():
                 runs.append(train(out=folder, resume=True, on_epoch=after_epoch))
             elif number == 1 and not resume:
                 part: Options = {**options, "fold": f"1/{folds}"}
@@ -143,12 +143,6 @@ def _clear_others(path: Path) -> None:
             clear(folder)
     for name in (FOLDS_REPORT, CONFUSION):
         (path / name).unlink(missing_ok=True)
-
-
-def _is_of(folder: Path, first: Path) -> bool:
-    """Whether a fold has the settings of the first one; one of an earlier cross-validation may have others."""
-    stored = folder / CONFIG
-    return stored.is_file() and replace(Config.load(stored), fold=None) == replace(Config.load(first), fold=None)
 
 
 def _resumed(out: str | os.PathLike[str] | None, folds: int, given: Mapping[str, Any]) -> Path:

@@ -116,6 +116,7 @@ def tune(
         log.info(f"trial {finished + 1} of {trials}")
         study.optimize(lambda trial: _value(trial, start, asked, path), n_trials=1)
         _write_best(study, path, start)
+    _write_best(study, path, start)  # another process, or one that was killed, may not have done it
     for line in _table(study):
         log.info(line)
     if not (path / BEST).is_file():

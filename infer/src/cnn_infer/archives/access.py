@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cnn_infer.archives.archive import Archive
 
 KEPT = 16
-"""Archives on this machine that stay open. An earlier one is opened and indexed again when it is needed."""
+"""Archives on this machine that may stay open, if a quarter of the files that a process may open is not more. An
+earlier one is opened and indexed again when it is needed."""
 
 _IN_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, ENDINGS))})(?=[/\\]|$)", re.IGNORECASE)
 
@@ -54,7 +55,7 @@ def normal(path: str) -> str:
 
 def opened(path: str) -> Archive:
     """Return the archive at a path; it is opened and indexed once, and again if the file has changed or :data:`KEPT`
-    others were used since. Threads that read an archive keep it open.
+    or more others were used since. Threads that read an archive keep it open.
 
     Raises:
         InputError: as for :class:`Archive`.
@@ -78,9 +79,18 @@ def opened(path: str) -> Archive:
         with _choosing:
             _opened[key] = known
             _opened.move_to_end(key)
-            while len(_opened) > KEPT:
+            while len(_opened) > _most_open():
                 _opened.popitem(last=False)
         return known[1]
+
+
+def _most_open() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return KEPT
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1024 if limit == resource.RLIM_INFINITY else max(KEPT, limit // 4)
 
 
 def _version(url: str) -> str | None:
