@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cnn_infer.console import quantity
 
 from cnn_train.data.group_split import numbered, set_aside_groups
 from cnn_train.data.split import set_aside
@@ -73,7 +74,7 @@ def _check_groups(
     # each fold needs a group, and the other folds two, for training and validation
     rarest, needed = int(totals.argmin()), 4 if len(parts) == 2 else len(parts)
     if totals[rarest] < needed:
-        have = "1 group" if totals[rarest] == 1 else f"{totals[rarest]} groups"
+        have = quantity(int(totals[rarest]), "group")
         raise DataError(f"{where}: class {classes[rarest]!r} has {have}: {needed} are needed for {len(parts)} folds")
     left = totals - held.max(axis=0)
     worst = int(left.argmin())

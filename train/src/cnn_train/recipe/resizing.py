@@ -22,8 +22,8 @@ SMALL_EPOCHS, SMALL_SCALE, SMALL_FROM = 0.4, 0.75, 24
 least 24 pixels. Such an epoch costs little more than half."""
 
 LONG_SIDE, SMALL_FROM_LONG = 112, 40
-"""Networks for longer pictures begin with 4x4 space to depth. Then both sides must have at least 40 pixels: less than
-30 would not be enough for the poolings of the network."""
+"""Networks for longer pictures begin with 4x4 space to depth. Then both sides must have at least 40 pixels, because the
+poolings of the network need 32 of them."""
 
 FINE_TUNING_SCALE, CELL = 2 / 3, 32
 """Sides of the pictures for fine-tuning as a part of the final ones. The shorter one is rounded up to a multiple of 32
