@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Unpack
 
 import numpy as np
 from cnn_infer.metrics import scores_of, wilson_interval
-from cnn_infer.run_files import CHECKPOINT, CONFIG, CONFUSION, REPORT, RUNS
+from cnn_infer.run_files import CHECKPOINT, CONFIG, CONFUSION, REPORT
 from cnn_infer.system.atomic import write_text
 
 from cnn_train import distributed
@@ -27,7 +26,7 @@ from cnn_train.errors import ConfigError, RunError, TrainingInterruptedError
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots
-from cnn_train.run.folder import Run, check_out, clear, run_label
+from cnn_train.run.folder import Run, check_out, clear, default_path
 from cnn_train.training import ignore_epoch, train
 
 log = logging.getLogger(__name__)
@@ -132,8 +131,7 @@ def _new(
         check_out(out, overwrite=overwrite)
         return Path(out)
     asked = {} if config is None else read_options(Path(config))
-    label = run_label(Path(os.path.abspath(data or asked.get("data", DEFAULTS["data"]))).name)
-    return Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-folds"
+    return default_path(data or asked.get("data", DEFAULTS["data"]), "folds")
 
 
 def _clear_others(path: Path) -> None:

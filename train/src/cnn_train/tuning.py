@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cnn_infer.console import quantity
-from cnn_infer.run_files import LOCK, RUNS
+from cnn_infer.run_files import LOCK
 from filelock import FileLock
 
 from cnn_train import distributed
@@ -30,7 +29,7 @@ from cnn_train.options import AUGMENTATIONS, Options
 from cnn_train.preparation import open_dataset
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.stopping import best_epoch, is_over
-from cnn_train.run.folder import check_out, run_label
+from cnn_train.run.folder import check_out, default_path
 from cnn_train.training import train
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def tune(
         raise ConfigError("no effect with --tune: --log")
     if all(name in asked for name in TUNED):
         raise ConfigError("--tune has nothing to choose: leave out --lr, --weight-decay, --augment or --model")
-    path = Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{_label(asked)}-tune" if out is None else Path(out)
+    path = default_path(asked.get("data", DEFAULTS["data"]), "tune") if out is None else Path(out)
     if overwrite or not (path / STUDY).is_file():
         check_out(path, overwrite=overwrite)
     wanted = {**DEFAULTS, **asked}
@@ -125,10 +124,6 @@ def tune(
     log.info(f"wrote {path / BEST}")
     log.info(f"next: cnn-train --config {path / BEST}")
     return Config.load(path / BEST)
-
-
-def _label(asked: Mapping[str, Any]) -> str:
-    return run_label(Path(os.path.abspath(asked.get("data", DEFAULTS["data"]))).name)
 
 
 def _open_study(path: Path, known: Mapping[str, Any], start: Config, overwrite: bool) -> Study:

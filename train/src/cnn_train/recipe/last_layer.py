@@ -93,7 +93,7 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
         val_accuracy=val_accuracy,
         val_calibrated_loss=val_calibrated_loss,
         lr=0.0,
-        images_per_second=len(targets) / (computed - begun),
+        images_per_second=len(chosen) / (computed - begun),
         seconds=time.perf_counter() - begun,
         val_calibrated_error=calibrated_error(logits_on_val, fit.val.labels),
     )

@@ -166,9 +166,15 @@ def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
         raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to continue it")
 
 
-def run_label(name: str) -> str:
-    """Return the name of a data set as part of a folder name that every system allows."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+def default_path(data: str | os.PathLike[str], kind: str = "") -> Path:
+    """Return ``runs/TIMESTAMP-DATA`` or ``runs/TIMESTAMP-DATA-KIND``, a name that every system allows.
+
+    Args:
+        data: The name of the data set, or its folder.
+        kind: What the folder is, if it is not that of one training.
+    """
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.abspath(data)).name).strip("-.") or "data"
+    return Path(RUNS) / "-".join(part for part in (time.strftime("%Y%m%d-%H%M%S"), label, kind) if part)
 
 
 def create(out: str | os.PathLike[str] | None, data: str) -> Path:
@@ -181,7 +187,7 @@ def create(out: str | os.PathLike[str] | None, data: str) -> Path:
     Raises:
         RunError: the folder cannot be created.
     """
-    path = Path(out) if out is not None else Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{run_label(data)}"
+    path = default_path(data) if out is None else Path(out)
     try:
         if out is not None:
             path.mkdir(parents=True, exist_ok=True)
