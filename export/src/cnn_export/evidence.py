@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from cnn_infer import Spec, console, open_model
-from cnn_infer.model import INPUT, LOGITS, SPEC_KEY
+from cnn_infer.model import INPUT, LOGITS
 from cnn_infer.optional_outputs import EVIDENCE
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -88,7 +88,7 @@ def with_evidence(
 def _prove(
     folder: Path, model: ModelProto, spec: Spec, bias: NDArray[np.float64], pictures: NDArray[np.uint8]
 ) -> EvidenceProof:
-    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json()})
+    data = with_metadata(model, spec)
     session = open_model(data, device="cpu", outputs=[EVIDENCE]).session
     error = largest = 0.0
     with console.progress("evidence", len(pictures)) as advance:

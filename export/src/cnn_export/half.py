@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import Spec, open_model
-from cnn_infer.model import INPUT, SPEC_KEY
+from cnn_infer.model import INPUT
 from cnn_infer.run_files import HALF_MODEL
 from cnn_train import Dataset
 from numpy.typing import NDArray
@@ -201,14 +201,14 @@ def _check_opens(spec: Spec, model: ModelProto) -> None:
 
     The optimiser of ONNX Runtime 1.32 (MatmulTransposeFusion) accesses invalid memory on fp16 attention layers.
     """
-    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json()})
+    data = with_metadata(model, spec)
     done = subprocess.run([sys.executable, "-P", "-c", OPEN], input=data, capture_output=True, check=False)
     if done.returncode not in (0, 1):  # 1 is an exception, which the next opening raises here
         raise GraphError("ONNX Runtime crashes on the fp16 graph: export without --half")
 
 
 def _evaluator(spec: Spec, model: ModelProto) -> Evaluate:
-    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    opened = open_model(with_metadata(model, spec), device="cpu")
     return lambda pictures, what: run_model(opened, pictures, what=what)
 
 

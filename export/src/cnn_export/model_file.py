@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier, Spec, verify_all
-from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY, SPEC_KEY
+from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY
 from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
 from cnn_infer.proof import golden
 from cnn_train import Source, Split
@@ -119,9 +119,9 @@ def replayed_file(
         compute: The model's arithmetic on other processors.
     """
     packed = golden.pack(pictures.images[pictures.order], probabilities[pictures.order], pictures.most)
-    alone = Classifier(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    alone = Classifier(with_metadata(model, spec), device="cpu")
     files = conformance_files(pictures.files if pictures.most else (), spec, compute or alone.probabilities)
-    data = with_metadata(model, spec, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: packed, CONFORMANCE_KEY: files})
+    data = with_metadata(model, spec, {GOLDEN_KEY: packed, CONFORMANCE_KEY: files})
     for deviation in verify_all(Classifier(data, device="cpu")).deviations:
         if compute is None or deviation.stage in PIXEL_STAGES:
             reason = f"the file does not replay its own pictures: {deviation.stage} of {deviation.picture}"

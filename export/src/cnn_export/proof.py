@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from cnn_infer import Spec, open_model
-from cnn_infer.model import SPEC_KEY
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from cnn_train import Run, Split
@@ -66,7 +65,7 @@ def prove(
     Raises:
         ParityError: the outputs differ by more than the tolerance.
     """
-    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    opened = open_model(with_metadata(model, spec), device="cpu")
     sizes = sorted({min(size, len(test.images)) for size in (*BATCHES, FULL_BATCH)})
     found = [(size, run_model(opened, test.images, size, f"parity at batch size {size}")) for size in sizes]
     parity = check(reference, found, test.names, tolerance)
@@ -77,7 +76,7 @@ def prove(
 
 def fp32_evaluator(spec: Spec, model: ModelProto) -> Evaluate:
     """Return a function that evaluates the fp32 graph of a model file in ONNX Runtime."""
-    opened = open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu")
+    opened = open_model(with_metadata(model, spec), device="cpu")
     return lambda pictures, what: run_model(opened, pictures, what=what)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cnn_infer import Model, Spec, open_model
 from cnn_infer.guarantee import percent
 from cnn_infer.metrics import exact_interval
-from cnn_infer.model import INPUT, PROBABILITIES, SPEC_KEY
+from cnn_infer.model import INPUT, PROBABILITIES
 from cnn_infer.optional_outputs import STRANGENESS
 from cnn_infer.strangers import KEY
 from cnn_train import Dataset, Split
@@ -181,13 +181,13 @@ def with_strangeness(
     features = features_of(model, train.images[picked], "features of training pictures")
     statistics = statistics_of(features, train.labels[picked])
     extended = add_strangeness(model, statistics)
-    opened = open_model(_file(extended, spec), device="cpu", outputs=[STRANGENESS])
+    opened = open_model(with_metadata(extended, spec), device="cpu", outputs=[STRANGENESS])
     validation, _ = _run(opened, dataset.val.images)
     threshold = choose_threshold(validation, rate)
     scores, probabilities = _run(opened, test.images)
     expected = distances(features_of(model, test.images), statistics)
     differences = np.abs(scores - expected) / np.maximum(1, expected)
-    without = run_model(open_model(_file(model, spec), device="cpu"), test.images).probabilities
+    without = run_model(open_model(with_metadata(model, spec), device="cpu"), test.images).probabilities
     changes = np.abs(probabilities - without).max(axis=1)
     reason, worst = "", 0
     if not differences.max() <= TOLERANCE:
@@ -215,10 +215,6 @@ def with_strangeness(
     proof = {"images": rule.test_pictures, "difference": rule.difference, "tolerance": TOLERANCE}
     certificate = {**spec.details.get("parity", {}), KEY: proof}
     return extended, replace(spec, details={**spec.details, KEY: asdict(rule), "parity": certificate}), rule
-
-
-def _file(model: ModelProto, spec: Spec) -> bytes:
-    return with_metadata(model, spec, {SPEC_KEY: spec.to_json()})
 
 
 def _run(model: Model, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

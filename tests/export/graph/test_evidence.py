@@ -17,7 +17,6 @@ from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import target_of
 from cnn_infer import Model, Spec, open_model
-from cnn_infer.model import SPEC_KEY
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 from torch import Tensor, nn
@@ -63,7 +62,7 @@ def float_model(name: str, opset: int = 20) -> ModelProto:
 
 
 def opened(model: ModelProto) -> Model:
-    data = with_metadata(model, SPEC, {SPEC_KEY: SPEC.to_json()})
+    data = with_metadata(model, SPEC)
     return open_model(data, device="cpu", outputs=["evidence"])
 
 

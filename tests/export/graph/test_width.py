@@ -16,7 +16,6 @@ from cnn_export.int8.reference import Reference
 from cnn_export.int8.targets import target_of
 from cnn_export.parity import run_model
 from cnn_infer import Spec, open_model
-from cnn_infer.model import SPEC_KEY
 from cnn_train.network.presets import preset
 from onnx import ModelProto, numpy_helper
 
@@ -43,9 +42,7 @@ def quantized(height: int, width: int, colour: str, recipe: Recipe) -> ModelProt
 
 
 def logits_of(model: ModelProto, spec: Spec) -> np.ndarray:
-    return run_model(
-        open_model(with_metadata(model, spec, {SPEC_KEY: spec.to_json()}), device="cpu"), pictures(spec)
-    ).logits
+    return run_model(open_model(with_metadata(model, spec), device="cpu"), pictures(spec)).logits
 
 
 @pytest.mark.parametrize(
@@ -60,7 +57,7 @@ def test_the_bits_stay_the_same(height: int, width: int, colour: str, recipe: Re
     expected = logits_of(before, spec)
     assert np.array_equal(logits_of(after, spec), expected)
     assert np.array_equal(Reference(after, saturates=True).run(pictures(spec)).logits, expected)
-    running = [node.op_type for node in optimised(with_metadata(after, spec, {})).graph.node]
+    running = [node.op_type for node in optimised(with_metadata(after, spec)).graph.node]
     assert running[:4] == ["Reshape", "QLinearConv", "Reshape", "QLinearConv"]  # no transposition is left
     assert all(layer.proven for layer in prove(after).layers)
 

@@ -22,7 +22,6 @@ from cnn_export.int8.reference import Reference
 from cnn_export.int8.targets import kind_of_this_machine, target_of
 from cnn_export.parity import Outputs, run_model
 from cnn_infer import Spec, open_model
-from cnn_infer.model import SPEC_KEY
 from cnn_train import Run
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -91,7 +90,7 @@ def quantized(network: type[nn.Module], target: str, floats: int = 0) -> ModelPr
 
 
 def in_onnxruntime(model: ModelProto, images: np.ndarray) -> Outputs:
-    return run_model(open_model(with_metadata(model, SPEC, {SPEC_KEY: SPEC.to_json()}), device="cpu"), images)
+    return run_model(open_model(with_metadata(model, SPEC), device="cpu"), images)
 
 
 def of_this_machine(model: ModelProto, images: np.ndarray) -> Outputs:
@@ -120,7 +119,7 @@ def test_the_reference_equals_the_exported_file_of_a_training(run: Run) -> None:
 
 def test_a_layer_kept_in_fp32_runs_in_fp32() -> None:
     """ONNX Runtime would quantize its weights again."""
-    running = optimised(with_metadata(quantized(Mixed, "vnni", 2), SPEC, {}))
+    running = optimised(with_metadata(quantized(Mixed, "vnni", 2), SPEC))
     kinds = [node.op_type for node in running.graph.node if node.op_type in ("Conv", "QLinearConv")]
     assert kinds == ["QLinearConv", "Conv", "Conv", "QLinearConv", "QLinearConv"]
 

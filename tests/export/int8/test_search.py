@@ -19,7 +19,7 @@ from cnn_export.int8.candidates import choose, divergence, fully_int8
 from cnn_export.int8.search import Search
 from cnn_export.int8.targets import kind_of_this_machine, target_of
 from cnn_infer import open_model
-from cnn_infer.model import GOLDEN_KEY, SPEC_KEY
+from cnn_infer.model import GOLDEN_KEY
 from cnn_train import Run
 from onnx import ModelProto, numpy_helper
 from scipy.stats import entropy
@@ -48,7 +48,7 @@ def search_of(
 ) -> Search:
     graph = exporting.float_graph(run.network(), run.spec) if graph is None else graph
     dataset = read_dataset(run, open_run_source(run, None))
-    fp32 = with_metadata(keep_contract(graph, run.spec), run.spec, {SPEC_KEY: run.spec.to_json()})
+    fp32 = with_metadata(keep_contract(graph, run.spec), run.spec)
     images, latencies = dataset.train.images, latencies or Latencies(2.0)
     return Search(graph, fp32, images, dataset.val, run.spec, target_of(target), max_drop, tune, latencies)
 

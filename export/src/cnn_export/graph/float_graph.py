@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import onnx
 import torch
-from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
+from cnn_infer.model import INPUT, LOGITS, PROBABILITIES, SPEC_KEY
 from cnn_infer.spec import Spec
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
@@ -162,19 +162,20 @@ def _move_bytes(node: NodeProto, planes: str, stem: str) -> None:
             node.output[index] = f"{stem}_bytes"
 
 
-def with_metadata(model: ModelProto, spec: Spec, entries: Mapping[str, str]) -> bytes:
-    """Return the content of the model file, with metadata for ``cnn_infer`` and for other readers.
+def with_metadata(model: ModelProto, spec: Spec, others: Mapping[str, str] | None = None) -> bytes:
+    """Return the content of the model file: the graph, its specification, and what other readers look for.
 
     Args:
         model: The graph; its metadata is replaced.
         spec: Specification of the model.
-        entries: Metadata for ``cnn_infer``.
+        others: Metadata for ``cnn_infer`` besides the specification.
     """
     names = dict(enumerate(spec.classes))
     helper.set_model_props(
         model,
         {
-            **entries,
+            SPEC_KEY: spec.to_json(),
+            **(others or {}),
             "names": repr(names),
             "task": "classify",
             "imgsz": repr([spec.height, spec.width]),

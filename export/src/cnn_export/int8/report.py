@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cnn_infer import Spec, open_model
-from cnn_infer.model import SPEC_KEY
 from cnn_infer.run_files import INT8_MODEL, REJECTED_MODEL
 from cnn_train import Split
 
@@ -102,7 +101,7 @@ def on_test(
     if target.limit_pairs:
         proof.check()
     winner = found.candidates[found.winner]
-    quantized = with_metadata(found.model, spec, {SPEC_KEY: spec.to_json()})
+    quantized = with_metadata(found.model, spec)
     before = run_model(open_model(fp32, device="cpu"), test.images, what="test")
     evaluate = evaluator(found.model, open_model(quantized, device="cpu"), target)
     after = evaluate(test.images, "test")

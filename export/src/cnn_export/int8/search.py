@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from cnn_infer import Model, console, open_model
-from cnn_infer.model import SPEC_KEY
 from cnn_infer.spec import Spec
 from cnn_train import Split
 from numpy.typing import NDArray
@@ -205,7 +204,7 @@ class Search:
         return result
 
     def _open(self, model: ModelProto) -> tuple[bytes, Model, Evaluate]:
-        data = with_metadata(model, self.spec, {SPEC_KEY: self.spec.to_json()})
+        data = with_metadata(model, self.spec)
         opened = open_model(data, device="cpu")
         return data, opened, evaluator(model, opened, self.target)
 
