@@ -207,12 +207,23 @@ def test_doubled_and_trailing_slashes_change_nothing(
     rgb: Classifier, pictures: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
     write(tmp_path / name, pictures)
-    for wanted, given in (("", "/"), ("", "//"), ("/red", "//red"), ("/red", "//red//")):
+    for wanted, given in (
+        ("", "/"),
+        ("", "//"),
+        ("/red", "//red"),
+        ("/red", "//red//"),
+        ("/red/more", "/red//more"),
+        ("/red/more", "//red///more//"),
+    ):
         plain, other = f"{tmp_path / name}{wanted}", f"{tmp_path / name}{given}"
         for each in (other, Listed(io.BytesIO(other.encode()))):
             assert list(find_pictures([each])) == list(find_pictures([plain]))
         assert evaluate(rgb, [other]).per_class == evaluate(rgb, [plain]).per_class
         assert (folders_in(other), names_in(other)) == (folders_in(plain), names_in(plain))
+    file = f"{tmp_path / name}//red//more//3.png"
+    assert list(find_pictures([file])) == [file]  # as one on a disk
+    assert read_file(file) == pictures["red/more/3.png"]
+    assert evaluate(rgb, [file]).unknown_folders == {"more": 1}
 
 
 def test_more_archives_than_files_that_may_be_open(tmp_path: Path) -> None:

@@ -32,23 +32,30 @@ _choosing = threading.Lock()
 
 
 def split(path: str) -> tuple[str, str] | None:
-    """Divide a path into that of an archive and the one in it, which is empty for the archive itself; else None."""
+    """Divide a path into that of an archive and the one in it, which is empty for the archive itself; else None.
+
+    The path in it has no doubled or trailing slashes: they change nothing, as on a disk.
+    """
     if is_url(path) and protocol_of(path) not in PACKAGES:
         return None
     for found in _IN_PATH.finditer(path):
         archive = path[: found.end()]
         if is_url(path):
             if _version(archive) is not None:
-                return archive, path[found.end() :].strip("/")
+                return archive, _single_slashes(path[found.end() :])
         elif os.path.isfile(archive):
-            return archive, path[found.end() :].replace(os.sep, "/").strip("/")
+            return archive, _single_slashes(path[found.end() :].replace(os.sep, "/"))
         elif not os.path.isdir(archive):
             return None
     return None
 
 
+def _single_slashes(path: str) -> str:
+    return "/".join(filter(None, path.split("/")))
+
+
 def normal(path: str) -> str:
-    """Return a path into an archive without doubled or trailing slashes behind its name; any other path unchanged."""
+    """Return a path into an archive as the paths of its files start; any other path unchanged."""
     found = split(path)
     return path if found is None else "/".join(filter(None, found))
 
@@ -145,9 +152,7 @@ def folders_in(path: str) -> list[str]:
     Raises:
         InputError: as for :class:`Archive`.
     """
-    start = len(normal(path)) + 1
-    names = (file[start:] for file in files_below(path))
-    return list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
+    return list(dict.fromkeys(name.partition("/")[0] for name in _names_below(path) if "/" in name))
 
 
 def names_in(path: str) -> list[str]:
@@ -156,9 +161,12 @@ def names_in(path: str) -> list[str]:
     Raises:
         InputError: as for :class:`Archive`.
     """
+    return [name for name in _names_below(path) if "/" not in name]
+
+
+def _names_below(path: str) -> Iterator[str]:
     start = len(normal(path)) + 1
-    names = (file[start:] for file in files_below(path))
-    return [name for name in names if "/" not in name]
+    return (file[start:] for file in files_below(path))
 
 
 def left_out(path: str) -> dict[str, int]:
