@@ -133,7 +133,8 @@ def test_pictures_given_as_files_need_no_folder_with_the_name_of_a_class(
         picture(tmp_path / "lake" / f"{number}.png", (220, 10, 10))
     shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "lake")
     model = ("--model", models / "rgb.onnx")
-    for paths in (["lake/0.png"], ["lake/0.png", "lake/1.png"]):
+    single = "photos.zip/lake/0.png"
+    for paths in (["lake/0.png"], ["lake/0.png", "lake/1.png"], [single, "lake/0.png"], [(tmp_path / single).as_uri()]):
         assert b"no accuracy" not in cli(*paths, *model).stderr
-    for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"], ["photos.zip"]):
+    for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"], ["photos.zip"], ["photos.zip/lake"]):
         assert b"no accuracy: none of the folders" in cli(*paths, *model).stderr

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cnn_infer import console
-from cnn_infer.archives.access import is_archive
+from cnn_infer.archives.access import is_archive, is_member
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.checks import check_options, is_model, is_pipe_or_device
 from cnn_infer.command.classify import Settings, to_file, to_stream
@@ -28,6 +28,7 @@ from cnn_infer.model import newest_export
 from cnn_infer.optional_outputs import EVIDENCE
 from cnn_infer.paths.find import find_local, find_pictures
 from cnn_infer.paths.listed import Listed
+from cnn_infer.storage.urls import resolved
 
 if TYPE_CHECKING:
     from cnn_infer.guarantee import Threshold
@@ -165,7 +166,7 @@ def command(
     else:
         name = uploads.name_of(rows_file)
         found = to_file(classifier, given, settings, rows_file, results, name=name, resume=resume)
-    only_files = all(path != "-" and os.path.isfile(path) and not is_archive(path) for path in paths)
+    only_files = all(map(_is_picture_file, paths))
     written = [file for file in (output, report, html) if file is not None]
     uploads.discard()
     console.message(*summary(found, written, only_files=only_files))
@@ -178,6 +179,12 @@ def command(
         raise CheckError(f"{found.errors} of {found.images} pictures could not be read (--strict)")
     if found.errors == found.images:
         raise CheckError("none of the pictures could be read")
+
+
+def _is_picture_file(path: str) -> bool:
+    """Whether a path names one picture, also in an archive: no folder, archive, pattern or list."""
+    path = resolved(path)
+    return is_member(path) or (path != "-" and os.path.isfile(path) and not is_archive(path))
 
 
 def _truth(file: Path, columns: tuple[str, str] | None) -> Truth:
