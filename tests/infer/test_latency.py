@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cnn_infer import InputError
+from cnn_infer import DeviceError, InputError
 from cnn_infer.latency import STAGES, measure
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -58,3 +58,25 @@ def test_measure_takes_folders(tmp_path: Path, models: Path, picture: Callable[.
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no pictures found"):
         measure(models / "rgb.onnx", [tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            DeviceError,
+            "cannot measure how long the imports take: the process was ended by SIGSEGV",
+        ),
+        ("import atexit; print('hi', end=''); atexit.register(print, 'bye')", InputError, "none of the pictures"),
+    ],
+)
+def test_an_onnx_runtime_that_crashes_is_named_and_one_that_prints_is_measured(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception], text: str
+) -> None:
+    (tmp_path / "modules" / "onnxruntime").mkdir(parents=True)
+    (tmp_path / "modules" / "onnxruntime" / "__init__.py").write_text(code)
+    (tmp_path / "a.png").write_bytes(b"no picture")  # after the measurement of the imports this ends the call
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    with pytest.raises(error, match=text):
+        measure(models / "rgb.onnx", [tmp_path / "a.png"])

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ from cnn_infer.paths.listed import Listed
 from cnn_infer.pixels.convert import decode
 from cnn_infer.pixels.read import read_file
 from cnn_infer.pixels.resize import fitted
-from cnn_infer.runtime import TELEMETRY
+from cnn_infer.providers.probe import ask
 from cnn_infer.system import machine
 
 BLOCKS = 10
@@ -128,8 +126,8 @@ def measure(
         import_ms=imported,
         load_ms=loaded,
         first_ms=first,
-        single_stream=_percentiles(calls.sum(axis=1)),
-        stages={name: _percentiles(calls[:, place]) for place, name in enumerate(STAGES)},
+        single_stream=percentiles(calls.sum(axis=1)),
+        stages={name: percentiles(calls[:, place]) for place, name in enumerate(STAGES)},
         offline=_offline(classifier, readable, threads),
         calls=len(calls),
         variation=variation,
@@ -155,6 +153,12 @@ def text(found: Latency) -> str:
     return "\n".join(lines)
 
 
+def percentiles(values: np.ndarray) -> dict[str, float]:
+    """Return ``p50``, ``p90``, ``p99`` and ``mean`` of values."""
+    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
+    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(values.mean())}
+
+
 def _ms(start: float) -> float:
     return 1e3 * (time.perf_counter() - start)
 
@@ -162,22 +166,15 @@ def _ms(start: float) -> float:
 def _import_ms() -> float:
     code = (
         "import time; start = time.perf_counter(); import cnn_infer.classifier, onnxruntime; "
-        "print(time.perf_counter() - start)"
+        "seconds = time.perf_counter() - start; print(); print([seconds])"
     )
-    return statistics.median(1e3 * _answer(code) for _ in range(3))
-
-
-def _answer(code: str) -> float:
-    """The last number that Python code prints in a process of its own."""
-    # -P: Python must not import a file of the working directory that has the name of one of these modules
-    command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(
-        command, env={TELEMETRY: "1", **os.environ}, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise DeviceError(f"cannot measure how long the imports take: {errors[-1]}")
-    return float(done.stdout.split()[-1])  # libraries may print before it
+    times = []
+    for _ in range(3):
+        answer = ask(code)
+        if answer.error:
+            raise DeviceError(f"cannot measure how long the imports take: {answer.error}")
+        times.append(1e3 * answer.value[0])
+    return statistics.median(times)
 
 
 def _is_readable(classifier: Classifier, path: str) -> bool:
@@ -232,8 +229,3 @@ def _offline(classifier: Classifier, paths: Sequence[str], threads: int) -> floa
         else:
             rates.append(len(repeated) / seconds)
     return statistics.median(rates)
-
-
-def _percentiles(values: np.ndarray) -> dict[str, float]:
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(values.mean())}

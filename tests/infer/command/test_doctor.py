@@ -13,7 +13,7 @@ import pytest
 from cnn_infer import Classifier, open_model
 from cnn_infer.doctor import fit, host, packages
 from cnn_infer.doctor.findings import Finding, for_people
-from cnn_infer.doctor.probe import RUNTIME, Answer, ask
+from cnn_infer.providers.probe import RUNTIME, Answer, ask
 from cnn_infer.system import machine
 
 Cli = Callable[..., "subprocess.CompletedProcess[bytes]"]

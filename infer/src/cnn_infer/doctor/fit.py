@@ -9,10 +9,10 @@ from typing import Any
 from cnn_infer.doctor.findings import NOTHING, Finding
 from cnn_infer.doctor.host import EXACT
 from cnn_infer.doctor.packages import newer
-from cnn_infer.doctor.probe import MODEL, ask
 from cnn_infer.errors import InferError, ModelError
 from cnn_infer.model import SPEC_KEY, read_model
 from cnn_infer.protobuf import fields, read_varint
+from cnn_infer.providers.probe import MODEL, ask
 from cnn_infer.spec import Spec
 from cnn_infer.system import machine
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cnn_infer import runtime
 from cnn_infer.doctor.findings import Finding
-from cnn_infer.doctor.probe import DEVICES, RUNTIME, Answer, ask
 from cnn_infer.providers.devices import BY_NAME, CPU
 from cnn_infer.providers.plugins import is_installed
+from cnn_infer.providers.probe import DEVICES, RUNTIME, Answer, ask
 
 REQUIRED = ("numpy", "pillow", "simplejpeg", "click", "rich")
 """The packages without which cnn-infer does not start, or not with progress and tables."""

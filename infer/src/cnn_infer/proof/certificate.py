@@ -19,6 +19,7 @@ import numpy as np
 
 from cnn_infer.classifier import Classifier
 from cnn_infer.errors import InputError
+from cnn_infer.latency import percentiles
 from cnn_infer.model import CONFORMANCE_KEY
 from cnn_infer.paths.naming import printable
 from cnn_infer.proof.conformance import read as read_conformance
@@ -115,7 +116,7 @@ def latency_of(classifier: Classifier) -> dict[str, Any]:
         rows.append((1e3 * (middle - start), 1e3 * (time.perf_counter() - middle)))
     times = np.array(rows)
     columns = {"pixels_ms": times[:, 0], "model_ms": times[:, 1], "total_ms": times.sum(axis=1)}
-    return {"pictures": which, "calls": len(rows)} | {name: _percentiles(values) for name, values in columns.items()}
+    return {"pictures": which, "calls": len(rows)} | {name: percentiles(values) for name, values in columns.items()}
 
 
 def timed_pictures(classifier: Classifier) -> tuple[str, list[bytes]]:
@@ -130,11 +131,6 @@ def timed_pictures(classifier: Classifier) -> tuple[str, list[bytes]]:
         return "test pictures, as files", own
     golden = pictures_of(classifier)
     return ("golden pictures, as PNG", golden) if golden else ("drawn files", [file.data for file in files])
-
-
-def _percentiles(values: np.ndarray) -> dict[str, float]:
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(values.mean())}
 
 
 def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ask ONNX Runtime in a process of its own: the doctor survives a build that crashes or hangs on import."""
+"""Ask ONNX Runtime in a process of its own: whoever asks survives a build that crashes or hangs on import."""
 
 from __future__ import annotations
 
