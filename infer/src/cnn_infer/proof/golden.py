@@ -114,17 +114,16 @@ def verify(classifier: Classifier) -> Sequence[Replay]:
         ModelError: the model has no golden pictures, or they are damaged.
     """
     tolerance = tolerance_of(classifier.spec)
-    pictures = pictures_of(classifier)
-    try:
-        entries = json.loads(classifier.model.metadata.get(GOLDEN_KEY, "[]"))
-        expected = np.array([entry["probabilities"] for entry in entries], np.float32)
-        if entries and expected.shape != (len(entries), len(classifier.spec.classes)):
-            raise ValueError(f"probabilities of shape {expected.shape}")
-        found = [classifier.probabilities(_pixels(picture, classifier.spec)[None])[0] for picture in pictures]
-    except (ValueError, TypeError, KeyError, OverflowError, OSError, SyntaxError, EdgeCNNError) as error:
-        raise _damaged(error) from error
+    entries = _entries(classifier)
     if not entries:
         raise ModelError("the model carries no golden pictures: they were too large, or left out with --golden 0")
+    try:
+        expected = np.array([row for _, row in entries], np.float32)
+        if expected.shape != (len(entries), len(classifier.spec.classes)):
+            raise ValueError(f"probabilities of shape {expected.shape}")
+        found = [classifier.probabilities(_pixels(png, classifier.spec)[None])[0] for png, _ in entries]
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, SyntaxError, EdgeCNNError) as error:
+        raise _damaged(error) from error
     return [_compare(classifier, *pair, tolerance) for pair in zip(expected, found, strict=True)]
 
 
@@ -134,9 +133,14 @@ def pictures_of(classifier: Classifier) -> list[bytes]:
     Raises:
         ModelError: they are damaged.
     """
+    return [png for png, _ in _entries(classifier)]
+
+
+def _entries(classifier: Classifier) -> list[tuple[bytes, Any]]:
+    """Each golden picture as a PNG file, and what stands for its probabilities."""
     try:
         entries = json.loads(classifier.model.metadata.get(GOLDEN_KEY, "[]"))
-        return [base64.b64decode(entry["png"], validate=True) for entry in entries]
+        return [(base64.b64decode(entry["png"], validate=True), entry["probabilities"]) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _damaged(error) from error
 
