@@ -13,7 +13,7 @@ from cnn_train import Split
 from numpy.typing import NDArray
 
 from cnn_export.errors import ExportError, GuaranteeError
-from cnn_export.proof import Evaluate
+from cnn_export.parity import Evaluate
 from cnn_export.selective import guarantee
 
 CALIBRATION = "calibration"

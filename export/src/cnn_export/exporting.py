@@ -48,7 +48,7 @@ from cnn_export.model_file import finished_spec, golden_pictures as choose_golde
 from cnn_export.options import RunOptions, Settings
 from cnn_export.parity import Parity
 from cnn_export.previous import left_out
-from cnn_export.proof import certificate_of, fp32_evaluator, prove, pytorch_outputs
+from cnn_export.proof import certificate_of, evaluator_here, prove, pytorch_outputs
 from cnn_export.reports import json_text
 from cnn_export.run_data import open_run, open_run_source, read_dataset, read_test_split, read_validation_split
 from cnn_export.strangers import Strangers, check_network, with_strangeness
@@ -184,7 +184,7 @@ def export_subject(
     pictures = choose_golden_pictures(spec, subject.source, test, reference, settings.golden_pictures)
     dataset = subject.dataset() if settings.needs_training_pictures else None
     validation = dataset.val if dataset else subject.validation()
-    fp32_evaluate, limit = fp32_evaluator(spec, candidate), settings.max_error
+    fp32_evaluate, limit = evaluator_here(spec, candidate), settings.max_error
     confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
     finished = finished_spec(spec, "fp32", {**certificate, **confidence["fp32"].certificate})
     finished = confidence["fp32"].promised(finished)

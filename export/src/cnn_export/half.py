@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from cnn_infer import Spec, open_model
+from cnn_infer import Spec
 from cnn_infer.model import INPUT
 from cnn_infer.run_files import HALF_MODEL
 from cnn_train import Dataset
@@ -24,8 +24,8 @@ from cnn_export.graph.half import ROUNDOFF, rounded, to_half, unfit
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.model_file import GoldenPictures, finished_spec, replayed_file
 from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP
-from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
-from cnn_export.proof import Evaluate
+from cnn_export.parity import FULL_BATCH, Outputs, find_flips
+from cnn_export.proof import evaluator_here
 from cnn_export.subject import Subject
 
 PRECISION = "fp16"
@@ -181,8 +181,8 @@ def half_model(
     _check_opens(spec, converted)
     as_on_gpu, roundings = rounded(converted)
     found = {
-        "cpu": _evaluator(spec, converted)(test.images, "fp16"),
-        "gpu": (evaluate := _evaluator(spec, as_on_gpu))(test.images, "fp16, as a GPU computes it"),
+        "cpu": evaluator_here(spec, converted)(test.images, "fp16"),
+        "gpu": (evaluate := evaluator_here(spec, as_on_gpu))(test.images, "fp16, as a GPU computes it"),
     }
     half = compare(subject.reference, found, test.labels, test.names, roundings, floats)
     if half.failed:
@@ -205,11 +205,6 @@ def _check_opens(spec: Spec, model: ModelProto) -> None:
     done = subprocess.run([sys.executable, "-P", "-c", OPEN], input=data, capture_output=True, check=False)
     if done.returncode not in (0, 1):  # 1 is an exception, which the next opening raises here
         raise GraphError("ONNX Runtime crashes on the fp16 graph: export without --half")
-
-
-def _evaluator(spec: Spec, model: ModelProto) -> Evaluate:
-    opened = open_model(with_metadata(model, spec), device="cpu")
-    return lambda pictures, what: run_model(opened, pictures, what=what)
 
 
 def _batches(pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,10 @@ class Outputs:
     probabilities: NDArray[np.float32]
 
 
+Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
+"""Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
+
+
 @dataclass(frozen=True)
 class Parity:
     """The comparison of a file with PyTorch on the same pictures.
@@ -64,15 +68,15 @@ class Parity:
 
 
 def run_model(
-    model: Model, pictures: NDArray[np.uint8], batch_size: int = FULL_BATCH, what: str | None = None
+    model: Model, pictures: NDArray[np.uint8], what: str | None = None, batch_size: int = FULL_BATCH
 ) -> Outputs:
     """Return the outputs of an open model.
 
     Args:
         model: The model.
         pictures: uint8 (n, height, width, channels).
-        batch_size: Pictures per call.
         what: Title of a progress bar; None for no bar.
+        batch_size: Pictures per call.
     """
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,12 @@ from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from cnn_train import Run, Split
 from cnn_train.replay import cross_entropy, logits_of, probabilities_of
-from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
 from cnn_export.graph.float_graph import with_metadata
-from cnn_export.parity import BATCHES, FULL_BATCH, Outputs, Parity, check, run_model
+from cnn_export.parity import BATCHES, FULL_BATCH, Evaluate, Outputs, Parity, check, run_model
 from cnn_export.reports import parity_failure
-
-Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
-"""Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
 
 LOSS_TOLERANCE = 1e-3
 """Largest difference of the test loss from the one in training: relative to it, or absolute if it is below 1."""
@@ -67,17 +63,16 @@ def prove(
     """
     opened = open_model(with_metadata(model, spec), device="cpu")
     sizes = sorted({min(size, len(test.images)) for size in (*BATCHES, FULL_BATCH)})
-    found = [(size, run_model(opened, test.images, size, f"parity at batch size {size}")) for size in sizes]
+    found = [(size, run_model(opened, test.images, f"parity at batch size {size}", size)) for size in sizes]
     parity = check(reference, found, test.names, tolerance)
     if not parity.passed:
         raise parity_failure(folder, parity.reason, asdict(parity))
     return parity, found[-1][1]
 
 
-def fp32_evaluator(spec: Spec, model: ModelProto) -> Evaluate:
-    """Return a function that evaluates the fp32 graph of a model file in ONNX Runtime."""
-    opened = open_model(with_metadata(model, spec), device="cpu")
-    return lambda pictures, what: run_model(opened, pictures, what=what)
+def evaluator_here(spec: Spec, model: ModelProto) -> Evaluate:
+    """Return a function that evaluates the graph of a model file in ONNX Runtime, on the CPU of this machine."""
+    return partial(run_model, open_model(with_metadata(model, spec), device="cpu"))
 
 
 def certificate_of(spec: Spec, test: Split, parity: Parity) -> dict[str, Any]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 from cnn_infer import Model
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cnn_export.int8.reference import Reference
 from cnn_export.int8.targets import ANY, Target, kind_of_this_machine
-from cnn_export.parity import Outputs, run_model
+from cnn_export.parity import Evaluate, run_model
 
 SATURATING = frozenset({"avx2", "generic"})
 """Targets whose processors saturate sums of two products to 16 bits. Of the generic ones, some do: x86 with SSE4.1 in
 builds of ONNX Runtime for Windows."""
-
-Evaluate = Callable[[NDArray[np.uint8], str | None], Outputs]
-"""Returns the outputs for pictures, uint8 (n, height, width, channels); the second argument titles a progress bar."""
 
 
 def is_here(target: Target) -> bool:
@@ -40,5 +35,5 @@ def evaluator(model: ModelProto, opened: Model, target: Target) -> Evaluate:
         GraphError: The model has an int8 node that the reference does not know.
     """
     if is_here(target):
-        return lambda pictures, what: run_model(opened, pictures, what=what)
+        return partial(run_model, opened)
     return Reference(model, saturates=target.name in SATURATING).run

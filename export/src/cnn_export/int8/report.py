@@ -10,13 +10,13 @@ from cnn_infer.run_files import INT8_MODEL, REJECTED_MODEL
 from cnn_train import Split
 
 from cnn_export.graph.float_graph import with_metadata
-from cnn_export.int8.arithmetic import Evaluate, evaluator
+from cnn_export.int8.arithmetic import evaluator
 from cnn_export.int8.candidates import Candidate
 from cnn_export.int8.overflow import prove
 from cnn_export.int8.search import SearchResult
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import NOT_MEASURED, Difference, Timing, Verdict, compare
-from cnn_export.parity import FULL_BATCH, Outputs, find_flips, run_model
+from cnn_export.parity import FULL_BATCH, Evaluate, Outputs, find_flips, run_model
 
 IN_CERTIFICATE = (
     "target",

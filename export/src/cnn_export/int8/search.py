@@ -30,7 +30,7 @@ from cnn_export.graph.float_graph import keep_contract, with_metadata
 from cnn_export.graph.passes import consumers_of, keep_float_layers
 from cnn_export.graph.runtime_graph import optimised, strays
 from cnn_export.graph.width import widen_pixels
-from cnn_export.int8.arithmetic import Evaluate, evaluator, is_here
+from cnn_export.int8.arithmetic import evaluator, is_here
 from cnn_export.int8.bias import correct_biases
 from cnn_export.int8.candidates import Candidate, choose, closest, divergence, fully_int8
 from cnn_export.int8.overflow import prove
@@ -39,7 +39,7 @@ from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import Timing, compare, decide, is_faster, meaningless, measure, slow_reason, speed_text
 from cnn_export.options import SEARCH_SECONDS
-from cnn_export.parity import run_model
+from cnn_export.parity import Evaluate, run_model
 from cnn_export.selection import classes_in_turn
 
 MEASUREMENTS = 3

@@ -229,7 +229,7 @@ def _outputs(models: Mapping[str, Classifier], pixels: NDArray[np.uint8]) -> dic
     """Return the largest outputs of each model for one picture, by the name of the file, the largest first."""
     found = {}
     for name, one in models.items():
-        outputs = run_model(one.model, pixels[None], 1)
+        outputs = run_model(one.model, pixels[None], batch_size=1)
         logits, probabilities = outputs.logits[0], outputs.probabilities[0]
         classes = np.argsort(-logits, kind="stable")[:TOP]
         found[name] = {
