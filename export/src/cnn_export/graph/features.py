@@ -17,12 +17,11 @@ import onnx
 from cnn_infer import console
 from cnn_infer.model import INPUT
 from cnn_infer.optional_outputs import STRANGENESS
-from cnn_infer.runtime import load_runtime
-from cnn_infer.system import machine
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
+from cnn_export.graph.session import session_on_cpu
 
 LEAST_LENGTH = 1e-12
 """Features of smaller length are divided by this number."""
@@ -114,11 +113,7 @@ def features_of(model: ModelProto, pictures: NDArray[np.uint8], what: str | None
     extended.graph.node.extend(found.nodes)
     extended.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in found.constants.items())
     extended.graph.output.append(helper.make_tensor_value_info(found.name, TensorProto.FLOAT, ["batch", found.count]))
-    runtime = load_runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = machine.usable_cpus()  # its own default ignores a container's quota
-    session = runtime.InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_on_cpu(extended)
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
         for start in range(0, len(pictures), BATCH):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from cnn_infer.runtime import load_runtime
-from cnn_infer.system import machine
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
+
+from cnn_export.graph.session import session_on_cpu
 
 
 class Tensors:
@@ -27,7 +27,6 @@ class Tensors:
     """
 
     def __init__(self, model: ModelProto) -> None:
-        runtime = load_runtime()
         known = onnx.shape_inference.infer_shapes(model)
         graph = known.graph
         outputs = {output.name: output for output in graph.output}
@@ -37,10 +36,7 @@ class Tensors:
             name for name in computed if name in infos and infos[name].type.tensor_type.elem_type == TensorProto.FLOAT
         ]
         graph.output.extend(infos[name] for name in self.names if name not in outputs)
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = machine.usable_cpus()  # its own default ignores a container's quota
-        self._session = runtime.InferenceSession(known.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self._session = session_on_cpu(known)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Return the tensors by name, for one batch of the input."""

@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from cnn_infer import console
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
-from cnn_infer.runtime import load_runtime
-from cnn_infer.system import machine
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 from torch import Tensor
@@ -27,6 +25,7 @@ from torch import Tensor
 from cnn_export.errors import GraphError
 from cnn_export.graph.passes import MOVES, attribute_of, constants_of
 from cnn_export.graph.runtime_graph import optimised
+from cnn_export.graph.session import session_on_cpu
 from cnn_export.int8 import kernels
 from cnn_export.int8.kernels import Convolution, Levels, Products, Window
 from cnn_export.parity import FULL_BATCH, Outputs
@@ -215,12 +214,7 @@ class Reference:
             [helper.make_empty_tensor_value_info(node.output[0])],
         )
         alone = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
-        runtime = load_runtime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = machine.usable_cpus()
-        return runtime.InferenceSession(alone.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session_on_cpu(alone, optimise=False)
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
