@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from cnn_export.errors import GraphError
 from cnn_export.graph.passes import attribute_of, constants_of, makers_of
-from cnn_export.int8.pairs import are_limited, nearest
+from cnn_export.int8.pairs import MOST, SEVEN_BITS, are_limited, nearest
 
 
 def fake_quantize(values: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
@@ -120,8 +120,8 @@ class Simulation(nn.Module):
         if source is None or source.op_type != "DequantizeLinear":
             return weight
         scale = _shaped(self._constants[source.input[1]], weight.ndim, source)
-        low, high = self.limits(source)
-        inside = weight.clamp(low * scale, high * scale)
+        most = self._most(source)
+        inside = weight.clamp(-most * scale, most * scale)
         return inside + (self._levels(node, source, key) * scale - inside).detach()
 
     def _bias(self, node: NodeProto, key: str) -> Tensor:
@@ -133,10 +133,10 @@ class Simulation(nn.Module):
         scale = self._constants[source.input[1]]
         return fake_quantize(self.biases[key], scale, torch.zeros(()), limits.min, limits.max)
 
-    def limits(self, source: NodeProto) -> tuple[int, int]:
-        """Return the smallest and largest level of a weight: those of 7 bits if the stored weights fit into them."""
+    def _most(self, source: NodeProto) -> int:
+        """Return the largest level of a weight: that of 7 bits if the stored weights have no larger one."""
         stored = self._constants[source.input[0]]
-        return (-64, 64) if int(stored.abs().max()) <= 64 else (-127, 127)
+        return SEVEN_BITS if int(stored.abs().max()) <= SEVEN_BITS else MOST
 
     @torch.no_grad()
     def _levels(self, node: NodeProto, source: NodeProto, key: str) -> Tensor:
@@ -145,7 +145,8 @@ class Simulation(nn.Module):
         values = weight / _shaped(self._constants[source.input[1]], weight.ndim, source)
         if key in self._limited:
             values = torch.from_numpy(nearest(node, values.numpy()))
-        return torch.round(values).clamp(*self.limits(source))
+        most = self._most(source)
+        return torch.round(values).clamp(-most, most)
 
     @torch.no_grad()
     def store(self) -> int:
