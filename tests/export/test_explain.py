@@ -115,4 +115,4 @@ def test_a_damaged_export_is_one_line(run: Run, command: Callable[[], tuple[int,
 def test_a_run_without_an_export_is_refused(command: Callable[[], tuple[int, str, str]]) -> None:
     code, _, errors = command()
     assert code == 2
-    assert errors.strip().splitlines()[-1].endswith("export it first")
+    assert errors.strip().splitlines()[-1].endswith("has no model.onnx: export it first, or name another run")

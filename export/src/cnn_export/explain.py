@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from cnn_export.errors import ExportError
+from cnn_export.exported_run import exported_folder
 from cnn_export.graph.passes import makers_of
 from cnn_export.graph.tensors import Tensors
 from cnn_export.run_data import decode_test_split, open_run, open_run_source, recorded_data
@@ -73,10 +74,7 @@ def explain(
     """
     load_runtime()
     run = open_run(run)
-    fp32 = run.path / FP32_MODEL
-    if not fp32.exists():
-        raise ExportError(f"{run.path} has no {FP32_MODEL}: export it first")
-    model = _load(fp32)
+    model = _load(exported_folder(run.path) / FP32_MODEL)
     int8 = [_load(run.path / name) for name in (INT8_MODEL, REJECTED_MODEL) if (run.path / name).exists()]
     source = open_run_source(run, data)
     test, same = decode_test_split(run, source)
