@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -168,33 +169,18 @@ def command(
 
         click.echo(vectors_line(write_vectors(vectors, run)))
         return
-    if web is not None:
-        with while_loading("cnn-export"):
-            from cnn_export.web.site import check_site, site_line, write_site
-
-        check_site(web)
-        if not given:
-            click.echo(site_line(write_site(web, run)))
-            return
-    if triton is not None:
-        with while_loading("cnn-export"):
-            from cnn_export.new_folder import check_new_folder
-            from cnn_export.triton import repository_line, write_repository
-
-        check_new_folder(triton)
-        if not given:
-            click.echo(repository_line(write_repository(triton, run)))
-            return
+    write = _writer(web, triton, options["half"])
+    if write is not None and not given:
+        click.echo(write(run))
+        return
     with while_loading("cnn-export"):
         from cnn_export.exporting import export
         from cnn_export.summary import export_lines
 
     result = export(run, data=data, **options)
     click.echo("\n".join(export_lines(result)))
-    if web is not None:
-        click.echo(site_line(write_site(web, result.folder)))
-    if triton is not None and not (result.half and result.half.failed):
-        click.echo(repository_line(write_repository(triton, result.folder, half=options["half"])))
+    if write is not None and not (triton is not None and result.half and result.half.failed):
+        click.echo(write(result.folder))
     if result.half is not None and result.half.failed:
         evidence = printable(result.folder / EXPORT_REPORT)
         raise ParityError(f"{result.half.failed}; {result.half.file} was not written, the evidence is in {evidence}")
@@ -203,6 +189,24 @@ def command(
     missing = [name for name, found in result.confidence.items() if found.refused and name not in unused]
     if missing:  # the summary has the reasons of all
         raise GuaranteeError(f"{missing[0]}: {result.confidence[missing[0]].refused}", None)
+
+
+def _writer(web: str | None, triton: str | None, half: bool) -> Callable[[str | Path | None], str] | None:
+    """Check the folder of --web or --triton. The result writes it for a run, and returns the line to print."""
+    if web is not None:
+        with while_loading("cnn-export"):
+            from cnn_export.web.site import check_site, site_line, write_site
+
+        check_site(web)
+        return lambda run: site_line(write_site(web, run))
+    if triton is not None:
+        with while_loading("cnn-export"):
+            from cnn_export.new_folder import check_new_folder
+            from cnn_export.triton import repository_line, write_repository
+
+        check_new_folder(triton)
+        return lambda run: repository_line(write_repository(triton, run, half=half))
+    return None
 
 
 def _refuse(reason: str, names: Iterable[str]) -> None:
