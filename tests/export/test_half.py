@@ -224,7 +224,7 @@ def test_a_crash_of_onnx_runtime_is_one_line(
     monkeypatch.setattr(half_module, "OPEN", "import os; os.abort()")
     assert run_command(monkeypatch, str(run.path), "--half") == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "cnn-export: ONNX Runtime crashes on the fp16 graph: export without --half"
+    assert last == "cnn-export: ONNX Runtime crashes on the fp16 graph: leave out half (--half)"
     assert set(run.path.iterdir()) == before
 
 

@@ -204,7 +204,7 @@ def _check_opens(spec: Spec, model: ModelProto) -> None:
     data = with_metadata(model, spec)
     done = subprocess.run([sys.executable, "-P", "-c", OPEN], input=data, capture_output=True, check=False)
     if done.returncode not in (0, 1):  # 1 is an exception, which the next opening raises here
-        raise GraphError("ONNX Runtime crashes on the fp16 graph: export without --half")
+        raise GraphError("ONNX Runtime crashes on the fp16 graph: leave out half (--half)")
 
 
 def _batches(pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:

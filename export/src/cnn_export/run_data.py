@@ -83,7 +83,9 @@ def open_run_source(run: Run, data: str | os.PathLike[str] | None) -> Source:
             fold=config.fold,
         )
     except DataError as error:
-        raise ExportError(f"export needs the data set of the run: {error}; pass --data if it has moved") from error
+        raise ExportError(
+            f"export needs the data set of the run: {error}; pass data (--data) if it has moved"
+        ) from error
 
 
 def decode_test_split(run: Run, source: Source) -> tuple[Split, bool]:
@@ -98,13 +100,13 @@ def decode_test_split(run: Run, source: Source) -> tuple[Split, bool]:
     data = recorded_data(run)
     place = source.location or source.name
     if source.classes != tuple(map(composed, run.spec.classes)):
-        raise ExportError(f"{place} has other classes than the run: pass the data set of the run with --data")
+        raise ExportError(f"{place} has other classes than the run: pass the data set of the run as data (--data)")
     for spelled in spellings(source):
         split, fingerprint, _ = read_split(spelled, "test", run.spec)
         if fingerprint == data["fingerprints"]["test"]:
             break
     else:
-        raise ExportError(f"the test pictures in {place} are not those of the run: pass its data set with --data")
+        raise ExportError(f"the test pictures in {place} are not those of the run: pass its data set as data (--data)")
     return split, pixel_digest(split.images) == data["test_pixels"]
 
 
@@ -172,4 +174,6 @@ def read_dataset(run: Run, source: Source) -> Dataset:
             return dataset
     names = [name for name, fingerprint in recorded.items() if dataset.fingerprints[name] != fingerprint]
     place = source.location or source.name
-    raise ExportError(f"the {names[0]} pictures in {place} are not those of the run: pass its data set with --data")
+    raise ExportError(
+        f"the {names[0]} pictures in {place} are not those of the run: pass its data set as data (--data)"
+    )

@@ -109,5 +109,5 @@ def test_fine_tuning_reduces_the_divergence_from_fp32_and_is_deterministic(
 
 def test_an_unsupported_operator_is_named(quantized: Quantized) -> None:
     quantized.model.graph.node.append(helper.make_node("Elu", ["logits"], ["other"], name="elu"))
-    with pytest.raises(GraphError, match="--qat does not support Elu"):
+    with pytest.raises(GraphError, match="qat does not support Elu"):
         Simulation(quantized.model, quantized.floats)

@@ -76,7 +76,7 @@ def float_graph(network: nn.Module, spec: Spec, opset: int = OPSET) -> ModelProt
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != opset:
         raise GraphError(
-            f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: pass --opset {opsets.get('')}"
+            f"PyTorch's exporter wrote opset {opsets.get('')} instead of {opset}: pass opset (--opset) {opsets.get('')}"
         )
     fold_batch_norm(model)
     replace_global_means(model)

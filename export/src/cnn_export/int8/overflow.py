@@ -118,7 +118,7 @@ class Proof:
             raise GraphError(
                 f"int8 layer {layer.name}: sums of two products reach from {layer.smallest_pair} to "
                 f"{layer.largest_pair}, outside of 16 bits, so {layer.processors} would compute other integers: "
-                f"pass --for vnni, or leave out --quantize"
+                "pass target (--for) vnni, or leave out quantize (--quantize)"
             )
 
 

@@ -59,7 +59,7 @@ def fine_tune(
             loss = functional.cross_entropy(student(pictures), targets)
             if not torch.isfinite(loss):
                 raise GraphError(
-                    f"the loss of the int8 fine-tuning is {loss.item()} at step {step + 1}: leave out --qat"
+                    f"the loss of the int8 fine-tuning is {loss.item()} at step {step + 1}: leave out qat (--qat)"
                 )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

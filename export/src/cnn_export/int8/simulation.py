@@ -55,7 +55,9 @@ class Simulation(nn.Module):
         unknown = {node.op_type for node in self._graph.node} - _OPERATORS.keys()
         unknown -= {"QuantizeLinear", "DequantizeLinear", "Constant"}
         if unknown:
-            raise GraphError(f"--qat does not support {', '.join(sorted(unknown))}: leave out --qat for this network")
+            raise GraphError(
+                f"qat does not support {', '.join(sorted(unknown))}: leave out qat (--qat) for this network"
+            )
         self._makers = makers_of(quantized)
         self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants_of(quantized).items()}
         initial, self.weights, self.biases = constants_of(model), nn.ParameterDict(), nn.ParameterDict()
