@@ -18,6 +18,7 @@ from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES, read_in_order
 from cnn_infer.prediction import Answer, Prediction, labelled, predictions
+from cnn_infer.providers.devices import CPU
 from cnn_infer.stream import Workers
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from cnn_infer.spec import Spec
     from cnn_infer.strangers import StrangerRule
 
-BATCH_SIZE = 32
-"""Default number of pictures in one run of the model."""
+BATCH_SIZE, PARTS = 32, 8
+"""Default number of pictures in one run of the model, and into how many parts the first and last batches are cut."""
 
 
 class Classifier:
@@ -218,7 +219,8 @@ class Classifier:
             pictures: Any iterable of pictures that :meth:`predict` takes, also an endless one: at most
                 ``2 * workers + 1`` batches are in memory. An array is read when its batch is full, so a camera must
                 not reuse one buffer for several frames.
-            batch_size: Pictures in one run of the model, at least 1.
+            batch_size: Pictures in one run of the model, at least 1. The first and last runs of several threads on a
+                CPU have fewer, so that all threads have work.
             workers: Threads, at least 1. Each decodes and classifies a batch of its own.
             errors: What happens at a picture that cannot be read. ``raise`` raises its :class:`PictureError` and ends
                 the iterator. ``yield`` yields the :class:`PictureError` in place of the prediction and continues.
@@ -241,18 +243,17 @@ class Classifier:
         workers: int = 1,
         used: Workers | None = None,
     ) -> Generator[Answer, None, None]:
-        """Classify many pictures as :meth:`predict_many` does; yield errors and times as well.
-
-        ``used`` notes which threads work. The errors are those of :meth:`predict_many`.
-        """
+        """Classify many pictures as :meth:`predict_many` does, with errors and times; ``used`` notes the threads."""
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if not isinstance(value, SupportsIndex) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
         is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
         if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
+        # some other devices prepare the model for each size of batch anew
+        least = -(-batch_size // PARTS) if self.provider == CPU and workers > 1 else batch_size
         run, limit = self._classify_batch, self._max_bytes
-        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, used=used)
+        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, least=least, used=used)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""

@@ -68,48 +68,75 @@ def in_order(
     *,
     chunk: int,
     workers: int,
+    least: int | None = None,
     used: Workers | None = None,
     on_end: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
     """Yield the results of ``function`` in the order of ``items``.
 
-    A thread processes a whole chunk, so threads exchange nothing for each item. At most ``2 * workers + 1`` chunks
-    are in memory, however many items there are. Closing the generator early drops the chunks that have not started.
-    If the system refuses to start a thread, the calling thread processes chunks too, and one warning is logged.
+    A thread processes a whole chunk, so threads exchange nothing for each item. The first chunks are small, so that a
+    few items use all threads, and those that no thread has begun when the items end are cut into small ones, so that
+    the threads end at the same time. Items for ``2 * workers + 1`` chunks are in memory at most, however many there
+    are. Closing the generator early drops the chunks that have not started. If the system refuses to start a thread,
+    the calling thread processes chunks too, and one warning is logged.
 
     Args:
         function: Takes at most ``chunk`` items and returns one result for each.
         items: Read only as far as results are needed.
         chunk: Items for each call of ``function``, at least 1.
         workers: Threads, at least 1.
+        least: Items for each of the small chunks, 1 to ``chunk``; None for ``chunk``. Fewer need no thread.
         used: Notes which threads process chunks.
         on_end: Ends what ``function`` waits for, such as requests, so that it raises :class:`EndedError`. Called at
             the end, before the threads are waited for, and by :func:`end_waits`.
     """
     remaining = iter(items)
-    waiting: deque[Future[list[Result]]] = deque()
+    small = least or chunk
+    waiting: deque[_Chunk[Item, Result]] = deque()
     pool: _Pool[Item, Result] | None = None
     if on_end is not None:
         _waits.add(on_end)
     try:
-        batch = list(itertools.islice(remaining, chunk))
-        if len(batch) < chunk:  # the only chunk: a thread pool takes a while to import and would gain nothing
+        batch = list(itertools.islice(remaining, small))
+        if len(batch) < small:  # the only chunk: a thread pool takes a while to import and would gain nothing
             yield from function(batch)
             return
         pool = _Pool(function, workers, used or Workers(workers))
-        while batch:
+        for number in itertools.count(1):
+            if not batch:
+                break
             waiting.append(pool.submit(batch))
-            while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
-                yield from waiting.popleft().result()
-            batch = list(itertools.islice(remaining, chunk))
+            while waiting and (len(waiting) > 2 * workers or waiting[0].results.done()):
+                yield from waiting.popleft().results.result()
+            batch = list(itertools.islice(remaining, small if number < 2 * workers else chunk))
+        rest: list[Item] = []
+        while waiting and (unclaimed := waiting[-1].claim()):
+            rest[:0] = unclaimed
+            waiting.pop()
+        waiting.extend(pool.submit(rest[start : start + small]) for start in range(0, len(rest), small))
         while waiting:
-            yield from waiting.popleft().result()
+            yield from waiting.popleft().results.result()
     finally:
         if on_end is not None:
             _waits.discard(on_end)
             on_end()
         if pool is not None:
             pool.close()
+
+
+class _Chunk(Generic[Item, Result]):
+    """Items that one thread takes, and their results once there are any."""
+
+    def __init__(self, items: list[Item], results: Future[list[Result]]) -> None:
+        self._items = [items]
+        self.results = results
+
+    def claim(self) -> list[Item]:
+        """Return the items to the first who asks; to others an empty list."""
+        try:
+            return self._items.pop()
+        except IndexError:
+            return []
 
 
 class _Pool(Generic[Item, Result]):
@@ -131,21 +158,18 @@ class _Pool(Generic[Item, Result]):
         self._submitted = False  # whether at least one thread runs
         self._refused = False  # whether none can be started
 
-    def submit(self, batch: list[Item]) -> Future[list[Result]]:
-        """Return the future result of a chunk."""
-        future: Future[list[Result]] = self._future()
-        unclaimed = [batch]
+    def submit(self, batch: list[Item]) -> _Chunk[Item, Result]:
+        """Let a thread process a chunk of at least one item, as soon as one is free."""
+        chunk: _Chunk[Item, Result] = _Chunk(batch, self._future())
 
         def process() -> None:
-            try:
-                claimed = unclaimed.pop()
-            except IndexError:  # another thread has processed it
+            if not (claimed := chunk.claim()):
                 return
             self._used.add()
             try:
-                future.set_result(self._function(claimed))
+                chunk.results.set_result(self._function(claimed))
             except BaseException as error:
-                future.set_exception(error)
+                chunk.results.set_exception(error)
                 if not isinstance(error, Exception):  # Ctrl-C ends the calling thread at once
                     raise
 
@@ -153,13 +177,13 @@ class _Pool(Generic[Item, Result]):
             if not self._refused:
                 self._threads.submit(process)
                 self._submitted = True
-                return future
+                return chunk
         except RuntimeError:  # no further thread; the executor has queued the chunk, and a running thread may take it
             warn_once(TOO_FEW_THREADS)
             self._used.refuse()
             self._refused = not self._submitted
         process()
-        return future
+        return chunk
 
     def close(self) -> None:
         """Drop the chunks that have not started, and wait for the others."""
