@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cnn_infer import Classifier, InputError, evaluate, open_model
-from cnn_infer.paths.skipped import SYSTEM_NAMES
+from cnn_infer.paths.skipped import SYSTEM_NAMES, skipped_text
 
 
 @pytest.mark.parametrize("option", ["threads", "batch_size"])
@@ -79,6 +79,8 @@ def test_the_kinds_of_files_are_bounded(rgb: Classifier, picture: Callable[..., 
         (tmp_path / f"scan.{number:04}").touch()
     skipped = evaluate(rgb, [tmp_path]).skipped
     assert (len(skipped), skipped["other"], sum(skipped.values())) == (101, 150, 250)
+    text = skipped_text({f".{number}": 1 for number in range(6)})
+    assert text == "6 files of other kinds (.0 1, .1 1, .2 1, .3 1, .4 1, 1 more kind)"
 
 
 @pytest.mark.parametrize(

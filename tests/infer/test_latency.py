@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cnn_infer import DeviceError, InputError
-from cnn_infer.latency import STAGES, measure
+from cnn_infer.latency import STAGES, measure, text
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -34,9 +35,9 @@ def test_the_text_for_people_and_unreadable_pictures(
     tmp_path: Path, models: Path, cli: Run, picture: Callable[..., Path]
 ) -> None:
     picture(tmp_path / "a.png", "red")
-    text = cli("a.png", "--latency", "--model", models / "rgb.onnx").stdout.decode()
-    assert "SingleStream" in text
-    assert "Offline" in text
+    printed = cli("a.png", "--latency", "--model", models / "rgb.onnx").stdout.decode()
+    assert "SingleStream" in printed
+    assert "Offline" in printed
     (tmp_path / "b.png").write_bytes(b"no picture")
     assert (
         b"none of the pictures can be read" in cli("b.png", "--latency", "--model", models / "rgb.onnx", code=2).stderr
@@ -51,6 +52,7 @@ def test_latency_without_pictures_is_refused_also_beside_info(models: Path, cli:
 def test_measure_takes_folders(tmp_path: Path, models: Path, picture: Callable[..., Path]) -> None:
     picture(tmp_path / "in" / "a.png", "red")
     found = measure(models / "rgb.onnx", [tmp_path / "in"])
+    assert text(replace(found, threads=1)).splitlines()[-2].endswith(" pictures/s on 1 thread")
     assert found.model == str(models / "rgb.onnx")
     assert found.calls > 0
     with pytest.raises(InputError, match="no such file or folder"):
@@ -61,7 +63,7 @@ def test_measure_takes_folders(tmp_path: Path, models: Path, picture: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "text"),
+    ("code", "error", "message"),
     [
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
@@ -72,11 +74,11 @@ def test_measure_takes_folders(tmp_path: Path, models: Path, picture: Callable[.
     ],
 )
 def test_an_onnx_runtime_that_crashes_is_named_and_one_that_prints_is_measured(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception], text: str
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception], message: str
 ) -> None:
     (tmp_path / "modules" / "onnxruntime").mkdir(parents=True)
     (tmp_path / "modules" / "onnxruntime" / "__init__.py").write_text(code)
     (tmp_path / "a.png").write_bytes(b"no picture")  # after the measurement of the imports this ends the call
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=message):
         measure(models / "rgb.onnx", [tmp_path / "a.png"])

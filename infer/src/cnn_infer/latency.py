@@ -17,6 +17,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from cnn_infer.classifier import Classifier
+from cnn_infer.console import quantity
 from cnn_infer.errors import DeviceError, InputError, PictureError
 from cnn_infer.model import open_model
 from cnn_infer.paths.find import find_pictures
@@ -147,7 +148,7 @@ def text(found: Latency) -> str:
     rows = {"a picture": found.single_stream, **{f"  {name}": row for name, row in found.stages.items()}}
     for name, row in rows.items():
         lines.append(f"{name:<14}" + "".join(f"{row[key]:9.3f}" for key in ("p50", "p90", "p99", "mean")))
-    lines.append(f"Offline       {found.offline:,.0f} pictures/s on {found.threads} threads")
+    lines.append(f"Offline       {found.offline:,.0f} pictures/s on {quantity(found.threads, 'thread')}")
     verdict = "NOISY: the machine was busy, measure again" if found.noisy else "quiet"
     lines.append(f"{found.calls:,} calls; blocks vary by {found.variation:.1%}: {verdict}")
     return "\n".join(lines)
@@ -168,7 +169,7 @@ def _import_ms() -> float:
         "import time; start = time.perf_counter(); import cnn_infer.classifier, onnxruntime; "
         "seconds = time.perf_counter() - start; print(); print([seconds])"
     )
-    times = []
+    times: list[float] = []
     for _ in range(3):
         answer = ask(code)
         if answer.error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,6 +98,15 @@ def test_a_broken_onnx_runtime_is_named(
     assert found["model"]["status"] == "ok"
     assert found["device"]["status"] == "note"
     assert done.stderr.decode() == "cnn-infer: --doctor found errors: onnxruntime\n"
+
+
+def test_one_processor_is_no_plural(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    for name, value in (("usable_cpus", 1), ("allowed_cpus", {0}), ("cgroup_quota", None)):
+        monkeypatch.setattr(machine, name, lambda value=value: value)
+    found = next(finding for finding in host.findings() if finding.name == "threads")
+    assert found.found == "1 of 1 processor"
+    assert found.advice == "the default is 1 worker thread; --threads auto measures more"
 
 
 def test_text_around_an_answer_is_skipped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,6 +64,29 @@ def test_the_summary_has_the_export_certificate(models: Path) -> None:
     ):
         assert part in text
     assert "\x1b" not in text
+
+
+def test_one_is_no_plural(models: Path) -> None:
+    parity: Any = CERTIFICATE["parity"]
+    int8 = parity["fp32_against_int8"]
+    one = {
+        **CERTIFICATE,
+        "data": {"name": "pictures", "images": {"train": 1}},
+        "settings": {"model": "nano", "epochs": 1},
+        "metrics": {"test": {"images": 1, "accuracy": 1.0, "macro_f1": 1.0}},
+        "parity": {
+            "torch_against_onnx": {"images": 1, "probabilities": {"max": 0.0}, "flips": 1},
+            "fp32_against_fp16": {"images": 1, "accuracy_fp32": 1.0, "accuracy_fp16": 0.0, "flips": 1},
+            "fp32_against_int8": {**int8, "calibration_pictures": 1, "test": {**int8["test"], "images": 1, "flips": 1}},
+            "calibration": {"images": 1, "ece": 0.0, "brier": 0.0},
+        },
+    }
+    text = for_people(with_details(models, one))
+    assert text.count(" 1 flip") == 3
+    for part in ("pictures, 1 picture, nano, up to 1 epoch\n", "  1 picture: accuracy", "on 1 training picture\n"):
+        assert part in text
+    assert text.count("on 1 test picture: ") == 4
+    assert not re.search(r"\b1 (picture|flip|epoch|test picture|training picture)s", text)
 
 
 @pytest.mark.parametrize(

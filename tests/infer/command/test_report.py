@@ -174,6 +174,9 @@ def test_strict_fails_after_all_files_are_written(folder: Path, models: Path, tm
     assert json.loads((tmp_path / "r.json").read_text())["errors"] == 1
     (folder / "red" / "broken.png").unlink()
     cli(*arguments, "--strict")
+    (tmp_path / "one.png").touch()
+    done = cli("one.png", "--model", models / "rgb.onnx", "--strict", code=1)
+    assert done.stderr.decode().splitlines()[-1] == "cnn-infer: 1 of 1 picture could not be read (--strict)"
 
 
 def test_no_readable_picture_gives_exit_code_1(models: Path, tmp_path: Path, cli: Run) -> None:

@@ -80,6 +80,20 @@ def test_without_labels_the_least_sure_pictures_are_shown(folder: Path, models: 
     assert not {"classes", "confusion", "mistakes"} & {*page.attributes("id")}
 
 
+def test_one_picture_is_no_plural(folder: Path, models: Path, tmp_path: Path, cli: Run) -> None:
+    run = ("--model", models / "rgb.onnx", "--html", "page.html", "--output", "o", "--threads", "1")
+    for options, title, heading in (
+        (("--labels", "none"), "1 picture classified", "1 picture classified, without labels"),
+        ((), "100.00% accuracy on 1 picture", "100.00% of 1 labelled picture is classified correctly"),
+    ):
+        cli("in/red/0.png", "in/red/broken.png", *run, *options)
+        page = Page(tmp_path / "page.html")
+        assert f"<title>{title}</title>" in (tmp_path / "page.html").read_text()
+        assert page.heading == heading
+        assert "on 1 thread" in page.text
+        assert "1 of 2 files could not be read." in page.text
+
+
 def test_mistakes_have_their_evidence_where_the_model_has_it(
     folder: Path, models: Path, tmp_path: Path, cli: Run
 ) -> None:

@@ -61,7 +61,7 @@ def test_splits_and_groups(tmp_path: Path) -> None:
         ("a.csv", "file_name:label\n", "has no column 'file_name' and no 'label'; it has 'file_name:label'"),
         ("a.csv", "label,file_name,label\n", "has two columns 'label': rename one"),
         ("a.csv", "file_name,label\n1.jpg,cat, black\n", "line 2 has 3 values, but the first line names 2 columns"),
-        ("a.csv", "file_name,label\n1.jpg,cat\n2.jpg\n", "line 3 has 1 values"),
+        ("a.csv", "file_name,label\n1.jpg,cat\n2.jpg\n", "line 3 has 1 value, but"),
         ("a.csv", 'file_name,label\n1.jpg,"cat\n', "line 2 is not CSV: unexpected end of data"),
         ("a.csv", 'file_name,label\n"1"2.jpg,cat\n', "line 2 is not CSV: ',' expected after '\"'"),
         ("a.csv", "file_name,label\n" + "x" * (LONGEST + 1), "line 2 has more than 1,048,576 characters"),

@@ -76,6 +76,6 @@ def test_all_other_rows_are_correct(tmp_path: Path, models: Path, cli: Run, seed
         assert (row["error"] is None) is not bool(reason)
     printed = done.stderr.decode().splitlines()
     assert f"{COUNT - len(kinds):,} pictures classified, {len(kinds)} could not be read" in printed
-    assert printed[-1] == f"cnn-infer: {len(kinds)} of {COUNT} pictures could not be read (--strict)"
+    assert printed[-1] == f"cnn-infer: {len(kinds)} of {COUNT:,} pictures could not be read (--strict)"
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["images"], report["errors"]) == (COUNT, len(kinds))

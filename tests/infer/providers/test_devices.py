@@ -232,7 +232,7 @@ def test_info_counts_the_nodes_of_each_provider(models: Path) -> None:
     assert "device" not in dict(facts(classifier))
     model = replace(classifier.model, nodes={"OpenVINOExecutionProvider": 7, "CPUExecutionProvider": 1})
     line = dict(facts(Classifier(model)))["device"]
-    assert line == "OpenVINOExecutionProvider: 7 nodes, CPUExecutionProvider: 1 nodes"
+    assert line == "OpenVINOExecutionProvider: 7 nodes, CPUExecutionProvider: 1 node"
 
 
 def test_proven_integers_are_those_of_the_cpu(

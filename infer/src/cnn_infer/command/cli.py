@@ -176,7 +176,9 @@ def command(
         pictures = find_pictures(given, follow_symlinks=follow_symlinks)
         console.message(draw_all(classifier, pictures, evidence, max_pixels=max_pixels, max_bytes=max_bytes))
     if strict and found.errors:
-        raise CheckError(f"{found.errors} of {found.images} pictures could not be read (--strict)")
+        raise CheckError(
+            f"{found.errors:,} of {console.quantity(found.images, 'picture')} could not be read (--strict)"
+        )
     if found.errors == found.images:
         raise CheckError("none of the pictures could be read")
 

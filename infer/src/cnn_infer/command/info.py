@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from math import isfinite
 from typing import Any
 
 from cnn_infer.classifier import Classifier
-from cnn_infer.console import escaped
+from cnn_infer.console import escaped, quantity
 from cnn_infer.errors import ModelError
 from cnn_infer.explanation import sight
 from cnn_infer.guarantee import guarantee_of
@@ -39,27 +40,27 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
     details = _Entries(spec.details)
     precision = details.text("precision") or "fp32"
     yield "model", f"{classifier.model.name}, {precision}, {classifier.model.bytes / 1024:,.0f} KiB"
-    if classifier.model.nodes:
-        yield "device", ", ".join(f"{name}: {count} nodes" for name, count in classifier.model.nodes.items())
+    if nodes := classifier.model.nodes:
+        yield "device", ", ".join(f"{name}: {quantity(count, 'node')}" for name, count in nodes.items())
     sides = f"{spec.width} x {spec.height} pixels{'' if spec.width == spec.height else ' (width x height)'}"
     yield "input", f"{sides}, {spec.colour}; {spec.resize}, {spec.filter}"
     yield "classes", f"{len(spec.classes)}: {', '.join(spec.classes[:20])}{', ...' if len(spec.classes) > 20 else ''}"
     data, settings = details.under("data"), details.under("settings")
     if data.text("name"):
-        epochs = settings.number("epochs")
-        trained = f"{data.text('name')}, {data.under('images').number('train'):,.0f} pictures"
-        yield "trained on", trained + (f", {settings.text('model')}, up to {epochs:.0f} epochs" if epochs else "")
+        trained = f"{data.text('name')}, {data.under('images').quantity('train', 'picture')}"
+        epochs = f", {settings.text('model')}, up to {settings.quantity('epochs', 'epoch')}"
+        yield "trained on", trained + (epochs if settings.number("epochs") else "")
     test = details.under("metrics").under("test")
     if test.number("images"):
         figures = f"accuracy {test.number('accuracy'):.2%}, macro F1 {test.number('macro_f1'):.4f}"
-        yield "tested on", f"{test.number('images'):,.0f} pictures: {figures} (PyTorch)"
+        yield "tested on", f"{test.quantity('images', 'picture')}: {figures} (PyTorch)"
     certificate = details.under("parity")
     parity = certificate.under("torch_against_onnx")
     if parity.number("images"):
         yield (
             "parity",
-            f"PyTorch and ONNX fp32 on {parity.number('images'):,.0f} test pictures: probabilities differ by at "
-            f"most {parity.under('probabilities').number('max'):.2g}, {parity.number('flips'):.0f} flips",
+            f"PyTorch and ONNX fp32 on {parity.quantity('images', 'test picture')}: probabilities differ by at "
+            f"most {parity.under('probabilities').number('max'):.2g}, {parity.quantity('flips', 'flip')}",
         )
     yield from _half(certificate.under("fp32_against_fp16"))
     yield from _int8(certificate.under("fp32_against_int8"))
@@ -67,7 +68,7 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
     if calibration.number("images"):
         yield (
             "calibration",
-            f"on {calibration.number('images'):,.0f} test pictures: ECE {calibration.number('ece'):.4f}, Brier score "
+            f"on {calibration.quantity('images', 'test picture')}: ECE {calibration.number('ece'):.4f}, Brier score "
             f"{calibration.number('brier'):.4f}",
         )
     if (promise := guarantee_of(spec.details)) is not None:
@@ -91,8 +92,8 @@ def _half(proof: _Entries) -> Iterator[tuple[str, str]]:
     yield "fp16", "for GPUs; a CPU computes it in fp32, no faster than model.onnx"
     yield (
         "",
-        f"fp32 and fp16 on {proof.number('images'):,.0f} test pictures: {proof.number('accuracy_fp32'):.2%} and "
-        f"{proof.number('accuracy_fp16'):.2%}, {proof.number('flips'):.0f} flips",
+        f"fp32 and fp16 on {proof.quantity('images', 'test picture')}: {proof.number('accuracy_fp32'):.2%} and "
+        f"{proof.number('accuracy_fp16'):.2%}, {proof.quantity('flips', 'flip')}",
     )
     logits = proof.under("logits").number("relative")
     yield "", f"logits differ by at most {logits:.2g} of the largest one (tolerance {proof.number('tolerance'):.2g})"
@@ -107,11 +108,11 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
     if not test.number("images"):
         return
     made = f"{proof.text('recipe')}, for {proof.text('target')}" if proof.text("recipe") else "static"
-    yield "int8", f"{made}, calibrated on {proof.number('calibration_pictures'):,.0f} training pictures"
+    yield "int8", f"{made}, calibrated on {proof.quantity('calibration_pictures', 'training picture')}"
     yield (
         "",
-        f"fp32 and int8 on {test.number('images'):,.0f} test pictures: {test.number('accuracy_fp32'):.2%} and "
-        f"{test.number('accuracy_int8'):.2%}, {test.number('flips'):.0f} flips, "
+        f"fp32 and int8 on {test.quantity('images', 'test picture')}: {test.number('accuracy_fp32'):.2%} and "
+        f"{test.number('accuracy_int8'):.2%}, {test.quantity('flips', 'flip')}, "
         f"McNemar p {test.number('mcnemar_p'):.2f}",
     )
     if text := _integers(proof.under("integers")):
@@ -168,3 +169,7 @@ class _Entries:
             return float(found) if isinstance(found, (int, float)) else 0.0
         except OverflowError:  # an integer of hundreds of digits
             return 0.0
+
+    def quantity(self, name: str, noun: str) -> str:
+        found = self.number(name)
+        return quantity(int(found) if isfinite(found) else 0, noun)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cnn_infer.console import quantity
 from cnn_infer.doctor.findings import NOTHING, Finding
 from cnn_infer.doctor.host import EXACT
 from cnn_infer.doctor.packages import newer
@@ -53,7 +54,7 @@ def findings(model: str, device: str, options: Mapping[str, str], *, broken: Seq
         advice = newer() if old else other
         yield Finding("device", "error", f"{device} does not open the model: {reason}", advice)
         return
-    nodes = ", ".join(f"{provider}: {count} nodes" for provider, count in answer.value["nodes"].items())
+    nodes = ", ".join(f"{provider}: {quantity(count, 'node')}" for provider, count in answer.value["nodes"].items())
     found = f"{answer.value['provider']} ({answer.value['chosen']}){f'; {nodes}' if nodes else ''}"
     yield Finding("device", "ok", found, "cnn-infer --verify proves that it computes what was exported")
 

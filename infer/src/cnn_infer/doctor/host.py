@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from cnn_infer.console import quantity
 from cnn_infer.doctor.findings import Finding
 from cnn_infer.system import machine
 
@@ -51,12 +52,13 @@ def _threads() -> Finding:
     limits = [f"affinity allows {allowed}"] * (allowed < count)
     limits += [] if quota is None else [f"the control group allows {quota:g}"]
     usable = machine.usable_cpus()
-    found = f"{usable} of {count} processors" + (f" ({', '.join(limits)})" if limits else "")
+    found = f"{usable} of {quantity(count, 'processor')}" + (f" ({', '.join(limits)})" if limits else "")
     if quota is not None and quota < min(allowed, 1):
         return Finding(
             "threads", "note", found, "raise the quota to 1 processor or more: a picture waits for its share"
         )
-    return Finding("threads", "ok", found, f"the default is {usable} worker threads; --threads auto measures more")
+    default = f"the default is {quantity(usable, 'worker thread')}; --threads auto measures more"
+    return Finding("threads", "ok", found, default)
 
 
 def _memory() -> Finding:

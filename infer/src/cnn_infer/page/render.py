@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnn_infer.console import escaped
+from cnn_infer.console import escaped, quantity
 from cnn_infer.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=escaped, name=shown_name, percent=percent, share=share, count=count, figure=figure)
+    environment.filters.update(plain=escaped, name=shown_name, percent=percent, share=share, figure=figure)
+    environment.filters.update(count=count, quantity=quantity)
     return environment
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple, NoReturn
 
+from cnn_infer.console import quantity
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.encoding import encoding_of
@@ -121,8 +122,8 @@ def _csv_tables(lines: Iterator[str], columns: Sequence[str], shown: str) -> Ite
                 yield line, {name: values[place] for name, place in places.items()}
             elif values:
                 raise InputError(
-                    f"{shown} line {line} has {len(values)} values, but the first line names {len(names)} columns: "
-                    "quote a value that contains the delimiter"
+                    f"{shown} line {line} has {quantity(len(values), 'value')}, but the first line names "
+                    f"{len(names)} columns: quote a value that contains the delimiter"
                 )
     except csv.Error as error:
         raise InputError(f"{shown} line {reader.line_num + 1} is not CSV: {error}") from error

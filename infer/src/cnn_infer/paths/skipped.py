@@ -77,13 +77,14 @@ def skipped_text(counts: Mapping[str, int]) -> str | None:
     Args:
         counts: As :attr:`Skipped.counts`.
     """
+    from cnn_infer.console import quantity  # which a program that finds pictures need not load
+
     files = sorted(((kind, count) for kind, count in counts.items() if kind != LINK), key=lambda pair: -pair[1])
     parts = []
     if files:
-        total = sum(count for _, count in files)
         kinds = [f"{kind} {count:,}" for kind, count in files[:_MOST_PRINTED]]
-        kinds += [f"{len(files) - _MOST_PRINTED} more kinds"] if len(files) > _MOST_PRINTED else []
-        parts.append(f"{total:,} {'file' if total == 1 else 'files'} of other kinds ({', '.join(kinds)})")
+        kinds += [quantity(len(files) - _MOST_PRINTED, "more kind")] if len(files) > _MOST_PRINTED else []
+        parts.append(f"{quantity(sum(count for _, count in files), 'file')} of other kinds ({', '.join(kinds)})")
     if links := counts.get(LINK, 0):
         parts.append("1 link to a folder" if links == 1 else f"{links:,} links to folders")
     return " and ".join(parts) or None
