@@ -57,8 +57,10 @@ ROWS = {
         f"cifar10-{n}-frozen": Row("cifar10", "lite0", "--pretrained --epochs 1 --size 192", goal, 600, per_class=n)
         for n, goal in ((20, 0.65), (100, 0.75), (500, 0.80))
     },
-    "cifar10-20-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.75, 600, per_class=20),
-    "cifar10-100-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", 0.85, 1200, per_class=100),
+    **{
+        f"cifar10-{n}-pretrained": Row("cifar10", "lite0", "--pretrained --size 192", goal, budget, per_class=n)
+        for n, goal, budget in ((20, 0.75, 600), (100, 0.85, 1200), (500, 0.0, 1200))
+    },
     **{
         f"cifar10-{n}-{model}-{kind}": Row(
             "cifar10", model, "", 0.0, 3600, per_class=n, teacher=f"cifar10-{n}-pretrained" if kind == "taught" else ""

@@ -99,6 +99,19 @@ def test_a_given_rate_changes_nothing_else(digits: Dataset, count: int, rate: fl
     assert resolve({"lr": rate}, pictures) == replace(resolve({}, pictures), lr=rate)
 
 
+def test_cutout_is_for_networks_that_memorise_pictures_of_24_pixels(digits: Dataset) -> None:
+    def augmented(side: int, count: int, model: str) -> bool:
+        images = np.zeros((count, side, side, 1), np.uint8)
+        train = replace(digits.train, images=images, labels=np.arange(count) % 10)
+        dataset = replace(digits, height=side, width=side, train=train)
+        return "cutout" in resolve({"model": model}, dataset).augment
+
+    assert augmented(24, 9_999, "nano")
+    assert not augmented(24, 10_000, "nano")
+    assert augmented(24, 10_000, "small")
+    assert not augmented(23, 10_000, "small")
+
+
 def test_defaults_suit_the_data(digits: Dataset) -> None:
     assert "flip" not in resolve({}, digits).augment
     animals = with_pictures(digits, 1000, classes=("cat", "dog"))

@@ -149,8 +149,8 @@ class Config:
     augment: tuple[str, ...] = option(
         AUGMENT,
         f"Random changes of the training pictures: none, or a list out of {','.join(AUGMENTATIONS)}.",
-        default_text="crop; also cutout from 24 pixels a side, and flip if the pictures look alike in a mirror; "
-        "with --pretrained zoom and colour in place of crop and cutout",
+        default_text="crop; also flip if the pictures look alike in a mirror; also cutout from 24 pixels a side, but "
+        "not for nano with 10,000 pictures or more; with --pretrained zoom and colour in place of crop and cutout",
         metavar="LIST",
     )
     balance: bool = option(

@@ -38,6 +38,10 @@ MIN_STEPS = 1_000
 EARLY_STOPPING_BELOW = 10_000
 """With fewer training pictures than this a network can memorise them, so early stopping is on by default."""
 
+NO_CUTOUT = "nano"
+"""The network that is trained without cutout on at least :data:`EARLY_STOPPING_BELOW` pictures: it cannot memorise so
+many, and cutout costs accuracy (benchmarks/results/training_recipe.md)."""
+
 FEW_PICTURES = 500
 """Training pictures per class below which pretrained weights are proposed: see benchmarks/results/few_pictures.md."""
 
@@ -84,7 +88,7 @@ def resolve(options: Mapping[str, Any], dataset: Dataset) -> Config:
     given.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
     given.setdefault("dropout", 0.0 if is_preset else None)
     if "augment" not in given:
-        given["augment"] = _augmentations(dataset, pretrained=pretrained)
+        given["augment"] = _augmentations(dataset, given["model"], pretrained=pretrained)
     return Config(**with_absolute_paths(given), height=dataset.height, width=dataset.width)
 
 
@@ -138,10 +142,11 @@ def _patience(count: int, epochs: int) -> int:
     return max(10, epochs // 2) if count < EARLY_STOPPING_BELOW else 0
 
 
-def _augmentations(dataset: Dataset, *, pretrained: bool) -> tuple[str, ...]:
+def _augmentations(dataset: Dataset, model: str, *, pretrained: bool) -> tuple[str, ...]:
     # a mirror changes characters
     flip = () if _shows_signs(dataset) or is_asymmetric(dataset.train.images, dataset.train.labels) else ("flip",)
     if pretrained:
         return (*flip, "zoom", "colour")  # as in the training of the weights
-    cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 else ()
+    memorises = model != NO_CUTOUT or len(dataset.train.labels) < EARLY_STOPPING_BELOW
+    cutout = ("cutout",) if min(dataset.height, dataset.width) >= 24 and memorises else ()
     return (*flip, "crop", *cutout)
