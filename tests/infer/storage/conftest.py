@@ -42,7 +42,7 @@ class Faults:
         self.headers: dict[str, str] = {}
         self.waiting = threading.Event()
         self.answer = threading.Event()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def clear(self) -> None:
         self.planned.clear()
@@ -53,10 +53,11 @@ class Faults:
 
     def begin(self, path: str, query: str = "") -> int | str | None:
         address = f"{path}?{query}"
-        with self._lock:
+        with self._changed:
             self.requests[path] += 1
             self._now += 1
             self.most = max(self.most, self._now)
+            self._changed.notify_all()
             fault = next((left.pop(0) for part, left in self.planned.items() if part in address and left), None)
         time.sleep(self.delay)
         if fault == "wait":
@@ -65,8 +66,13 @@ class Faults:
         return fault
 
     def end(self) -> None:
-        with self._lock:
+        with self._changed:
             self._now -= 1
+
+    def reached(self, requests: int) -> None:
+        """Wait until there were so many requests at one time, for at most 20 seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.most >= requests, 20)
 
 
 class S3:

@@ -7,9 +7,11 @@ import io
 import shutil
 import sys
 import tempfile
+import time
 import weakref
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -370,11 +372,16 @@ def test_reads_go_ahead_in_bounds(s3: S3, grey: Classifier, photos: Path, monkey
     data = (photos / "top.png").read_bytes()
     names = [s3.put(f"many/{number:02}.png", data + bytes(number)) for number in range(80)]
     s3.faults.clear()
-    s3.faults.delay = 0.03
-    rows = rows_of(grey, "s3://pictures/many")
+    s3.faults.planned["/many/"] = ["wait"] * 80  # none is answered before all that go ahead have arrived
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(rows_of, grey, "s3://pictures/many")
+        s3.faults.reached(32)
+        time.sleep(0.2)  # in which a further one would arrive
+        s3.faults.answer.set()
+        rows = found.result()
+    assert s3.faults.most == 32
     assert [row.path for row in rows] == names
     assert {row.error for row in rows} == {None}
-    assert 16 < s3.faults.most <= 32
     s3.faults.clear()
     for budget in (4 * len(data) + 300, 1):  # some of them fit, or none
         monkeypatch.setattr(read_ahead, "BUDGET", budget)
