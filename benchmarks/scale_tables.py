@@ -33,6 +33,7 @@ ASSUMED = {
         0.05, "an hour of a core, in dollars", "EC2 c7a (AMD EPYC, Zen 4) in us-east-1, on demand; a vCPU is a core"
     ),
     "get": Assumption(0.40, "a million GET requests, in dollars", "S3 Standard in us-east-1"),
+    "transfer": Assumption(0.09, "a GB of pictures that leaves the region, in dollars", "from S3 to the internet"),
     "list": Assumption(5.0, "a million LIST requests of 1,000 names, in dollars", "S3 Standard in us-east-1"),
     "gets per prefix": Assumption(5500, "GET requests a second and prefix", "S3 performance guidelines"),
     "request": Assumption(1.05, "milliseconds of a core for a GET request", "middle of 0.9 to 1.2 in docs/storage.md"),
@@ -102,6 +103,9 @@ def inference() -> str:
     for name, run, _, size in NETWORKS:
         rate = stored_rate(name, run)
         hours = MILLION / (3600 * rate)
+        cores = hours * ASSUMED["core hour"].value
+        requests = ASSUMED["get"].value + ASSUMED["list"].value / 1000
+        transfer = MILLION * ASSUMED[size].value / 1e9 * ASSUMED["transfer"].value
         gets = CORES * rate
         classifying = BILLION / (3600 * gets)
         columns.append(
@@ -109,8 +113,10 @@ def inference() -> str:
                 "pictures a second and core, files on this machine": f"{core_rate(name, run):,.0f}",
                 "pictures a second and core, from S3": f"{rate:,.0f}",
                 "core hours, a million": f"{hours:.2f}",
-                "$ of cores, a million": f"{hours * ASSUMED['core hour'].value:.3f}",
-                "$ of requests, a million": f"{ASSUMED['get'].value + ASSUMED['list'].value / 1000:.3f}",
+                "$ of cores, a million": f"{cores:.3f}",
+                "$ of requests, a million": f"{requests:.3f}",
+                "$ in all, a million": f"{cores + requests:.2f}",
+                "$ more where the cores are in another place, a million": f"{transfer:.2f}",
                 "core hours, a billion": f"{BILLION / MILLION * hours:,.0f}",
                 f"hours for a billion, {CORES:,} cores, without listing": f"{classifying:.2f}",
                 f"hours for a billion, {CORES:,} cores, one listing": f"{listing_hours() + classifying:.1f}",
