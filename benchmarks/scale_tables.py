@@ -116,7 +116,7 @@ def inference() -> str:
                 "$ of cores, a million": f"{cores:.3f}",
                 "$ of requests, a million": f"{requests:.3f}",
                 "$ in all, a million": f"{cores + requests:.2f}",
-                "$ more where the cores are in another place, a million": f"{transfer:.2f}",
+                "$ more where the cores are outside of AWS, a million": f"{transfer:.2f}",
                 "core hours, a billion": f"{BILLION / MILLION * hours:,.0f}",
                 f"hours for a billion, {CORES:,} cores, without listing": f"{classifying:.2f}",
                 f"hours for a billion, {CORES:,} cores, one listing": f"{listing_hours() + classifying:.1f}",

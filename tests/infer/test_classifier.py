@@ -136,6 +136,30 @@ def test_many_pictures_keep_their_order(rgb: Classifier, workers: int, batch_siz
     )
 
 
+@pytest.mark.parametrize(
+    ("workers", "provider", "sizes"),
+    [(2, None, None), (1, None, [32, 32, 32, 4]), (2, "OtherExecutionProvider", [4, 32, 32, 32])],
+)
+def test_only_several_threads_on_a_cpu_get_small_batches(
+    rgb: Classifier, workers: int, provider: str | None, sizes: list[int] | None
+) -> None:
+    seen = []
+
+    class Recording(Classifier):
+        def _run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            seen.append(len(batch))
+            return super()._run(batch)
+
+    classifier = Recording(rgb.model)
+    classifier.provider = provider or classifier.provider
+    assert len(list(classifier.predict_many([solid("red")] * 100, workers=workers))) == 100
+    if sizes is None:
+        assert seen.count(4) >= 4
+        assert sum(seen) == 100
+    else:
+        assert sorted(seen) == sorted(sizes)
+
+
 def test_no_pictures_give_no_predictions(rgb: Classifier) -> None:
     assert list(rgb.predict_many([])) == []
 

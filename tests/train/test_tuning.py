@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from cnn_train import Run, TrainingInterruptedError, train, tuning
-from cnn_train.tuning import BEST, STUDY, tune
+from cnn_train.tuning import BEST, STUDY, _settings, tune
 
 SHORT: dict[str, Any] = {"model": "nano", "epochs": 1, "device": "cpu"}
 Command = Callable[..., tuple[int, str]]
@@ -52,6 +54,16 @@ def test_the_best_settings_train_and_an_interrupted_study_continues(
     run = train(config=tmp_path / "study" / BEST, out=tmp_path / "run")
     assert (run.config.epochs, run.config.model) == (2, "nano")
     assert f"lr = {run.config.lr}" in (tmp_path / "study" / BEST).read_text()
+
+
+def test_each_network_starts_from_its_own_augmentation(finished: Run) -> None:
+    start = finished.config
+    without, cutout = ("crop",), ("crop", "cutout")
+    starts = {"nano": replace(start, model="nano", augment=without), "small": replace(start, augment=cutout)}
+    for name, augmentations in (("nano", ("crop", "zoom")), ("small", ("crop", "zoom", "cutout"))):
+        trial = optuna.trial.FixedTrial({"model": name, "lr": 1.0, "weight_decay": 1.0, "augment": "zoom"})
+        settings = _settings(trial, starts, {})  # type: ignore[arg-type]
+        assert settings.augment == augmentations
 
 
 def test_two_processes_share_a_study_and_bad_trials_are_pruned(

@@ -19,7 +19,7 @@ from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES, read_in_order
 from cnn_infer.prediction import Answer, Prediction, labelled, predictions
 from cnn_infer.providers.devices import CPU
-from cnn_infer.stream import Workers
+from cnn_infer.stream import PARTS, Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cnn_infer.spec import Spec
     from cnn_infer.strangers import StrangerRule
 
-BATCH_SIZE, PARTS = 32, 8
-"""Default number of pictures in one run of the model, and into how many parts the first and last batches are cut."""
+BATCH_SIZE = 32
+"""Default number of pictures in one run of the model."""
 
 
 class Classifier:
@@ -250,10 +250,10 @@ class Classifier:
         is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
         if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
-        # some other devices prepare the model for each size of batch anew
-        least = -(-batch_size // PARTS) if self.provider == CPU and workers > 1 else batch_size
+        # other devices may prepare the model for each size of batch anew
+        parts = PARTS if self.provider == CPU and workers > 1 else 1
         run, limit = self._classify_batch, self._max_bytes
-        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, least=least, used=used)
+        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, parts=parts, used=used)
 
     def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""

@@ -90,7 +90,7 @@ class Report:
         images_per_second: Readable pictures divided by the wall time from the first picture to the last.
         provider: The ONNX Runtime execution provider.
         threads: Number of worker threads; of those that worked, if the system did not start as many as asked for.
-        batch_size: Pictures in one run of the model.
+        batch_size: Most pictures in one run of the model.
         tuned: The measurements that chose ``threads`` and ``batch_size``, as text; None if they were not measured.
         model: The model's file name.
         precision: ``fp32``, ``fp16`` or ``int8``.
@@ -153,7 +153,7 @@ def evaluate(
         labels: Whether there are true classes.
         truth: A labels file that gives the true classes in place of folder names: CSV or JSON lines with the columns
             ``file_name`` and ``label``, or a :class:`cnn_infer.Truth` of other columns.
-        batch_size: Pictures in one run of the model, at least 1.
+        batch_size: Most pictures in one run of the model, at least 1.
         threads: Worker threads, at least 1; None for one for each processor that this process may use.
         follow_symlinks: Whether symbolic links to folders are followed.
         on_row: Called with the :class:`Row` of each picture, in the order of the files.

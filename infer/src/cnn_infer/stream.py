@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PARTS = 8
+"""Into how many small chunks a whole one is cut where all threads should have work."""
+
 TOO_FEW_THREADS = (
     "the system does not start all worker threads (raise its limit: ulimit -u, or the container's pids limit): "
     "the main thread does their work, which is slower"
@@ -68,7 +71,7 @@ def in_order(
     *,
     chunk: int,
     workers: int,
-    least: int | None = None,
+    parts: int = 1,
     used: Workers | None = None,
     on_end: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
@@ -85,13 +88,13 @@ def in_order(
         items: Read only as far as results are needed.
         chunk: Items for each call of ``function``, at least 1.
         workers: Threads, at least 1.
-        least: Items for each of the small chunks, 1 to ``chunk``; None for ``chunk``. Fewer need no thread.
+        parts: A small chunk has this part of a whole one, rounded up. Fewer items than one need no thread.
         used: Notes which threads process chunks.
         on_end: Ends what ``function`` waits for, such as requests, so that it raises :class:`EndedError`. Called at
             the end, before the threads are waited for, and by :func:`end_waits`.
     """
     remaining = iter(items)
-    small = least or chunk
+    small = -(-chunk // parts)
     waiting: deque[_Chunk[Item, Result]] = deque()
     pool: _Pool[Item, Result] | None = None
     if on_end is not None:
@@ -114,6 +117,7 @@ def in_order(
             rest[:0] = unclaimed
             waiting.pop()
         waiting.extend(pool.submit(rest[start : start + small]) for start in range(0, len(rest), small))
+        del rest  # items are freed as soon as they are used
         while waiting:
             yield from waiting.popleft().results.result()
     finally:

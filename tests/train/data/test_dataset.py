@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from cnn_infer.paths.naming import printable
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.spec import Spec
+from cnn_infer.system.machine import usable_cpus
 from cnn_train.data.dataset import Dataset, Split, prepare, read_split
 from cnn_train.data.decode import Outcome, decoded, in_order
 from cnn_train.data.decode_cache import store
@@ -400,6 +402,8 @@ def test_arrays_have_fingerprints_too(tmp_path: Path) -> None:
 
 def test_results_come_in_order_and_stopping_early_stops_the_work() -> None:
     assert list(in_order(lambda n: n * n, range(1000))) == [n * n for n in range(1000)]
+    together = threading.Barrier(min(2, usable_cpus()))
+    assert len(list(in_order(lambda _: together.wait(60), range(8)))) == 8  # a few items occupy several threads
     seen: list[int] = []
     results = in_order(seen.append, range(1_000_000))
     next(results)

@@ -109,11 +109,13 @@ def tune(
     wanted = {**DEFAULTS, **asked}
     dataset = open_dataset(wanted, path, None)
     start = resolve(wanted, dataset)
+    networks = (start.model,) if "model" in asked else NETWORKS
+    starts = {name: resolve({**wanted, "model": name}, dataset) for name in networks}
     known = {"settings": asdict(start), "train": dataset.fingerprints["train"], "val": dataset.fingerprints["val"]}
     study = _open_study(path, known, start, overwrite)
     while (finished := len(_finished(study))) < trials:
         log.info(f"trial {finished + 1} of {trials}")
-        study.optimize(lambda trial: _value(trial, start, asked, path), n_trials=1)
+        study.optimize(lambda trial: _value(trial, starts, asked, path), n_trials=1)
         _write_best(study, path, start)
     _write_best(study, path, start)  # another process, or one that was killed, may not have done it
     for line in _table(study):
@@ -160,11 +162,11 @@ def _finished(study: Study) -> list[Any]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) -> float:
+def _value(trial: Trial, starts: Mapping[str, Config], asked: Mapping[str, Any], path: Path) -> float:
     """Train with the settings of a trial; return the calibrated validation loss of the epoch that is kept."""
     import optuna
 
-    settings = _settings(trial, start, asked)
+    settings = _settings(trial, starts, asked)
     seen: Sequence[Epoch] = ()
 
     def after_epoch(epochs: Sequence[Epoch]) -> None:
@@ -196,8 +198,9 @@ def _value(trial: Trial, start: Config, asked: Mapping[str, Any], path: Path) ->
     return best_epoch(seen).val_calibrated_loss
 
 
-def _settings(trial: Trial, start: Config, asked: Mapping[str, Any]) -> Config:
-    """The settings of a trial: those of ``start``, and new values for what was not asked for."""
+def _settings(trial: Trial, starts: Mapping[str, Config], asked: Mapping[str, Any]) -> Config:
+    """The settings of a trial: the defaults of its network in ``starts``, and new values for what was not asked for."""
+    start = starts[asked["model"] if "model" in asked else trial.suggest_categorical("model", NETWORKS)]
     found: dict[str, Any] = {}
     if "lr" not in asked:
         found["lr"] = start.lr * trial.suggest_float("lr", *RATES, log=True)
@@ -207,8 +210,6 @@ def _settings(trial: Trial, start: Config, asked: Mapping[str, Any]) -> Config:
         more = [names for names in EXTRA_AUGMENTATIONS if not names or not {*names} <= {*start.augment}]
         chosen = trial.suggest_categorical("augment", [",".join(names) for names in more])
         found["augment"] = tuple(name for name in AUGMENTATIONS if name in (*start.augment, *chosen.split(",")))
-    if "model" not in asked:
-        found["model"] = trial.suggest_categorical("model", NETWORKS)
     settings = replace(start, **found)
     trial.set_user_attr("settings", {key: getattr(settings, key) for key in TUNED})
     return settings

@@ -153,6 +153,7 @@ def command(
     known = None if truth is None else _truth(truth, columns)
     results = Results(report_file, html_file, max_pixels, max_bytes, uploads.send if uploads else None)
     settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
+    only_files = all(map(_is_picture_file, paths))
     if ray is not None:
         from cnn_infer.command.on_cluster import to_folder
 
@@ -166,7 +167,6 @@ def command(
     else:
         name = uploads.name_of(rows_file)
         found = to_file(classifier, given, settings, rows_file, results, name=name, resume=resume)
-    only_files = all(map(_is_picture_file, paths))
     written = [file for file in (output, report, html) if file is not None]
     uploads.discard()
     console.message(*summary(found, written, only_files=only_files))

@@ -111,7 +111,7 @@ OPTIONS = (
         "--batch-size",
         type=COUNT,
         metavar="N",
-        help=f"Pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
+        help=f"Most pictures per run of the model. Default: {BATCH_SIZE}; with --threads auto the fastest is measured.",
     ),
     click.option(
         "--threads",

@@ -72,7 +72,7 @@ def read_in_order(
     *,
     chunk: int,
     workers: int,
-    least: int,
+    parts: int,
     used: Workers | None,
 ) -> Generator[Result, None, None]:
     """Yield the results of ``function`` as :func:`in_order` does; objects at URLs and files are read ahead of it.
@@ -81,7 +81,7 @@ def read_in_order(
         function: Takes at most ``chunk`` pictures; the URL of an object is replaced by a path for :func:`read_file`.
         pictures: The pictures.
         max_bytes: A larger object is not read.
-        chunk, workers, least, used: As for :func:`in_order`.
+        chunk, workers, parts, used: As for :func:`in_order`.
     """
     reads: ReadAhead | None = None
 
@@ -101,7 +101,7 @@ def read_in_order(
         if reads is not None:
             reads.cancel()
 
-    return in_order(function, started(), chunk=chunk, workers=workers, least=least, used=used, on_end=end)
+    return in_order(function, started(), chunk=chunk, workers=workers, parts=parts, used=used, on_end=end)
 
 
 def bytes_of(picture: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:

@@ -95,7 +95,7 @@ class Judgement:
             are decoded and resized in the run over pictures, not at batch 1.
         rounds: Number of rounds.
         threads: Worker threads of the run over pictures.
-        batch_size: Pictures in one run of the model in the run over pictures.
+        batch_size: Most pictures in one run of the model in the run over pictures.
         machine: The processor and operating system.
     """
 

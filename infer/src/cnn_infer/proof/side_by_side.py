@@ -85,7 +85,7 @@ class Times:
         batch_1: The model alone, one picture per call, one thread: float64 (rounds, models).
         folder: A run over all pictures: float64 (rounds, models).
         threads: Worker threads of the run over pictures.
-        batch_size: Pictures in one run of the model in the run over pictures.
+        batch_size: Most pictures in one run of the model in the run over pictures.
     """
 
     batch_1: NDArray[np.float64]

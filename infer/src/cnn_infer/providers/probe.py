@@ -13,7 +13,8 @@ from typing import Any
 from cnn_infer.runtime import TELEMETRY
 
 SECONDS = 60
-"""Longest time for one answer. TensorRT may build an engine longer than that; then the doctor reports the time."""
+"""Longest time for one answer. TensorRT may build an engine longer than that; then the answer is an error that
+names the time."""
 
 RUNTIME = """\
 import json, sys, onnxruntime

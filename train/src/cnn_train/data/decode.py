@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNK, _LEAST = 32, 4  # items per task of a worker thread, and of its first and last ones, so that all have work
+_CHUNK = 32  # items per task of a worker thread, so that the cost of a task does not matter
 
 
 class Outcome(NamedTuple):
@@ -80,5 +80,9 @@ def decode_digest(pictures: Sequence[str] | NDArray[np.uint8], spec: Spec, most:
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item, in order, computed on all CPU cores. Close it to stop early."""
     return stream.in_order(
-        lambda chunk: [function(item) for item in chunk], items, chunk=_CHUNK, workers=usable_cpus(), least=_LEAST
+        lambda chunk: [function(item) for item in chunk],
+        items,
+        chunk=_CHUNK,
+        workers=usable_cpus(),
+        parts=stream.PARTS,
     )
