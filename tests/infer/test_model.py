@@ -224,7 +224,7 @@ class Watched:
         self.running: Counter[int] = Counter()
         self.most: dict[bool, int] = {True: 0, False: 0}
         self.known: set[int] = set()
-        self.later = threading.Barrier(2)
+        self.later = {size: threading.Barrier(2) for size in (2, 5)}
 
     def run(self, outputs: object, feed: dict[str, np.ndarray]) -> list[int]:
         size = len(feed["image"])
@@ -234,7 +234,7 @@ class Watched:
         if first:
             time.sleep(0.02)
         else:
-            self.later.wait(10)  # two later runs at a time, or it fails
+            self.later[size].wait(10)  # two later runs of a size at a time, or it fails
         self.running[size] -= 1
         self.known.add(size)
         return [size]
