@@ -95,23 +95,22 @@ def in_order(
     """
     remaining = iter(items)
     small = -(-chunk // parts)
+    sizes = itertools.chain(itertools.repeat(small, 2 * workers), itertools.repeat(chunk))
     waiting: deque[_Chunk[Item, Result]] = deque()
     pool: _Pool[Item, Result] | None = None
     if on_end is not None:
         _waits.add(on_end)
     try:
-        batch = list(itertools.islice(remaining, small))
+        batch = list(itertools.islice(remaining, next(sizes)))
         if len(batch) < small:  # the only chunk: a thread pool takes a while to import and would gain nothing
             yield from function(batch)
             return
         pool = _Pool(function, workers, used or Workers(workers))
-        for number in itertools.count(1):
-            if not batch:
-                break
+        while batch:
             waiting.append(pool.submit(batch))
             while waiting and (len(waiting) > 2 * workers or waiting[0].results.done()):
                 yield from waiting.popleft().results.result()
-            batch = list(itertools.islice(remaining, small if number < 2 * workers else chunk))
+            batch = list(itertools.islice(remaining, next(sizes)))
         rest: list[Item] = []
         while waiting and (unclaimed := waiting[-1].claim()):
             rest[:0] = unclaimed
