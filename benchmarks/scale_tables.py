@@ -194,9 +194,11 @@ def overheads() -> str:
     for name, document in measured_documents("cluster"):
         if "cluster" in document:
             share = document["cluster"]["overhead_of_rate"]
-            rows.append(["`--ray` on one node beside the plain command", f"{share:+.1%} time a picture", name])
+            pictures = "photographs at 64x64" if "photos64" in name else "32x32 pictures"
+            change = f"{abs(share):.1%} {'more' if share > 0 else 'less'} time per picture"
+            rows.append([f"`--ray` on one node against the plain command: {pictures}", change, name])
             start = document["cluster"]["start_seconds"] - document["plain"]["start_seconds"]
-            rows.append(["to connect and to start the actors", f"{start:.1f} seconds", name])
+            rows.append([f"to connect and to start the actors: {pictures}", f"{start:.1f} seconds", name])
         if "names" in document:
             rate = document["names"] / document["seconds"]
             memory = document["peak_mb"] - document["before_mb"]

@@ -77,7 +77,7 @@ def test_the_page_on_scale_follows_from_the_results(copy: Path) -> None:
     measured = [line.split(" | ")[1:] for line in lines if line.endswith(("_a.json |", "_b.json |"))]
     assert measured == [
         ["1", "measured: storage_a.json |"],  # milliseconds of a GET request
-        ["+12.3% time a picture", "cluster_a.json |"],
+        ["12.3% more time per picture", "cluster_a.json |"],
         ["2.5 seconds", "cluster_a.json |"],
         ["250,000 a second, 12 MB for 1,000,000", "cluster_b.json |"],
         ["4.5% of the rate", "storage_a.json |"],

@@ -171,7 +171,7 @@ def test_without_the_validation_pictures_there_is_no_guarantee(run: Run) -> None
     spec = json.loads(path.read_text())
     spec["details"]["data"]["fingerprints"]["val"] = "of other pictures"
     path.write_text(json.dumps(spec))
-    with pytest.raises(ExportError, match="max_error needs the validation pictures of the run"):
+    with pytest.raises(ExportError, match=r"max_error \(--max-error\) needs the validation pictures of the run"):
         export(run.path, max_error=0.5)
 
 

@@ -137,6 +137,8 @@ def test_pictures_given_as_files_need_no_folder_with_the_name_of_a_class(
     model = ("--model", models / "rgb.onnx")
     single = "photos.zip/lake/0.png"
     for paths in (["lake/0.png"], ["lake/0.png", "lake/1.png"], [single, "lake/0.png"], [(tmp_path / single).as_uri()]):
-        assert b"no accuracy" not in cli(*paths, *model).stderr
+        assert b"no accuracy" not in cli(*paths, *model, "--html", "page.html").stderr
+        assert "no accuracy:" not in (tmp_path / "page.html").read_text()
     for paths in (["lake"], ["lake/*.png"], ["lake/0.png", "lake"], ["photos.zip"], ["photos.zip/lake"]):
-        assert b"no accuracy: none of the folders" in cli(*paths, *model).stderr
+        assert b"no accuracy: none of the folders" in cli(*paths, *model, "--html", "page.html").stderr
+        assert "no accuracy: none of the folders" in (tmp_path / "page.html").read_text()

@@ -72,7 +72,9 @@ def confidence_of(
     calibration = calibration_of(probabilities, test.labels) if np.isfinite(probabilities).all() else None
     if validation is None:
         if max_error is not None:
-            raise ExportError("max_error needs the validation pictures of the run: pass its data set as data (--data)")
+            raise ExportError(
+                "max_error (--max-error) needs the validation pictures of the run: pass its data set as data (--data)"
+            )
         return Confidence(calibration, None)
     found = evaluate(validation.images, "validation").probabilities
     top = found.max(axis=1)

@@ -51,6 +51,15 @@ def test_results_go_to_urls(
     assert [path for path in (pictures.parent / "spool").rglob("*") if path.is_file()] == []
 
 
+def test_a_single_picture_needs_no_folder_with_the_name_of_a_class(
+    pictures: Path, s3: S3, cli: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    s3.put("lake/0.png", (pictures / "dark" / "0.png").read_bytes())
+    for path, found in (("lake/0.png", False), ("lake", True), ("lake/*.png", True)):
+        done = cli(f"s3://pictures/{path}", *SOURCE[1:])
+        assert (b"no accuracy: none of the folders" in done.stderr) == found
+
+
 def test_ctrl_c_ends_requests_in_flight_and_resume_continues(
     pictures: Path, s3: S3, environment: dict[str, str], cli: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:

@@ -59,16 +59,16 @@ class Config:
     )
     group: str | None = option(
         PATTERN,
-        "Regular expression that finds the group of a picture (patient, camera, session) in its path: what its first "
-        "parentheses match. The splits that are made never part a group.",
+        "Regular expression whose first parentheses match the group of a picture (patient, camera, session) in its "
+        "path. All pictures of a group go into the same split.",
         default_text="the column group of a labels file, else no groups",
         metavar="REGEX",
         may_be_none=True,
     )
     fold: str | None = option(
         FOLD,
-        "Test on one of K parts of the pictures, the I-th, as one training of --folds K does.",
-        default_text="none, a given or a drawn test split",
+        "Train only fold I of the K folds of --folds K.",
+        default_text="no folds; the test split is the given one, or is set aside",
         metavar="I/K",
         may_be_none=True,
     )
@@ -82,8 +82,8 @@ class Config:
     pretrained: bool = option(
         SWITCH,
         "Start from ImageNet weights, for lite0 and torchvision models. The first epoch fits the last layer on frozen "
-        "features, the next ones fine-tune all layers, the first ones at a lower rate, and the last one (of three or "
-        "more, without --teacher) fits the last layer again.",
+        "features. The next epochs fine-tune the last half of the parameters, then all, with lower learning rates for "
+        "early layers. The last epoch (of three or more, without --teacher) fits the last layer again.",
         default=False,
     )
     teacher: str | None = option(

@@ -95,7 +95,7 @@ def head_of(model: ModelProto) -> Head:
     shape = shapes.get(features, [])
     if len(shape) != 4 or not all(isinstance(side, int) and side for side in shape[1:]):
         found = f"the shape {shape}" if shape else "no known shape"
-        raise GraphError(f"evidence needs a feature map of fixed size: {features} has {found}")
+        raise GraphError(f"evidence (--evidence) needs a feature map of fixed size: {features} has {found}")
     channels, *cells = shape[1:]
     transposed = bool(attribute_of(layer, "transB", 0))
     wanted = (classes, channels) if transposed else (channels, classes)
@@ -203,6 +203,6 @@ def _is_global(pool: NodeProto, values: Mapping[str, NDArray[Any]], cells: list[
 def _refused(node: NodeProto | None, place: str, addition: str = "") -> GraphError:
     found = "the picture" if node is None else f"{node.op_type} ({node.name or node.output[0]})"
     return GraphError(
-        "evidence needs a network that ends in a global maximum or mean, and then one linear layer: this one has "
-        f"{found} {place}{addition}"
+        "evidence (--evidence) needs a network that ends in a global maximum or mean, and then one linear layer: this "
+        f"one has {found} {place}{addition}"
     )

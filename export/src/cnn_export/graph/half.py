@@ -92,7 +92,7 @@ def to_half(model: ModelProto, kept: Collection[str]) -> ModelProto:
     del graph.node[:]
     for node in nodes:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
-            raise GraphError(f"half cannot convert a branch or a loop: {node.op_type} ({node.name})")
+            raise GraphError(f"half (--half) cannot convert a branch or a loop: {node.op_type} ({node.name})")
         wanted = FP16 if _is_converted(node) and node.name not in kept else FP32
         conversion.convert(node, wanted)
     graph.node.extend(conversion.nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import glob
 import os
 import sys
 from itertools import chain
@@ -26,9 +27,9 @@ from cnn_infer.command.uploads import Uploads
 from cnn_infer.errors import CheckError, InputError
 from cnn_infer.model import newest_export
 from cnn_infer.optional_outputs import EVIDENCE
-from cnn_infer.paths.find import find_local, find_pictures
+from cnn_infer.paths.find import find_local, find_pictures, is_picture
 from cnn_infer.paths.listed import Listed
-from cnn_infer.storage.urls import resolved
+from cnn_infer.storage.urls import is_url, resolved, shown
 
 if TYPE_CHECKING:
     from cnn_infer.guarantee import Threshold
@@ -151,9 +152,10 @@ def command(
             check_folder(evidence, paths, find_pictures(given, follow_symlinks=follow_symlinks), targets)
     limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
-    results = Results(report_file, html_file, max_pixels, max_bytes, uploads.send if uploads else None)
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
     only_files = all(map(_is_picture_file, paths))
+    send = uploads.send if uploads else None
+    results = Results(report_file, html_file, max_pixels, max_bytes, only_files, send)
+    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
     if ray is not None:
         from cnn_infer.command.on_cluster import to_folder
 
@@ -186,7 +188,12 @@ def command(
 def _is_picture_file(path: str) -> bool:
     """Whether a path names one picture, also in an archive: no folder, archive, pattern or list."""
     path = resolved(path)
-    return is_member(path) or (path != "-" and os.path.isfile(path) and not is_archive(path))
+    if is_member(path):
+        return True
+    if is_url(path):
+        name = shown(path)
+        return is_picture(name) and not glob.has_magic(name)
+    return path != "-" and os.path.isfile(path) and not is_archive(path)
 
 
 def _truth(file: Path, columns: tuple[str, str] | None) -> Truth:

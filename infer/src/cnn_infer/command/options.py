@@ -210,7 +210,7 @@ OPTIONS = (
         metavar="N",
         default=2000,
         show_default=True,
-        help="Pictures in each file that --ray writes; what is lost of one is done again.",
+        help="Pictures in each file that --ray writes. If a node is lost, its unfinished files are made again.",
     ),
     click.option("--strict", is_flag=True, help="Exit with code 1 if any picture cannot be read."),
     click.option(

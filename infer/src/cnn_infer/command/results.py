@@ -31,6 +31,7 @@ class Results:
         html: The file for the page; None for no page.
         max_pixels: Largest picture that the page reads, in pixels.
         max_bytes: Largest picture file that the page reads, in bytes.
+        only_files: Whether every path of the run is a picture; see :func:`cnn_infer.command.summary.summary`.
         send: Called when all files are written, to upload those that go to URLs; None if none does.
     """
 
@@ -38,6 +39,7 @@ class Results:
     html: Path | None
     max_pixels: int
     max_bytes: int
+    only_files: bool = False
     send: Callable[[], None] | None = None
 
     def write(self, evaluation: Evaluation, classifier: Classifier, paths: Sequence[str | Listed]) -> Report:
@@ -69,7 +71,7 @@ class Results:
                 highlights,
                 classifier,
                 facts=facts(classifier),
-                notes=[*findings(report), *remarks(report, only_files=False)],
+                notes=[*findings(report), *remarks(report, only_files=self.only_files)],
                 draw=_draw(classifier) if EVIDENCE in classifier.model.available else None,
                 paths=[printable(path) if isinstance(path, str) else "a list of paths" for path in paths],
                 max_pixels=self.max_pixels,
