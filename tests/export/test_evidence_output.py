@@ -91,7 +91,9 @@ def test_evidence_that_is_not_that_of_the_logits_is_not_exported(run: Run, monke
 def test_a_network_whose_logits_are_not_sums_over_cells_is_refused(photos: Path, tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3))
     options: dict[str, Any] = {"data": photos, "size": 16, "mean": 0.5, "std": 0.5, "evidence": True}
-    with pytest.raises(GraphError, match=r"evidence \(--evidence\) needs a network that ends in a global maximum or mean"):
+    with pytest.raises(
+        GraphError, match=r"evidence \(--evidence\) needs a network that ends in a global maximum or mean"
+    ):
         export_network(network, tmp_path / "out", **options)
 
 

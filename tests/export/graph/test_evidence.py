@@ -118,7 +118,9 @@ def test_a_feature_map_of_unknown_size_is_refused(
     features = head_of(plain).features
     shapes = {**shapes_of(plain), features: shape or []}
     monkeypatch.setattr("cnn_export.graph.evidence.shapes_of", lambda _: shapes)
-    with pytest.raises(GraphError, match=r"^evidence \(--evidence\) needs a feature map of fixed size: .*" + re.escape(message)):
+    with pytest.raises(
+        GraphError, match=r"^evidence \(--evidence\) needs a feature map of fixed size: .*" + re.escape(message)
+    ):
         head_of(plain)
 
 
