@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
+import re
 import shutil
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from typing import IO, Any
 
 import pytest
 from cnn_infer import Classifier, EdgeCNNError, InputError, PictureError, Row, evaluate, find_pictures, open_model
-from cnn_infer.archives import access, remote
+from cnn_infer.archives import access, entries, remote
 from cnn_infer.paths.digest import digest_of
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.skipped import Skipped
@@ -352,6 +354,35 @@ def test_a_host_is_no_folder(web: Web, tmp_path: Path, grey: Classifier, picture
         assert "SECRET" not in report.to_json()
         assert report.labelled == (folders is None or not source)
         assert report.unknown_folders == (folders or {})
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_an_error_of_an_archive_has_no_password(web: Web, tmp_path: Path, grey: Classifier, name: str) -> None:
+    (tmp_path / "web" / name).write_bytes(b"no archive")
+    address = web.url.replace("//", "//user:SECRET@") + name
+    shown = rf"{re.escape(web.url + name)} cannot be read as an archive"
+    with pytest.raises(InputError, match=shown) as caught:
+        list(find_pictures([address]))
+    assert "SECRET" not in str(caught.value)
+    [row] = rows_of(grey, Listed(io.BytesIO(f"{address}/1.png".encode())))
+    assert "cannot be read as an archive" in str(row.error)
+    assert "SECRET" not in repr(row)
+
+
+def test_a_decompression_bomb_at_a_url_is_named_without_a_password(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "BOMB_BYTES", 1 << 20)
+    for name in ("a.zip", "a.tar.gz"):
+        path = tmp_path / "web" / name
+        if name == "a.zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("1.png", bytes(2 << 20))
+        else:
+            path.write_bytes(gzip.compress(bytes(2 << 20)))
+        with pytest.raises(InputError, match="decompression bomb") as caught:
+            access.opened(web.url.replace("//", "//user:SECRET@") + name)
+        assert str(caught.value).startswith(f"{web.url}{name} unpacks")
 
 
 def test_what_fails_becomes_a_row(stored: str, s3: S3, grey: Classifier) -> None:

@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cnn_infer.archives.entries import archive_name
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.pending import ObjectURL
 from cnn_infer.storage.urls import ENDINGS, PACKAGES, is_url, protocol_of
-from cnn_infer.system.names import as_text
 
 if TYPE_CHECKING:
     from cnn_infer.archives.archive import Archive
@@ -76,7 +76,7 @@ def opened(path: str) -> Archive:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+        raise InputError(f"cannot read {archive_name(path)}: {error.strerror}") from error
     state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     key = os.path.abspath(path)
     with _opening.setdefault(key, threading.Lock()):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import IO
 
 from cnn_infer.archives import tar_file, zip_file
-from cnn_infer.archives.entries import Entry, check_no_bomb, damaged
+from cnn_infer.archives.entries import Entry, archive_name, check_no_bomb, damaged
 from cnn_infer.archives.remote_copy import copied
 from cnn_infer.errors import InputError, PictureError
 from cnn_infer.storage.urls import is_url
@@ -53,7 +53,7 @@ class Archive:
                 close()
                 raise
         except OSError as error:
-            raise InputError(f"cannot read {as_text(path, 'backslashreplace')}: {error.strerror}") from error
+            raise InputError(f"cannot read {archive_name(path)}: {error.strerror}") from error
 
     def _fill(self, path: str, size: int) -> None:
         keys: list[bytes] = []

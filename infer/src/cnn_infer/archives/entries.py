@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from cnn_infer.errors import InputError
+from cnn_infer.storage.urls import is_url, shown
 from cnn_infer.system.names import as_text
 
 BOMB_BYTES = 1 << 30
@@ -45,6 +46,11 @@ def safe_name(name: bytes) -> bytes | None:
     return None if any(part in (b"", b".", b"..") for part in path.split(b"/")) else path
 
 
+def archive_name(path: str) -> str:
+    """Return the path or the URL of an archive for messages, without the credentials of a URL."""
+    return shown(path) if is_url(path) else as_text(path, "backslashreplace")
+
+
 def check_no_bomb(path: str, unpacked: int, packed: int) -> None:
     """Refuse a decompression bomb.
 
@@ -58,11 +64,11 @@ def check_no_bomb(path: str, unpacked: int, packed: int) -> None:
     """
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
         raise InputError(
-            f"{as_text(path, 'backslashreplace')} unpacks to more than {BOMB_RATIO} times its size, as a decompression "
-            "bomb does: unpack it yourself if you trust it"
+            f"{archive_name(path)} unpacks to more than {BOMB_RATIO} times its size, as a decompression bomb does: "
+            "unpack it yourself if you trust it"
         )
 
 
 def damaged(path: str, reason: str) -> InputError:
     """Return the error for an archive that cannot be used."""
-    return InputError(f"{as_text(path, 'backslashreplace')} cannot be read as an archive: {reason}")
+    return InputError(f"{archive_name(path)} cannot be read as an archive: {reason}")

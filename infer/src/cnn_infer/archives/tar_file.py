@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO
 
-from cnn_infer.archives.entries import Entry, check_no_bomb, damaged, safe_name
+from cnn_infer.archives.entries import Entry, archive_name, check_no_bomb, damaged, safe_name
 from cnn_infer.console import progress
 from cnn_infer.errors import InputError
-from cnn_infer.system.names import as_text
 
 LONGEST_HEADER = 1 << 20
 """Most bytes of one header. Headers hold names; an archive with longer ones wants memory."""
@@ -81,13 +80,12 @@ def unpacked(packed: IO[bytes], path: str) -> IO[bytes]:
     Raises:
         InputError: the file is damaged or cut off, unpacks to far more than its size, or the disk is full.
     """
-    shown = as_text(path, "backslashreplace")
-    size = 0
+    name, size = archive_name(path), 0
     try:
         with packed, ExitStack() as opened, gzip.GzipFile(fileobj=packed) as source:
             target = opened.enter_context(tempfile.TemporaryFile(prefix="cnn-infer-"))
             total = os.fstat(packed.fileno()).st_size
-            with progress(f"unpacking {os.path.basename(shown)}", total >> 20, unit="MB") as advance:
+            with progress(f"unpacking {os.path.basename(name)}", total >> 20, unit="MB") as advance:
                 done = 0
                 while block := source.read(_BLOCK):
                     size += len(block)
@@ -102,6 +100,6 @@ def unpacked(packed: IO[bytes], path: str) -> IO[bytes]:
         raise damaged(path, f"it is damaged or cut off ({error})") from error
     except OSError as error:
         raise InputError(
-            f"cannot unpack {shown} into a temporary file: {error.strerror or error} "
+            f"cannot unpack {name} into a temporary file: {error.strerror or error} "
             "(free space, or set TMPDIR to another folder)"
         ) from error
