@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from cnn_infer.spec import Spec
@@ -35,6 +38,52 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Make cuDNN compute fp32 convolutions in fp32: by default it rounds their inputs to TF32."""
+    cudnn = torch.backends.cudnn
+    # passed on, because the defaults of flags() would turn cuDNN off
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+@torch.no_grad()
+def outputs_of(
+    network: nn.Module,
+    pictures: NDArray[np.uint8],
+    spec: Spec,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    *,
+    size: tuple[int, int] | None = None,
+    mirrored: bool = False,
+) -> Iterator[Tensor]:
+    """Yield what a network returns for pictures, in batches of :data:`EVALUATION_PIXELS`. It stays in evaluation mode.
+
+    Args:
+        network: On ``device``.
+        pictures: uint8 (n, h, w, c).
+        spec: Normalisation.
+        device: Where to compute.
+        precision: Floating-point type that convolutions compute in.
+        size: (height, width) to resize the normalised pictures to; None leaves them as they are.
+        mirrored: Whether to mirror the pictures, left to right.
+
+    Yields:
+        On ``device``, (k, ...), in the order of the pictures.
+    """
+    network.eval()
+    count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
+    for start in range(0, len(pictures), count):
+        with autocast(device, precision), full_precision():
+            batch = to_input(pictures[start : start + count], spec, device)
+            batch = batch if size is None else resize(batch, size)
+            result: Tensor = network(batch.flip(3) if mirrored else batch)
+        yield result
+
+
 @torch.no_grad()
 def logits_of(
     network: nn.Module,
@@ -59,15 +108,11 @@ def logits_of(
     Returns:
         Logits at temperature 1, float32 (n, classes).
     """
-    network.eval()
-    count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
     own = pictures[distributed.shard(len(pictures))]
     # allocated at once: small results between the large buffers of the batches would fragment the memory
-    found = torch.empty((len(own), len(spec.classes)))
-    # by default cuDNN rounds the inputs of fp32 convolutions to TF32
-    with autocast(device, precision), torch.backends.cudnn.flags(allow_tf32=False):
-        for start in range(0, len(own), count):
-            batch = to_input(own[start : start + count], spec, device)
-            found[start : start + count] = network(batch if size is None else resize(batch, size))
+    found, start = torch.empty((len(own), len(spec.classes))), 0
+    for logits in outputs_of(network, own, spec, device, precision, size=size):
+        found[start : start + len(logits)] = logits
+        start += len(logits)
     result: NDArray[np.float32] = distributed.all_gather(found).numpy()
     return result

@@ -23,9 +23,9 @@ from cnn_train import distributed
 from cnn_train.data.decode_cache import mark_used
 from cnn_train.errors import DataError
 from cnn_train.metrics import pixel_digest
-from cnn_train.network.logits import EVALUATION_PIXELS, autocast, to_input
+from cnn_train.network.logits import outputs_of
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,7 @@ class Extractor:
         parts = [pixel_digest(pictures), weights_digest(self.network), *how, torch.__version__]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    @torch.no_grad()
     def _compute(self, pictures: NDArray[np.uint8], name: str, mirrored: bool) -> NDArray[np.float16]:
-        self.network.eval()
-        count = max(1, EVALUATION_PIXELS // (pictures.shape[1] * pictures.shape[2]))
         own = pictures[distributed.shard(len(pictures))]
         found, layer = [], last_layer(self.network)[1]
         width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
@@ -97,10 +94,8 @@ class Extractor:
         with shown as advance, _without_last_layer(self.network):
             for flip in (False, True)[: 1 + mirrored]:
                 parts = [torch.empty(0, width, dtype=torch.half)]  # a process may have no pictures
-                for start in range(0, len(own), count):
-                    batch = to_input(own[start : start + count], self.spec, self.device)
-                    with autocast(self.device, self.precision):
-                        parts.append(self.network(batch.flip(3) if flip else batch).flatten(1).half().cpu())
+                for batch in outputs_of(self.network, own, self.spec, self.device, self.precision, mirrored=flip):
+                    parts.append(batch.flatten(1).half().cpu())
                     if advance:
                         advance(len(batch))
                     self.after_batch()
