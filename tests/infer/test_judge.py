@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cnn_infer import Classifier, InputError
+from cnn_infer.command.judge import judge_models
 from cnn_infer.proof import side_by_side
 from cnn_infer.proof.judge import judge
 from cnn_infer.proof.side_by_side import Times, speedup_of
@@ -191,6 +192,26 @@ def test_the_command_on_pictures_inside_the_model_and_on_named_ones(
     certificate = json.loads((tmp_path / "box.json").read_text())
     assert certificate["judgement"] == found
     assert certificate["model"]["name"] == found["ship"]
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_certificate_of_a_judgement_has_no_folders(
+    make: Make, speeds: Callable[..., None], tmp_path: Path, int8: bool
+) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir()
+    files = [str(make(f"private/{name}", flips)) for name, flips in (("model.onnx", None), ("model.int8.onnx", 3))]
+    speeds((1, 1), (2, 2) if int8 else (1, 1))
+    certificate = tmp_path / "box.json"
+    judge_models(files, [], "cpu", "jsonl", certificate)
+    text = certificate.read_text()
+    assert str(tmp_path) not in text
+    assert "private" not in text
+    found = json.loads(text)["judgement"]
+    assert found["ship"] == ("model.int8.onnx" if int8 else "model.onnx")
+    assert [file["file"] for file in found["files"]] == ["model.onnx", "model.int8.onnx"]
+    assert [(pair["file"], pair["against"]) for pair in found["comparisons"]] == [("model.int8.onnx", "model.onnx")]
+    assert ("it is faster than model.onnx at batch 1" in found["reason"]) == int8
 
 
 def test_files_that_do_not_belong_together_are_refused(make: Make, models: Path) -> None:

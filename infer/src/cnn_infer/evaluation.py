@@ -92,7 +92,7 @@ class Report:
         threads: Number of worker threads; of those that worked, if the system did not start as many as asked for.
         batch_size: Most pictures in one run of the model.
         tuned: The measurements that chose ``threads`` and ``batch_size``, as text; None if they were not measured.
-        model: The model's file name.
+        model: The path or URL of the model as it was given, without credentials.
         precision: ``fp32``, ``fp16`` or ``int8``.
         machine: The processor and operating system.
     """

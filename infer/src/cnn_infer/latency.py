@@ -59,7 +59,7 @@ class Latency:
         variation: Standard deviation of the blocks' medians, divided by their mean.
         noisy: Whether ``variation`` is above 5%. Then the figures are not reliable.
         threads: Worker threads in Offline.
-        model: The model's file name.
+        model: The path or URL of the model as it was given, without credentials.
         machine: The processor and operating system.
     """
 

@@ -60,7 +60,7 @@ class Model:
     with the same number of threads, or raises DeviceError.
 
     Attributes:
-        name: The file's name, or ``model`` if it was opened from bytes; for messages.
+        name: The path or URL as it was given, without credentials; ``model`` if it was opened from bytes.
         spec: The model's specification.
         session: The ONNX Runtime session. It computes ``logits``, ``probabilities`` and :attr:`outputs`.
         provider: The name of the execution provider that runs the model.

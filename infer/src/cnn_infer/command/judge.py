@@ -43,7 +43,7 @@ def judge_models(
             replays = verify_all(classifier)
         except ModelError as error:  # nothing can be replayed
             raise CheckError(f"{found.reason}; no certificate: {error}") from error
-        write_text(certificate, to_json(certificate_of(classifier, replays, judgement=asdict(found))))
+        write_text(certificate, to_json(certificate_of(classifier, replays, judgement=asdict(found.without_folders()))))
     if found.ship is None:
         raise CheckError(found.reason)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Comparison:
     """A file compared with another one that is at least as exact.
 
     Attributes:
-        file: The file.
+        file: The file, as in :attr:`Judged.file`.
         against: The other file.
         batch_1: Speed-up at batch 1: the model alone, one picture per call, one thread.
         folder: Speed-up of a run over pictures with all processors.
@@ -56,7 +56,7 @@ class Judged:
     """What was found about one file.
 
     Attributes:
-        file: The file's name.
+        file: The path or URL of the file as it was given, without credentials.
         sha256: SHA-256 of the file, hexadecimal.
         bytes: The file's size.
         precision: ``fp32``, ``fp16`` or ``int8``.
@@ -85,7 +85,7 @@ class Judgement:
     """Which file to ship on this machine, and why.
 
     Attributes:
-        ship: Name of the file; None if none can be shipped. Then nothing was timed.
+        ship: The file, as in :attr:`Judged.file`; None if none can be shipped. Then nothing was timed.
         reason: Why, as one sentence.
         files: What was found about each file, in the order of the arguments.
         comparisons: The speed-ups that decided. The files that can be shipped are compared in the order of their
@@ -113,6 +113,21 @@ class Judgement:
     def to_json(self) -> str:
         """Return the judgement as one JSON document."""
         return json.dumps(asdict(self), ensure_ascii=False)
+
+    def without_folders(self) -> Judgement:
+        """Return the judgement with the names of the files in place of their paths, for people who may not see them."""
+        comparisons = [replace(pair, file=_name(pair.file), against=_name(pair.against)) for pair in self.comparisons]
+        return replace(
+            self,
+            ship=None if self.ship is None else _name(self.ship),
+            reason=self.reason if self.ship is None else _reason(comparisons),
+            files=[replace(file, file=_name(file.file)) for file in self.files],
+            comparisons=comparisons,
+        )
+
+
+def _name(path: str) -> str:
+    return os.path.basename(path)
 
 
 def judge(
@@ -160,7 +175,7 @@ def judge(
             if comparisons[-1].pays:
                 best = place
         ship = classifiers[best].model.name
-        reason = _reason(ship, comparisons)
+        reason = _reason(comparisons)
     return Judgement(
         ship=ship,
         reason=reason,
@@ -240,12 +255,12 @@ def _judged(classifier: Classifier, replay: tuple[str, str | None], times: Times
     )
 
 
-def _reason(ship: str, comparisons: Sequence[Comparison]) -> str:
-    """Return one sentence on why a file ships."""
+def _reason(comparisons: Sequence[Comparison]) -> str:
+    """Return one sentence on why a file ships: the last one that pays, or else the most exact one."""
     if not comparisons:
         return "it is the only file that can be shipped on this machine"
     for comparison in reversed(comparisons):
-        if comparison.file == ship:
+        if comparison.pays:
             answers = {"at batch 1": comparison.batch_1.answer, "in a folder": comparison.folder.answer}
             places = [place for place, answer in answers.items() if answer == "faster"]
             others = [f", and not slower {place}" for place, answer in answers.items() if answer != "faster"]
