@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,6 +118,22 @@ def test_damaged_golden_pictures_are_refused(grey: Classifier, with_metadata: Ed
         text = json.dumps([{**golden(grey)[0], "probabilities": values[text]}])
     with pytest.raises(ModelError, match="golden pictures are damaged"):
         verify(Classifier(with_metadata("grey.onnx", "cnn.golden", text)))
+
+
+def test_golden_pictures_of_16_bits_are_damaged(grey: Classifier, with_metadata: Edit) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(stream, "PNG")
+    entry = {**golden(grey)[0], "png": base64.b64encode(stream.getvalue()).decode()}
+    with pytest.raises(ModelError, match="golden pictures are damaged"):
+        verify(Classifier(with_metadata("grey.onnx", "cnn.golden", json.dumps([entry]))))
+
+
+def test_a_failing_run_is_not_taken_for_damaged_golden_pictures(models: Path) -> None:
+    rows = struct.pack("<qq", 1, 1)  # the shape to which the graph reshapes: one picture
+    data = (models / "fails_in_batches.onnx").read_bytes()
+    assert data.count(rows) == 1
+    with pytest.raises(ModelError, match=r"^the model failed on 1 picture: .*Reshape"):
+        verify(Classifier(data.replace(rows, struct.pack("<qq", 2, 1))))
 
 
 def test_a_model_without_golden_pictures_is_refused(with_metadata: Edit) -> None:

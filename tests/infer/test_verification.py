@@ -160,6 +160,21 @@ def test_probabilities_have_the_tolerance_of_the_golden_pictures(
     assert [deviation.stage for deviation in found.deviations] == ([] if passed else ["probabilities"])
 
 
+def test_int8_must_give_the_class_of_the_export_for_files_too(
+    rgb: Classifier, holding: Callable[..., Classifier]
+) -> None:
+    int8 = replace(rgb.spec, details={"precision": "int8"})
+    stream = io.BytesIO()
+    Image.new("RGB", (12, 10), (160, 160, 0)).save(stream, "PNG")  # red and green are equal: the lower index wins
+    file = entry(rgb, stream.getvalue())
+    for by, passed in ((0.0, True), (-0.01, True), (0.01, False), (0.03, False)):
+        changed = replace(file, probabilities={**file.probabilities, 1: file.probabilities[1] + by})
+        found = verify_all(Classifier(replace(holding(changed).model, spec=int8)))
+        assert found.passed is passed, by
+        if by == 0.01:
+            assert found.deviations[0].reason == "green -> red, a probability differs by 0.01"
+
+
 @pytest.mark.parametrize(
     ("certificate", "tolerance"),
     [

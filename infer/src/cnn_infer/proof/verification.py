@@ -12,7 +12,7 @@ from cnn_infer.errors import ModelError, PictureError
 from cnn_infer.model import CONFORMANCE_KEY, GOLDEN_KEY
 from cnn_infer.pixels.convert import STAGES as PIXEL_STAGES
 from cnn_infer.proof.conformance import LIBRARIES, ConformanceFile, Pixels, pixels_of, read, recorded, versions
-from cnn_infer.proof.golden import tolerance_of, verify
+from cnn_infer.proof.golden import agree, tolerance_of, verify
 
 STAGES = (*PIXEL_STAGES, "graph", "probabilities")
 """All stages, in order. ``graph`` is replayed on the golden pictures, the other stages on the conformance files."""
@@ -92,11 +92,11 @@ class Verification:
 def verify_all(classifier: Classifier) -> Verification:
     """Replay golden pictures and conformance files on this machine, stage by stage.
 
-    The pixels of ``decode``, ``orientation``, ``colour`` and ``resize`` must be equal. Probabilities may differ by
-    :func:`cnn_infer.proof.golden.tolerance_of`. A file counts only in its first stage that differs.
+    The pixels of ``decode``, ``orientation``, ``colour`` and ``resize`` must be equal. Probabilities and classes must
+    :func:`~cnn_infer.proof.golden.agree`. A file counts only in its first stage that differs.
 
     Raises:
-        ModelError: the model has nothing to replay, or it is damaged.
+        ModelError: the model has nothing to replay, or it is damaged, or ONNX Runtime failed.
     """
     classifier = Classifier(classifier.model)  # with the default limits on the size of pictures
     details = classifier.model.metadata
@@ -146,13 +146,17 @@ def _replay(classifier: Classifier, file: ConformanceFile, tolerance: float) -> 
     except IndexError as error:
         raise ModelError(f"the model's conformance files are damaged: {file.name}: {error}") from error
     gap = float(np.max(gaps)) if gaps else None
+    want = min(file.probabilities, key=lambda index: (-file.probabilities[index], index), default=0)
+    have = int(row.argmax())
     for stage in PIXEL_STAGES:
         if not _same(stage, file.stages, stages):
             libraries = _decoders(file) if stage == "decode" else ("pillow",)
             largest, mean, reason = _distance(file.stages[stage], stages[stage])
             return Deviation(file.name, stage, largest, mean, gap, reason, libraries), gap
-    if gap is not None and not gap <= tolerance:  # NaN fails
-        reason = f"a probability differs by {gap:.2g}"
+    if gap is not None and not agree(want, have, gap, tolerance):
+        names = classifier.spec.classes
+        change = "" if want == have else f"{names[want]} -> {names[have]}, "
+        reason = f"{change}a probability differs by {gap:.2g}"
         return Deviation(file.name, "probabilities", gap, float(np.mean(gaps)), None, reason, ("onnxruntime",)), gap
     return None, gap
 
