@@ -93,6 +93,43 @@ def test_an_interrupted_cross_validation_continues_with_the_same_result(photos: 
     assert not any((other / name).exists() for name in LATER)
 
 
+def test_a_resumed_cross_validation_has_no_fold_of_an_earlier_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SHORT, "epochs": 1, "cache": str(tmp_path / "cache")}
+    out = tmp_path / "folds"
+    cross_validate(photos, folds=2, out=out, seed=0, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("cnn_train.recipe.fit.Fit.epoch", Mock(side_effect=KeyboardInterrupt))  # in the first epoch
+        with pytest.raises(TrainingInterruptedError, match="in fold 1 of 2"):
+            cross_validate(photos, folds=2, out=out, seed=1, overwrite=True, **settings)
+    assert (out / "fold-1" / "checkpoint.pt").is_file()
+    assert (out / "fold-2" / "report.json").is_file()
+    resumed = cross_validate(folds=2, out=out, resume=True)
+    assert [run.config.seed for run in resumed.runs] == [1, 1]
+    # a fold whose training was begun with other settings is none of this cross-validation
+    replace(resumed.runs[1].config, seed=0, lr=0.5).save(out / "fold-2" / "config.toml")
+    for name in ("report.json", "checkpoint.pt"):
+        with pytest.raises(
+            RunError, match=r"fold-2 was trained with other settings than fold-1 \(lr, seed\): remove it"
+        ):
+            cross_validate(folds=2, out=out, resume=True)
+        (out / "fold-2" / name).unlink()
+    assert cross_validate(folds=2, out=out, resume=True).runs[1].config.seed == 1
+
+
+@pytest.mark.parametrize("where", ["the call", "the file"])
+def test_one_teacher_for_all_folds_is_refused_at_the_start(
+    refused: Callable[..., str], photos: Path, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "mine.toml").write_text('teacher = "gone"')
+    given = ("--teacher", "gone") if where == "the call" else ("--config", "mine.toml")
+    line = refused("photos", "--folds", "2", *given)
+    assert "--folds takes no --teacher" in line
+    assert line.endswith("train each fold with --fold I/K and its own --teacher")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_folder_is_named_after_the_data_of_the_file(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +163,7 @@ def test_the_folder_is_named_after_the_data_of_the_file(
         (("photos", "--folds", "3", "--fold", "1/3"), "no effect with --folds: --fold"),
         (("photos", "--folds", "3", "--test-pictures", "p"), "no effect with --folds: --test-pictures"),
         (("photos", "--folds", "3", "--resume", "--out", "x"), "leave out data"),
+        (("--folds", "3", "--resume", "--overwrite", "--out", "x"), "no effect with --resume: --overwrite"),
         (("--folds", "3", "--resume"), "needs the folder of the cross-validation: name it with --out"),
         (("--folds", "3", "--resume", "--out", "x"), "x has no cross-validation to resume: start it without --resume"),
         (("photos", "--folds", "3", "--out", "photos"), "photos is not empty: pass --overwrite"),

@@ -138,7 +138,7 @@ def test_an_interrupted_distillation_continues_bit_for_bit_with_the_same_teacher
         (("photos", "--teacher", "run"), "the teacher run has other classes than the data: it lacks 'blue'"),
         (("digits", "--teacher", "run", "--out", "photos/../run", "--overwrite"), "is the folder of the teacher: pass"),
         (
-            ("digits", "--teacher", "run", "--folds", "3"),
+            ("digits", "--teacher", "run", "--fold", "1/3"),
             "was not trained with --fold 1/3, so it has seen test pictures",
         ),
         (

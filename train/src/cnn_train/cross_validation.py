@@ -11,7 +11,7 @@ import logging
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,6 +26,7 @@ from cnn_train.errors import ConfigError, RunError, TrainingInterruptedError
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots
+from cnn_train.run.checkpoint import load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, default_path
 from cnn_train.training import ignore_epoch, train
 
@@ -90,11 +91,13 @@ def cross_validate(
         raise ConfigError("--folds does not run under torchrun: train each fold with --fold 1/K, --fold 2/K and so on")
     if "fold" in options:
         raise ConfigError("no effect with --folds: --fold")
+    if resume and overwrite:
+        raise ConfigError("no effect with --resume: --overwrite")
     given = {**options, "data": data, "config": config}
-    path = _resumed(out, folds, given) if resume else _new(out, data, config, overwrite)
+    path = _resumed(out, folds, given) if resume else _new(out, given, overwrite)
     first = path / "fold-1" / CONFIG
     runs: list[Run] = []
-    begun = resume and any((path / "fold-1" / name).is_file() for name in (CHECKPOINT, REPORT))
+    begun = resume and _has_epochs(path / "fold-1")
 
     def after_epoch(epochs: Sequence[Epoch]) -> None:
         if not begun and not runs:  # not sooner: a mistake in the options deletes nothing
@@ -104,6 +107,8 @@ def cross_validate(
     for number in range(1, folds + 1):
         folder = path / f"fold-{number}"
         log.info(f"fold {number} of {folds}")
+        if resume and number > 1:
+            _check_same(path, folder.name)
         try:
             if resume and (folder / REPORT).is_file():
                 runs.append(Run.open(folder))
@@ -121,17 +126,35 @@ def cross_validate(
     return _finished(path, runs)
 
 
-def _new(
-    out: str | os.PathLike[str] | None,
-    data: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | None,
-    overwrite: bool,
-) -> Path:
+def _new(out: str | os.PathLike[str] | None, given: Mapping[str, Any], overwrite: bool) -> Path:
+    config = given["config"]
+    asked = {} if config is None else read_options(Path(config))
+    if (given.get("teacher") or asked.get("teacher")) is not None:
+        raise ConfigError(
+            "--folds takes no --teacher, because it has seen the test pictures of some folds: train each fold with "
+            "--fold I/K and its own --teacher"
+        )
     if out is not None:
         check_out(out, overwrite=overwrite)
         return Path(out)
-    asked = {} if config is None else read_options(Path(config))
-    return default_path(data or asked.get("data", DEFAULTS["data"]), "folds")
+    return default_path(given["data"] or asked.get("data", DEFAULTS["data"]), "folds")
+
+
+def _has_epochs(fold: Path) -> bool:
+    """Whether a fold has an epoch. Until the first one has, an earlier cross-validation may lie beside it."""
+    return (fold / REPORT).is_file() or ((fold / CHECKPOINT).is_file() and bool(load_checkpoint(fold).epochs))
+
+
+def _check_same(path: Path, fold: str) -> None:
+    """Raise :class:`RunError` if a fold was begun with other settings than the first one."""
+    if not any((path / fold / name).is_file() for name in (CHECKPOINT, REPORT)):
+        return
+    first, other = (asdict(Config.load(path / name / CONFIG)) for name in ("fold-1", fold))
+    if unequal := sorted(key for key in first if key != "fold" and first[key] != other[key]):
+        raise RunError(
+            f"{path / fold} was trained with other settings than fold-1 ({', '.join(unequal)}): remove it to train it "
+            "again, or start again with --overwrite"
+        )
 
 
 def _clear_others(path: Path) -> None:
