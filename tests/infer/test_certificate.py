@@ -195,6 +195,24 @@ def test_damaged_and_foreign_files_are_one_line(
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created": "\ud800"},
+        {"machine": {"description": "\udfff", "instruction_set": "avx2"}},
+        {"latency": {"total_ms": {"p50": float("nan")}}},
+        {"latency": {"total_ms": {"p50": "1e999"}}},
+    ],
+    ids=["created", "machine", "nan", "infinite"],
+)
+def test_values_that_no_table_can_hold_are_refused(
+    tmp_path: Path, certificate: dict[str, Any], refused: Refused, changes: dict[str, Any], form: str
+) -> None:
+    write(tmp_path / "box.json", certificate, **changes)
+    assert "box.json is damaged: " in refused("--fleet", "box.json", "--format", form)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -180,7 +180,12 @@ def _problem(document: Mapping[str, Any]) -> str | None:
     if document["passed"] != (not deviations):
         return "passed and deviations contradict each other"
     try:
-        float(document["latency"]["total_ms"]["p50"])
+        if not math.isfinite(float(document["latency"]["total_ms"]["p50"])):
+            return "latency is no number"
     except (KeyError, TypeError, ValueError, OverflowError):
         return "latency is missing or incomplete"
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # lone surrogates
+        return f"its texts must be valid Unicode: {error}"
     return None
