@@ -37,6 +37,7 @@ from cnn_infer.run_files import FP32_MODEL, HALF_MODEL
 from cnn_infer.runtime import load_runtime
 from cnn_train import Run
 from numpy.typing import NDArray
+from processes import run_within
 from report import conditions, parser, short, write
 from torch import Tensor, nn
 from train_rows import ROWS
@@ -211,8 +212,7 @@ def trained(row: str, data: str | None, limit: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "row.json")
         command = [sys.executable, str(script), row, "--seeds", "0", "--output", str(output)]
-        done = subprocess.run([*command, *(["--data", data] if data else [])], check=False, timeout=limit)
-        if done.returncode:
+        if run_within([*command, *(["--data", data] if data else [])], limit):
             sys.exit(f"gpu.py: the training of {row} failed")
         report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
         return report
@@ -275,8 +275,9 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # as ONNX Runtime does by default
     packages = ("cnn-infer", "onnxruntime", "onnxruntime-gpu", "torch", "numpy")
+    given = {name: getattr(options, name) or None for name in ("device", "rounds", "engines", "train")}
     document: dict[str, Any] = {
-        **conditions("gpu.py RUN...", packages, device=options.device, rounds=options.rounds),
+        **conditions("gpu.py RUN...", packages, **given, data=options.data and "FOLDER"),
         "card": card(options.device),
         "tf32": False,
         "rows": [],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,24 @@ def run(command: list[str]) -> None:
     code = subprocess.run(command, check=False).returncode
     if code:
         sys.exit(code)
+
+
+def run_within(command: list[str], seconds: float) -> int:
+    """Run a command whose output goes to the terminal, and return its exit code.
+
+    Args:
+        command: The program and its arguments.
+        seconds: Time after which it is ended, with all processes that it started.
+
+    Raises:
+        subprocess.TimeoutExpired: it was ended.
+    """
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            return process.wait(seconds)
+        except BaseException:  # also Ctrl-C, which does not reach a session of its own
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -52,6 +52,8 @@ def test_every_engine_is_compared_and_timed(
     engines = ("--engines", "onnxruntime", "eager")  # compiling takes a C++ compiler and half a minute
     assert call(monkeypatch, run, "--device", "cpu", "--rounds", 2, *engines, "--output", output) == 0
     found = json.loads(output.read_text())
+    written = "python benchmarks/gpu.py RUN... --device cpu --rounds 2 --engines onnxruntime eager"
+    assert found["command"] == written
     rows = found["rows"]
     keys = [(row["precision"], row["batch"], row["engine"], row["memory"]) for row in rows]
     assert keys == [
