@@ -114,7 +114,8 @@ def main() -> None:
                 f"{found['changed']['named']:.1%} ({found['changed']['random']:.1%})",
                 flush=True,
             )
-    head = conditions("evidence.py MODEL=DATA...", ("cnn-export", "onnxruntime", "numpy"))
+    pictures = None if options.pictures == PICTURES else options.pictures
+    head = conditions("evidence.py MODEL=DATA...", ("cnn-export", "onnxruntime", "numpy"), pictures=pictures)
     write(options.output, {**head, "draws": DRAWS, "files": results})
 
 

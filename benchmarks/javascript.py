@@ -254,6 +254,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     packages = ("cnn-infer", "pillow", "simplejpeg", "onnxruntime")
     given = {"model": args.model and short(args.model), "pictures": args.pictures and "PICTURES"}
+    given["web"] = args.web and "FOLDER"
     given["inputs"] = args.inputs if args.what == "fuzz" else None
     document = conditions(f"javascript.py {args.what}", packages, **given)
     document["node"] = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()

@@ -170,8 +170,9 @@ def main() -> int:
             fits = [form for form, count in apart.items() if not count]
             rows.append({"processor": name, "fits": fits, "different_pairs": apart, "unexpected": others})
             print(f"{name:<12} fits {', '.join(fits) or 'NO FORM'}; unexpected outputs: {', '.join(others) or 'none'}")
+    given = {"processors": options.processors, "additions": options.additions}
     report = {
-        **conditions("roundings.py", ("cnn-export", "onnxruntime", "numpy"), processors=options.processors),
+        **conditions("roundings.py", ("cnn-export", "onnxruntime", "numpy"), **given),
         "additions": len(trios),
         "additions_that_differ": sum(disagreements(*trio) > 0 for trio in trios),
         "additions_that_differ_with_wider_ranges": sum(disagreements(*trio) > 0 for trio in wider),

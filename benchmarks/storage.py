@@ -184,9 +184,8 @@ def main() -> None:
     found = measure(options.model, options.pictures, options.count, options.delay / 1e3, options.rounds)
     print(f"{options.delay:g} ms a request cost {found['delay_costs']:.1%} of the rate")
     packages = ("cnn-infer", "onnxruntime", "numpy", "pillow", "simplejpeg", "fsspec", "s3fs", "aiohttp")
-    head = conditions(
-        "storage.py MODEL PICTURES", packages, pictures=options.count, delay_ms=options.delay, rounds=options.rounds
-    )
+    given = {"pictures": options.count, "delay": options.delay, "rounds": options.rounds}
+    head = conditions("storage.py MODEL PICTURES", packages, **given)
     write(options.output, {**head, **found})
 
 
