@@ -63,11 +63,15 @@ def test_a_training_reports_the_calibration_of_its_test_split(finished: Run) -> 
 def test_the_picture_shows_all_models_and_leaves_empty_bins_out() -> None:
     random = np.random.default_rng(0)
     probabilities = softmax(random.normal(size=(200, 4)), axis=1)
-    found = {name: calibration_of(probabilities, random.integers(0, 4, 200)) for name in ("fp32", "int8")}
+    names = ("fp32", "fp16", "int8")
+    found = {name: calibration_of(probabilities, random.integers(0, 4, 200)) for name in names}
     upper, lower = plots.reliability(found, "title").axes
     filled = sum(part["count"] > 0 for part in found["fp32"]["bins"])
     drawn = {container.get_label().partition(":")[0]: container for container in upper.containers}
-    assert set(drawn) == {"fp32", "int8"}
+    assert set(drawn) == {*names}
+    assert len({container.lines[0].get_color() for container in drawn.values()}) == 3
+    with pytest.raises(ValueError, match="shorter"):
+        plots.reliability({**found, "fp8": found["fp16"]}, "title")
     assert len(drawn["fp32"].lines[0].get_xdata()) == filled < BINS
     assert upper.get_title() == "title"
     assert lower.get_ylabel() == "pictures"

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from cnn_train.recipe.fit import Epoch
 
 TRAIN, VALIDATION, WRONG = "#4477aa", "#ee6677", "#bb3344"
+MODELS = (TRAIN, VALIDATION, "#228833")
+"""The colours of models that are shown together."""
+
 MOST_NUMBERED_CLASSES = 20
 MOST_NAMED_CLASSES = 60
 CAPTION, GAP = 0.3, 0.04
@@ -127,13 +130,17 @@ def reliability(calibrations: Mapping[str, Mapping[str, Any]], title: str) -> Fi
     32:12). Bins with few pictures are far from it by chance: their 95% intervals are drawn.
 
     Args:
-        calibrations: For each name of a model, the figures of :func:`cnn_infer.calibration.calibration_of`.
+        calibrations: For each name of a model, the figures of :func:`cnn_infer.calibration.calibration_of`; of at most
+            three models.
         title: Text at the top of the figure.
+
+    Raises:
+        ValueError: there are more models than colours.
     """
     figure = Figure(figsize=(6, 7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1, label="right as often as it says")
-    for (name, found), colour in zip(calibrations.items(), (TRAIN, VALIDATION), strict=False):
+    for (name, found), colour in zip(calibrations.items(), MODELS[: len(calibrations)], strict=True):
         bins = [part for part in found["bins"] if part["count"]]
         confidence, accuracy = ([part[key] for part in bins] for key in ("confidence", "accuracy"))
         ends = [wilson_interval(round(part["accuracy"] * part["count"]), part["count"]) for part in bins]
