@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cnn_infer import Spec
-from cnn_train import Config, DataError, Run, Split
+from cnn_train import Config, DataError, DivergedError, Run, Split
 from cnn_train.network.build import build
 from cnn_train.recipe.features import Extractor, last_layer
 from cnn_train.recipe.fit import Fit
@@ -86,6 +86,24 @@ def test_fine_tuning_gets_the_stronger_penalty_of_losses_that_are_nearly_the_sam
     only, first = fitted
     assert only.val_calibrated_loss < first.val_calibrated_loss < only.val_calibrated_loss + only.val_calibrated_error
     assert only.train_loss < first.train_loss
+
+
+@pytest.mark.parametrize(("scale", "what"), [(1e6, "a feature of the training pictures"), (np.nan, "a feature of the")])
+def test_features_that_float16_cannot_store_are_a_divergence(config: Config, scale: float, what: str) -> None:
+    network = network_of("resnet18")
+    with torch.no_grad():
+        network.layer4[1].bn2.weight.fill_(scale)
+    fit = Fit(network, pictures(24, 0), pictures(9, 1), SPEC, config, torch.float32)
+    with pytest.raises(DivergedError, match=rf"^{what}.* is infinite or not a number at epoch 1: lower --lr"):
+        fit_last_layer(fit, 0, None)
+
+
+def test_a_validation_loss_that_is_no_number_is_a_divergence(config: Config) -> None:
+    network = network_of("resnet18")
+    network.fc.register_forward_hook(lambda _, __, logits: logits * np.nan)
+    fit = Fit(network, pictures(24, 0), pictures(9, 1), SPEC, config, torch.float32)
+    with pytest.raises(DivergedError, match=r"^the validation loss is infinite or not a number at epoch 3"):
+        fit_last_layer(fit, 2, None)
 
 
 def test_features_are_what_the_last_layer_sees(extractor: Extractor) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnn_train import distributed
+from cnn_train.errors import DivergedError
 from cnn_train.metrics import calibrated_error, calibrated_loss, fit_temperature
 from cnn_train.recipe.features import Extractor, last_layer
 from cnn_train.recipe.fit import Epoch, Fit
@@ -54,6 +55,7 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
 
     Raises:
         DataError: the cache cannot be written.
+        DivergedError: a feature or the validation loss is infinite or not a number.
     """
     begun = time.perf_counter()
     config, labels = fit.config, fit.train.labels
@@ -65,6 +67,8 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
     pictures = fit.train.images if len(chosen) == len(labels) else fit.train.images[chosen]
     train = extractor.features(pictures, "train", mirrored=mirrored)
     val = extractor.features(fit.val.images, "val")
+    for name, rows in (("training", train), ("validation", val)):
+        _check_finite(f"a feature of the {name} pictures", np.max(np.abs(rows)), number)  # above 65,504 fp16 has none
     targets = np.tile(labels[chosen], 1 + mirrored)
     computed = time.perf_counter()
     weight, bias = distributed.compute_on_main(
@@ -81,6 +85,7 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
     size = fit.spec.height, fit.spec.width
     logits_on_val = _logits(_tensor(val), weight, bias).numpy()
     val_loss, val_accuracy, val_calibrated_loss = fit.validate(size)
+    _check_finite("the validation loss", val_loss, number)
     truth = torch.from_numpy(targets)
     return Epoch(
         epoch=number + 1,
@@ -97,6 +102,14 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
         seconds=time.perf_counter() - begun,
         val_calibrated_error=calibrated_error(logits_on_val, fit.val.labels),
     )
+
+
+def _check_finite(what: str, value: float, number: int) -> None:
+    if not np.isfinite(value):
+        raise DivergedError(
+            f"{what} is infinite or not a number at epoch {number + 1}: lower --lr, train with --precision fp32 if "
+            "that is not set, or choose another --model"
+        )
 
 
 def _best_layer(
