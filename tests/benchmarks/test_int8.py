@@ -51,6 +51,30 @@ def test_every_node_is_timed(folder: Path) -> None:
     assert float(lines[-1].split()[0]) == pytest.approx(sum(times), abs=0.2)
 
 
+OTHER_RUNTIME = """#!{python}
+import json, subprocess, sys
+import numpy as np
+subprocess.run([{python!r}, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
+found = np.load(sys.argv[3] + "/onnxruntime.npy")
+np.save(sys.argv[3] + "/{name}.npy", found + np.float32(0.001))
+print(json.dumps({{{name!r}: "0"}}))
+"""
+"""A Python whose runtime gives probabilities that differ by 0.001."""
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_difference_passes_only_in_a_runtime_that_may_round_differently(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    python, output = tmp_path / "python", tmp_path / "runtimes.json"
+    python.write_text(OTHER_RUNTIME.format(python=sys.executable, name=name))
+    python.chmod(0o755)
+    output_of("runtimes.py", folder / "digits-nano-0", "--python", python, "--output", output, code=1)
+    passed = {row["model"]: row["passed"] for row in json.loads(output.read_text())["rows"]}
+    int8 = f"digits-nano-0/{int8_file(folder).name}"
+    assert passed == {"digits-nano-0/model.onnx": False, int8: name == "openvino"}
+
+
 def test_another_process_gives_the_same_probabilities(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "runtimes.json"
     run = folder / "digits-nano-0"
