@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -158,6 +159,7 @@ def test_the_environment_variables_stay_as_they_are(models: Path, setting: str |
         del environment["ORT_DISABLE_TELEMETRY"]
     code = f"""
 import os
+import re
 before = dict(os.environ)
 import cnn_infer
 for name in cnn_infer.__all__:
@@ -175,6 +177,16 @@ def test_device_names(models: Path) -> None:
         open_model(models / "grey.onnx", device="gpu")
     assert open_model(models / "grey.onnx", device="cpu").chosen == "asked for"
     assert "CUDA" in open_model(models / "grey.onnx").chosen
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", None], ids=repr)
+def test_a_number_of_threads_that_is_none_is_refused(models: Path, threads: object) -> None:
+    message = f"threads must be a whole number of at least 1, not {threads!r}"
+    for create in (open_model, Classifier):
+        with pytest.raises(InputError, match=re.escape(message)):
+            create(models / "grey.onnx", device="cpu", threads=threads)  # type: ignore[operator]
+    session = open_model(models / "grey.onnx", device="cpu", threads=np.int64(2)).session  # type: ignore[arg-type]
+    assert session.get_session_options().intra_op_num_threads == 2
 
 
 def test_two_builds_of_onnx_runtime_are_refused(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cnn_infer import Classifier, InputError, evaluate
 from cnn_infer.evaluation import Evaluation
@@ -60,6 +61,27 @@ def test_a_stranger_is_marked_only_if_it_is_asked_for(folder: Path) -> None:
     assert (red.label, red.strangeness) == ("red", pytest.approx(72 / 64))
     reopened = Classifier(plain.model, strangers=True)  # an open model without the output gets it
     assert reopened.predict(white) == found
+
+
+def test_pixels_of_a_camera_have_strangers_too(folder: Path) -> None:
+    white, red = (folder / "in" / name for name in ("grey/c.png", "red/a.png"))
+    plain, asked = Classifier(folder / "model.onnx"), Classifier(folder / "model.onnx", strangers=True)
+    batch = np.stack([asked.pixels(path) for path in (white, red)])
+    probabilities, strangeness = asked.probabilities_and_strangeness(batch)
+    assert (strangeness.dtype, strangeness.shape) == (np.float32, (2,))
+    np.testing.assert_array_equal(probabilities, asked.probabilities(batch))
+    found = [asked.to_prediction(*row) for row in zip(probabilities, strangeness, strict=True)]
+    assert found == [asked.predict(white), asked.predict(red)]
+    assert [prediction.label for prediction in found] == ["stranger", "red"]
+    with pytest.raises(InputError, match="to tell strangers, pass strangeness too: probabilities_and_strangeness"):
+        asked.to_prediction(probabilities[0])
+    for call in (
+        lambda: plain.to_prediction(probabilities[0], 1.0),
+        lambda: plain.probabilities_and_strangeness(batch),
+    ):
+        with pytest.raises(InputError, match="not asked for strangers: create it with Classifier"):
+            call()
+    assert plain.to_prediction(probabilities[0]) == plain.predict(white)
 
 
 def test_a_stranger_is_a_stranger_also_below_the_threshold(folder: Path) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
+from cnn_infer.answers import Answer, answer_batch, predictions
+from cnn_infer.arguments import check_count
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.model import PROBABILITIES, Model, open_model
 from cnn_infer.optional_outputs import EVIDENCE, STRANGENESS
 from cnn_infer.paths.naming import located, path_of
 from cnn_infer.pixels.convert import MAX_PIXELS, to_pixels
 from cnn_infer.pixels.read import MAX_BYTES, read_in_order
-from cnn_infer.prediction import Answer, Prediction, labelled, predictions
+from cnn_infer.prediction import DecisionRule, Prediction
 from cnn_infer.providers.devices import CPU
 from cnn_infer.stream import PARTS, Workers
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 """Default number of pictures in one run of the model."""
+
+_NOT_ASKED = "the classifier was not asked for strangers: create it with Classifier(model, strangers=True)"
 
 
 class Classifier:
@@ -81,8 +84,7 @@ class Classifier:
         strangers: bool = False,
         device_options: Mapping[str, str] | None = None,
     ) -> None:
-        if top < 1:
-            raise InputError(f"top must be at least 1, not {top}")
+        top = check_count("top", top)
         if threshold != 0:
             from cnn_infer.guarantee import check_threshold, resolve_threshold  # a start without it is faster
 
@@ -96,15 +98,14 @@ class Classifier:
         self.spec: Spec = self.model.spec
         self.provider: str = self.model.provider
         self._shape = self.spec.shape
-        self._top = min(top, len(self.spec.classes))
         found = resolve_threshold(threshold, self.spec, self.model.name) if threshold != 0 else (0.0, None)
-        self._threshold: float = found[0]
         self.guarantee: Guarantee | None = found[1]
         self.stranger_rule: StrangerRule | None = None
         if strangers:
             from cnn_infer.strangers import required_rule
 
             self.stranger_rule = required_rule(self.spec, model.name)
+        self._decision = DecisionRule(self.spec.classes, top, found[0], self.stranger_rule)
         self._outputs = [PROBABILITIES, *outputs]
         self._max_pixels, self._max_bytes = max_pixels, max_bytes
 
@@ -138,6 +139,20 @@ class Classifier:
         """
         return self._run(batch)[0]
 
+    def probabilities_and_strangeness(
+        self, batch: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return :meth:`probabilities`, and how far each picture is from those of training: float32, shape (n,).
+
+        Raises:
+            InputError: the classifier was not asked for ``strangers``, or the batch has another type or shape.
+            ModelError: as for :meth:`probabilities`.
+        """
+        probabilities, strangeness = self._run(batch)
+        if strangeness is None:
+            raise InputError(_NOT_ASKED)
+        return probabilities, strangeness
+
     def _run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return the probabilities, and ``strangeness``, float32 (n,), if the classifier was asked for strangers."""
         if not isinstance(batch, np.ndarray):
@@ -165,7 +180,7 @@ class Classifier:
             InputError: the argument has another type, or the array has another shape or type.
             ModelError: ONNX Runtime failed, for example because it ran out of memory.
         """
-        return self._to_predictions(*self._run(self._pixels(picture)[None]))[0]
+        return self._decision.predictions(*self._run(self._pixels(picture)[None]))[0]
 
     def explain(self, picture: Picture) -> Explanation:
         """Classify one picture, and return which cells of the last feature map speak for and against the answer.
@@ -179,7 +194,7 @@ class Classifier:
         from cnn_infer.explanation import explain  # most runs explain nothing
 
         model, pixels = self._explaining, self._pixels(picture)
-        return explain(model, pixels, self._to_predictions(*self._run(pixels[None]))[0])
+        return explain(model, pixels, self._decision.predictions(*self._run(pixels[None]))[0])
 
     @cached_property
     def _explaining(self) -> Model:
@@ -244,57 +259,33 @@ class Classifier:
         used: Workers | None = None,
     ) -> Generator[Answer, None, None]:
         """Classify many pictures as :meth:`predict_many` does, with errors and times; ``used`` notes the threads."""
-        for name, value in (("batch_size", batch_size), ("workers", workers)):
-            if not isinstance(value, SupportsIndex) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+        batch_size, workers = check_count("batch_size", batch_size), check_count("workers", workers)
         is_iterable = hasattr(pictures, "__iter__") or hasattr(pictures, "__getitem__")
         if not is_iterable or isinstance(pictures, (str, bytes, os.PathLike)):
             raise InputError("predict_many takes an iterable of pictures: for one picture, call predict")
         # other devices may prepare the model for each size of batch anew
         parts = PARTS if self.provider == CPU and workers > 1 else 1
-        run, limit = self._classify_batch, self._max_bytes
-        return read_in_order(run, pictures, limit, chunk=batch_size, workers=workers, parts=parts, used=used)
+        return read_in_order(
+            self._answer, pictures, self._max_bytes, chunk=batch_size, workers=workers, parts=parts, used=used
+        )
 
-    def to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
-        """Turn a row of :meth:`probabilities`, shape (classes,), into a prediction; ties go to the lower index."""
-        return self._to_predictions(probabilities[None])[0]
+    def to_prediction(self, probabilities: NDArray[np.float32], strangeness: float | None = None) -> Prediction:
+        """Turn a row of :meth:`probabilities` into a prediction; ties go to the lower index.
 
-    def _to_predictions(
-        self, batch: NDArray[np.float32], strangeness: NDArray[np.float32] | None = None
-    ) -> list[Prediction]:
-        orders = np.argsort(-batch, axis=1, kind="stable")[:, : self._top]
-        best = batch[np.arange(len(batch))[:, None], orders]
-        strange = [None] * len(batch) if strangeness is None else strangeness.tolist()
-        return [self._prediction(*row) for row in zip(orders.tolist(), best.tolist(), strange, strict=True)]
+        Args:
+            probabilities: float32, shape (classes,).
+            strangeness: The picture's, as :meth:`probabilities_and_strangeness` returns it, for a classifier that was
+                asked for ``strangers``; None for any other.
 
-    def _prediction(self, order: list[int], values: list[float], strangeness: float | None) -> Prediction:
-        classes = self.spec.classes
-        top = tuple([(classes[index], value) for index, value in zip(order, values, strict=True)])
-        is_stranger = self.stranger_rule is not None and self.stranger_rule.applies(strangeness)
-        return labelled(top, order[0], self._threshold, strangeness, is_stranger=is_stranger)
+        Raises:
+            InputError: ``strangeness`` is missing, or the classifier was not asked for ``strangers``.
+        """
+        if strangeness is not None and self.stranger_rule is None:
+            raise InputError(_NOT_ASKED)
+        if strangeness is None and self.stranger_rule is not None:
+            raise InputError("to tell strangers, pass strangeness too: probabilities_and_strangeness returns it")
+        column = None if strangeness is None else np.array([strangeness])
+        return self._decision.predictions(probabilities[None], column)[0]
 
-    def _classify_batch(self, pictures: list[Picture]) -> list[Answer]:
-        decoded: list[np.ndarray | PictureError] = []
-        spent: list[float] = []
-        for picture in pictures:
-            start = time.perf_counter()
-            try:
-                decoded.append(self.pixels(picture))
-            except PictureError as error:
-                decoded.append(error)
-            spent.append(1e3 * (time.perf_counter() - start))
-        found: Iterator[tuple[Prediction, NDArray[np.float32]]] = iter(())
-        share = 0.0
-        if good := [item for item in decoded if not isinstance(item, PictureError)]:
-            start = time.perf_counter()
-            probabilities, strangeness = self._run(np.stack(good))
-            share = 1e3 * (time.perf_counter() - start) / len(good)
-            found = zip(self._to_predictions(probabilities, strangeness), probabilities, strict=True)
-        answers: list[Answer] = []
-        for picture, item, decoding in zip(pictures, decoded, spent, strict=True):
-            if isinstance(item, PictureError):
-                answers.append(Answer(None, item, 0.0, decoding, path_of(picture)))
-            else:
-                prediction, row = next(found)
-                answers.append(Answer(prediction, None, share, decoding + share, path_of(picture), row))
-        return answers
+    def _answer(self, pictures: list[Picture]) -> list[Answer]:
+        return answer_batch(pictures, self.pixels, self._run, self._decision)

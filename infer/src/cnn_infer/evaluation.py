@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnn_infer.answers import Answer
+from cnn_infer.arguments import check_count
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.drift import Drift, validation_of
-from cnn_infer.errors import InputError
 from cnn_infer.paths.find import Found, find_below
 from cnn_infer.paths.listed import Listed
 from cnn_infer.paths.naming import printable
 from cnn_infer.paths.skipped import Skipped, no_pictures
-from cnn_infer.prediction import Answer, Prediction
+from cnn_infer.prediction import Prediction
 from cnn_infer.stream import Workers
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
@@ -210,12 +211,10 @@ class Evaluation:
         counted: Any = None,
         page: bool = False,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be a whole number of at least 1, not {threads!r}")
         self._classifier = classifier
         self._labels = labels
         self._batch_size = batch_size
-        self._threads = machine.usable_cpus() if threads is None else threads
+        self._threads = machine.usable_cpus() if threads is None else check_count("threads", threads)
         self._used = Workers(self._threads)
         self._follow_symlinks = follow_symlinks
         self._tuned = tuned

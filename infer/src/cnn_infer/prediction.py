@@ -1,19 +1,17 @@
-"""What a classifier answers: a :class:`Prediction`, or for one of many pictures an :class:`Answer`."""
+"""What a classifier answers: a :class:`Prediction`, by a :class:`DecisionRule`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from cnn_infer.errors import PictureError
-from cnn_infer.paths.naming import located
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
+
+    from cnn_infer.strangers import StrangerRule
 
 UNKNOWN = "unknown"
 """The label of a prediction whose probability is below the threshold."""
@@ -43,54 +41,41 @@ class Prediction:
     strangeness: float | None = None
 
 
-def labelled(
-    top: tuple[tuple[str, float], ...], index: int, threshold: float, strangeness: float | None, *, is_stranger: bool
-) -> Prediction:
-    """Return the prediction for the most probable classes.
-
-    Args:
-        top: The most probable classes as (name, probability), the most probable first.
-        index: The index of the first.
-        threshold: Lowest probability of an answer, 0 to 1.
-        strangeness: How far the picture is from the training pictures, or None.
-        is_stranger: Whether it is too far.
-    """
-    label, probability = top[0]
-    if is_stranger:
-        return Prediction(STRANGER, None, probability, top, strangeness)
-    if probability < threshold:
-        return Prediction(UNKNOWN, None, probability, top, strangeness)
-    return Prediction(label, index, probability, top, strangeness)
-
-
-class Answer(NamedTuple):
-    """The result for one of many pictures: a prediction or an error, and how long it took.
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
+    """How the outputs of a model become predictions.
 
     Attributes:
-        prediction: The prediction; None if the picture could not be read.
-        error: Why the picture could not be read; None if there is a prediction. Its text does not contain the path.
-        model_ms: The picture's share of the run of its batch, in milliseconds; 0 without a prediction.
-        total_ms: ``model_ms`` plus the time for reading, decoding and resizing, in milliseconds.
-        path: The picture's path, if the picture was passed as a path; else None.
-        probabilities: The probability of each class, float32 (classes,), in the model's order; None without a
-            prediction. A view of the output of its batch: whoever keeps it keeps that.
+        classes: The names of the classes, in the model's order.
+        top: Number of classes in :attr:`Prediction.top`; of fewer classes, all.
+        threshold: Lowest probability of an answer, 0 to 1.
+        strangers: When a picture is a stranger; None if that is not asked for.
     """
 
-    prediction: Prediction | None
-    error: PictureError | None
-    model_ms: float
-    total_ms: float
-    path: str | os.PathLike[str] | None
-    probabilities: NDArray[np.float32] | None = None
+    classes: Sequence[str]
+    top: int
+    threshold: float
+    strangers: StrangerRule | None
 
+    def predictions(
+        self, probabilities: NDArray[np.float32], strangeness: NDArray[np.float32] | None
+    ) -> list[Prediction]:
+        """Return the predictions for a batch. Ties go to the lower index.
 
-def predictions(answers: Generator[Answer, None, None], errors: str) -> Iterator[Any]:
-    """Yield the predictions; ``errors`` tells whether a :class:`PictureError` is raised or yielded."""
-    with closing(answers):
-        for answer in answers:
-            if answer.error is None:
-                yield answer.prediction
-            elif errors == "yield":
-                yield located(answer.error, answer.path)
-            else:
-                raise located(answer.error, answer.path) from answer.error.__cause__
+        Args:
+            probabilities: float32, shape (n, classes).
+            strangeness: float32, shape (n,); None without :attr:`strangers`.
+        """
+        orders = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top]
+        best = probabilities[np.arange(len(probabilities))[:, None], orders]
+        strange = [None] * len(probabilities) if strangeness is None else strangeness.tolist()
+        return [self._prediction(*row) for row in zip(orders.tolist(), best.tolist(), strange, strict=True)]
+
+    def _prediction(self, order: list[int], values: list[float], strangeness: float | None) -> Prediction:
+        top = tuple([(self.classes[index], value) for index, value in zip(order, values, strict=True)])
+        label, probability = top[0]
+        if self.strangers is not None and self.strangers.applies(strangeness):
+            return Prediction(STRANGER, None, probability, top, strangeness)
+        if probability < self.threshold:
+            return Prediction(UNKNOWN, None, probability, top, strangeness)
+        return Prediction(label, order[0], probability, top, strangeness)

@@ -14,9 +14,9 @@ from cnn_infer.errors import InputError
 from cnn_infer.histogram import Histogram
 from cnn_infer.paths.find import Found, folders_of
 from cnn_infer.paths.naming import composed, folder_name, parent_name, printable
-from cnn_infer.prediction import Answer
 
 if TYPE_CHECKING:
+    from cnn_infer.answers import Answer
     from cnn_infer.calibration import Calibration
     from cnn_infer.guarantee import Guarantee
     from cnn_infer.paths.truth import Truth

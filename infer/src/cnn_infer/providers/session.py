@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnn_infer.arguments import check_count
 from cnn_infer.errors import DeviceError, InputError, ModelError
 from cnn_infer.providers.devices import BY_NAME, CPU, CUDA, DEVICES, missing
 
@@ -71,12 +72,13 @@ def open_session(
         options: Options of the device: those of its provider, and ``io_binding``.
 
     Raises:
-        InputError: the device is not known, or an option has no effect.
+        InputError: the device is not known, an option has no effect, or ``threads`` is no number of threads.
         DeviceError: the device is not available, or runs no node of the model.
         ModelError: the model is damaged.
     """
     if device not in DEVICES:
         raise InputError(f"unknown device {device!r}: one of {', '.join(DEVICES)}")
+    threads = check_count("threads", threads)
     _check_options(device, options)
     if device == "auto":
         return _open_best(ort, name, data, threads)
