@@ -25,7 +25,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from cnn_export.errors import ExportError
 from cnn_export.exported_run import exported_folder
-from cnn_export.graph.passes import makers_of
+from cnn_export.graph.lookup import makers_of
 from cnn_export.graph.tensors import Tensors
 from cnn_export.run_data import decode_test_split, open_run, open_run_source, recorded_data
 from cnn_export.selection import classes_in_turn

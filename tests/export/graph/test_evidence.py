@@ -11,8 +11,8 @@ import torch
 from cnn_export import GraphError
 from cnn_export.graph.evidence import add_evidence, head_of
 from cnn_export.graph.float_graph import float_graph, keep_contract, with_metadata
+from cnn_export.graph.lookup import shapes_of
 from cnn_export.graph.outputs import add_output
-from cnn_export.graph.receptive_field import shapes_of
 from cnn_export.int8.quantize import Recipe, normalised, quantize
 from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import target_of

@@ -9,7 +9,7 @@ import pytest
 from cnn_export import GraphError, exporting
 from cnn_export.exporting import open_run_source, read_dataset
 from cnn_export.graph.float_graph import keep_contract
-from cnn_export.graph.passes import constants_of, makers_of
+from cnn_export.graph.lookup import constants_of, makers_of
 from cnn_export.int8 import pairs
 from cnn_export.int8.bias import correct_biases
 from cnn_export.int8.overflow import LIMIT, prove

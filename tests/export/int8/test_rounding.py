@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cnn_export.graph.float_graph import float_graph, keep_contract
-from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of
 from cnn_export.int8 import kernels, rounding
 from cnn_export.int8.additions import additions, let_additions_agree
 from cnn_export.int8.overflow import prove

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 
 from cnn_export.errors import GraphError
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of, shapes_of
 from cnn_export.graph.outputs import add_output
-from cnn_export.graph.passes import attribute_of, constants_of, makers_of
-from cnn_export.graph.receptive_field import shapes_of
 
 FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"})
 """Operators between the pooling and the last layer. Those of int8 round; the cells share what that changes."""

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from cnn_export.graph.float_graph import NORMALISED
-from cnn_export.graph.passes import attribute_of, constants_of, consumers_of, strip_unused
+from cnn_export.graph.lookup import attribute_of, constants_of, consumers_of
+from cnn_export.graph.passes import strip_unused
 
 OWN_LAYER = "normalise_channels"
 """Name of the node that normalises, where no convolution can do it."""

@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from cnn_export.errors import GraphError
+from cnn_export.graph.lookup import constants_of
 from cnn_export.graph.passes import (
-    constants_of,
     fold_batch_norm,
     leading_moves,
     pixel_of,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import MOVES, constants_of, strip_unused
+from cnn_export.graph.lookup import constants_of
+from cnn_export.graph.passes import MOVES, strip_unused
 from cnn_export.graph.tensors import Tensors
 
 ROUNDOFF = 2.0**-11

@@ -1,11 +1,6 @@
-"""Rewrites of ONNX graphs, and the lookups that they use.
-
-A rewrite changes the model in place.
-"""
+"""Rewrites of ONNX graphs. Each changes the model in place."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from cnn_infer.spec import Spec
@@ -13,40 +8,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
+from cnn_export.graph.lookup import attribute_of, constants_of, consumers_of, makers_of
 
 MOVES = frozenset({"Concat", "DepthToSpace", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Transpose"})
 """Operators that move values without computing with them."""
-
-
-def constants_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
-    """Return the constants of a graph (initializers and Constant nodes) by tensor name."""
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
-
-
-def makers_of(model: ModelProto) -> dict[str, NodeProto]:
-    """Return the node that computes each tensor, by tensor name."""
-    return {name: node for node in model.graph.node for name in node.output}
-
-
-def consumers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
-    """Return the nodes that read each tensor, by tensor name."""
-    found: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
-
-
-def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
-    """Return the attribute ``name`` of a node, or ``default`` if the node does not have it."""
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
-    return default
 
 
 def fold_batch_norm(model: ModelProto) -> None:

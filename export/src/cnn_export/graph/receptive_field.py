@@ -12,11 +12,10 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from cnn_export.graph.passes import attribute_of, constants_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of, shapes_of
 
 POINTWISE = frozenset({
     "Add", "BatchNormalization", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp",
@@ -90,8 +89,7 @@ def receptive_field(model: ModelProto, start: str, tensor: str) -> Field:
     Returns:
         The field. If an operator between the two is not known, no ``axes``, and ``gated``.
     """
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    walk = _Walk(constants_of(model), shapes_of(model), made_by)
+    walk = _Walk(constants_of(model), shapes_of(model), makers_of(model))
     fields: dict[str, Field] = {start: PIXELS}
     for node in model.graph.node:
         read = [fields[name] for name in node.input if name in fields]
@@ -105,7 +103,7 @@ def receptive_field(model: ModelProto, start: str, tensor: str) -> Field:
 class _Walk:
     constants: Mapping[str, NDArray[np.generic]]
     shapes: Mapping[str, list[Any]]
-    made_by: Mapping[str, NodeProto]
+    makers: Mapping[str, NodeProto]
 
     def after(self, node: NodeProto, fields: Mapping[str, Field], read: Sequence[Field]) -> Field:
         """Return the field of a node's outputs, from those of its inputs."""
@@ -138,7 +136,7 @@ class _Walk:
 
     def _unshuffle(self, node: NodeProto, fields: Mapping[str, Field]) -> Field:
         """Return the field between the two reshapes of a pixel unshuffle: each cell sees one block of cells."""
-        reshape = self.made_by.get(node.input[0])
+        reshape = self.makers.get(node.input[0])
         field = fields.get(reshape.input[0], EVERYTHING) if reshape and reshape.op_type == "Reshape" else EVERYTHING
         if field.axes is None or reshape is None:
             return EVERYTHING
@@ -194,13 +192,3 @@ def _joined(one: Field, other: Field) -> Field:
 
 def _keeps_last_two(order: Sequence[int]) -> bool:
     return list(order[-2:]) == [len(order) - 2, len(order) - 1]
-
-
-def shapes_of(model: ModelProto) -> dict[str, list[Any]]:
-    """Return the shape of each tensor; names for lengths that depend on the batch."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    found: dict[str, list[Any]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for info in (*graph.input, *graph.value_info, *graph.output):
-        dims = info.type.tensor_type.shape.dim
-        found[info.name] = [side.dim_value or side.dim_param for side in dims]
-    return found

@@ -13,7 +13,7 @@ from cnn_infer.runtime import load_runtime
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import consumers_of, makers_of
+from cnn_export.graph.lookup import consumers_of, makers_of
 
 BY_PAIR = frozenset({"DequantizeLinear", "QuantizeLinear"})
 FOLLOWERS = BY_PAIR | {"ReorderInput", "ReorderOutput", "Transpose", "Relu", "Clip", "MaxPool", "GlobalAveragePool"}

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cnn_export.graph.passes import attribute_of, constants_of, consumers_of, makers_of, strip_unused
+from cnn_export.graph.lookup import attribute_of, constants_of, consumers_of, makers_of
+from cnn_export.graph.passes import strip_unused
 
 PIXELS = 4
 """Pixels in a wide pixel. The kernel is fast if the number of input channels is a multiple of 4."""

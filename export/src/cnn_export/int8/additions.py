@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from cnn_export.graph.passes import constants_of, consumers_of, makers_of
+from cnn_export.graph.lookup import constants_of, consumers_of, makers_of, shapes_of
 from cnn_export.int8.pairs import LAYERS
 from cnn_export.int8.rounding import Unsigned, agreeing
 
@@ -51,7 +50,7 @@ def additions(model: ModelProto, constants: Constants) -> Iterator[Addition]:
         model: A quantized graph or file.
         constants: Its constants; they are read when an addition is reached, so they may change in between.
     """
-    makers, readers, shapes = makers_of(model), consumers_of(model), _shapes(model)
+    makers, readers, shapes = makers_of(model), consumers_of(model), shapes_of(model)
     for node in model.graph.node:
         left, right = (makers.get(name) for name in node.input) if node.op_type == "Add" else (None, None)
         after = readers.get(node.output[0], [])
@@ -119,13 +118,3 @@ def _levels(node: NodeProto, constants: Constants) -> Unsigned | None:
     if scale.size != 1 or zero_point.dtype != np.uint8:
         return None
     return Unsigned(np.float32(scale.item()), int(zero_point.item()))
-
-
-def _shapes(model: ModelProto) -> dict[str, list[int | str]]:
-    """The inferred shapes of the tensors, with the name of each side that is not known."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    return {
-        info.name: [side.dim_param or side.dim_value for side in info.type.tensor_type.shape.dim]
-        for info in inferred
-        if info.type.tensor_type.HasField("shape")
-    }

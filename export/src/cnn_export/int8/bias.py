@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from cnn_export.graph.passes import attribute_of, constants_of
+from cnn_export.graph.lookup import attribute_of, constants_of
 from cnn_export.int8.ranges import Statistics
 
 

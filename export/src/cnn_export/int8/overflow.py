@@ -20,7 +20,8 @@ from cnn_infer.model import LOGITS, PROBABILITIES
 from onnx import ModelProto
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import MOVES, constants_of, consumers_of, makers_of
+from cnn_export.graph.lookup import constants_of, consumers_of, makers_of
+from cnn_export.graph.passes import MOVES
 from cnn_export.int8.additions import additions
 from cnn_export.int8.pairs import LAYERS, products_added
 from cnn_export.int8.rounding import disagreements

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of
 from cnn_export.graph.width import PIXELS, wide_weight
 
 MOST = 127

@@ -23,7 +23,8 @@ from onnx import ModelProto, NodeProto, helper
 from torch import Tensor
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import MOVES, attribute_of, constants_of
+from cnn_export.graph.lookup import attribute_of, constants_of
+from cnn_export.graph.passes import MOVES
 from cnn_export.graph.runtime_graph import optimised
 from cnn_export.graph.session import session_on_cpu
 from cnn_export.int8 import kernels

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cnn_export.graph.float_graph import keep_contract, with_metadata
-from cnn_export.graph.passes import consumers_of, keep_float_layers
+from cnn_export.graph.lookup import consumers_of
+from cnn_export.graph.passes import keep_float_layers
 from cnn_export.graph.runtime_graph import optimised, strays
 from cnn_export.graph.width import widen_pixels
 from cnn_export.int8.arithmetic import evaluator, is_here

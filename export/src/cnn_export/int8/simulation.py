@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.passes import attribute_of, constants_of, makers_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of
 from cnn_export.int8.pairs import MOST, SEVEN_BITS, are_limited, nearest
 
 
