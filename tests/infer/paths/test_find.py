@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,19 @@ def test_a_pipe_in_a_folder_does_not_hang(tmp_path: Path, models: Path, cli: Run
     (tmp_path / "in" / "also.jpg").symlink_to("pipe.jpg")
     done = cli("in", "--model", models / "rgb.onnx", "--format", "csv")
     assert [line.split(b",")[0] for line in done.stdout.splitlines()[1:]] == [b"in/a.png"]
+
+
+def test_a_pattern_on_a_drive_that_is_missing_matches_nothing(tmp_path: Path) -> None:
+    """With the rules for paths of Windows, where ``Z:\\`` has no folder above."""
+    script = (
+        "import ntpath, os; from cnn_infer import InputError, find_pictures; find_pictures; os.path = ntpath\n"
+        "for pattern in ('Z:\\\\*.jpg', 'Z:\\\\photos\\\\**\\\\*.jpg', 'Z:*.jpg', '\\\\\\\\box\\\\share\\\\*.jpg'):\n"
+        "    try:\n        list(find_pictures([pattern]))\n    except InputError as error:\n        print(error)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert not done.stderr
+    assert done.stdout.count("no picture and no folder matches ") == 4
 
 
 def test_the_command_follows_links_on_request(

@@ -182,6 +182,9 @@ def test_max_bytes_holds_for_a_file_that_reports_a_size_of_0() -> None:
     assert os.stat("/proc/self/maps").st_size == 0
     with pytest.raises(PictureError, match="more than 1,000 bytes"):
         to_pixels("/proc/self/maps", spec(), max_bytes=1000)
+    for limit in (10**15, 10**30):
+        with pytest.raises(PictureError, match="not a picture"):
+            to_pixels("/proc/self/maps", spec(), max_bytes=limit)
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

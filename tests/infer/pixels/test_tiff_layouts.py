@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -24,7 +26,7 @@ from cnn_infer import PictureError, Spec, to_pixels
 from drawn_pictures import RNG, WHITE, Drawn, found, in_bytes, of_ink, on_white, rgb, samples
 from independent_decoders import imagemagick, needs, needs_imagemagick
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 SIZE = 37, 29
 """Height and width: no multiple of a strip or a tile."""
@@ -273,6 +275,29 @@ def test_faxes_have_the_right_pixels(compression: str) -> None:
     stream = io.BytesIO()
     Image.fromarray(black).save(stream, "TIFF", compression=compression)
     np.testing.assert_array_equal(found(stream.getvalue()), rgb(black[:, :, None] * WHITE))
+
+
+@pytest.mark.parametrize("tag", [37724, 258], ids=["layers of Photoshop", "bits"])
+def test_the_values_of_a_large_tag_take_no_memory(tag: int) -> None:
+    layers = bytes(4_000_000)
+    stream = io.BytesIO()
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[37724] = layers
+    directory.tagtype[37724] = TiffTags.BYTE
+    image = Image.fromarray(np.full((9, 12), 200, np.uint8))
+    image.save(stream, "TIFF", tiffinfo=directory)
+    data = stream.getvalue()
+    entry = struct.pack("<HHI", 37724, TiffTags.BYTE, len(layers))
+    assert data.count(entry) == 1
+    data = data.replace(entry, struct.pack("<HHI", tag, TiffTags.BYTE, len(layers)))
+    tracemalloc.start()
+    try:
+        to_pixels(data, Spec(("a", "b"), 9, 12, "grey", "squash", "bilinear", 0, 1.0))
+    except PictureError:
+        assert tag == 258
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(layers)  # Pillow copies them
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the directory

@@ -96,6 +96,13 @@ def test_patterns_match_what_they_match_on_this_machine(pattern: str, stored: st
     assert relative(list(find_pictures([f"{stored}/{pattern}"])), stored) == expected
 
 
+def test_a_pattern_is_looked_up_by_the_check_and_by_the_search_alone(stored: str, s3: S3) -> None:
+    s3.faults.clear()
+    assert relative(list(find_pictures([f"{stored}/dark/[0-9].PNG"])), stored) == ["/dark/1.PNG"]
+    asked = [count for path, count in s3.faults.requests.items() if path.endswith(".PNG")]
+    assert asked == [2]  # whether there is an object with brackets in its name
+
+
 def test_a_pattern_or_a_folder_without_pictures_is_refused(stored: str) -> None:
     with pytest.raises(InputError, match=r"no picture and no folder matches s3://pictures/all/\*\.gif"):
         list(find_pictures([f"{stored}/*.gif"]))

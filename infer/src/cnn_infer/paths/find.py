@@ -127,9 +127,9 @@ def _matching(path: str) -> list[str]:
     """
     if is_url(path) or os.path.lexists(path) or not glob.has_magic(path):
         return [path]
-    existing = path
-    while existing and not os.path.lexists(existing):
-        existing = os.path.dirname(existing)
+    existing, above = path, os.path.dirname(path)
+    while existing != above and not os.path.lexists(existing):  # no folder is above a drive, or above a relative path
+        existing, above = above, os.path.dirname(above)
     pattern = glob.escape(existing) + path[len(existing) :]
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - keeps names that are not UTF-8
     names = [name for name in names if not _is_in_system_folder(name[len(existing) :])]

@@ -33,8 +33,8 @@ def check(url: str) -> None:
     Raises:
         InputError: nothing is there, or it cannot be reached or listed.
     """
-    if _pattern(url) is not None:
-        next(entries(_pattern(url)[0]), None)  # type: ignore[index]
+    if (pattern := _pattern(url)) is not None:
+        next(entries(pattern[0]), None)
         return
     if _must_be_folder(url) and next(entries(url), None) is not None:
         return

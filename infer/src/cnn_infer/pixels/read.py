@@ -27,6 +27,9 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Text mode is Windows' default. Without the last flag, opening a pipe waits for a writer."""
 
 
+_BLOCK = 1 << 16  # bytes of a file that reports no size
+
+
 def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of a picture file.
 
@@ -128,10 +131,11 @@ def _read_local(path: str | os.PathLike[str], max_bytes: int) -> bytes:
             raise PictureError("it is a folder; one found in a folder could not be listed")
         if not stat.S_ISREG(status.st_mode):
             raise PictureError("it is a pipe or a device, not a file")
-        size = status.st_size or max_bytes + 1  # some files in /proc report 0
         _check_size(status.st_size, max_bytes)
-        data = os.read(descriptor, size)
-        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        size = status.st_size or max_bytes + 1  # some files in /proc report 0
+        most = status.st_size or _BLOCK
+        data = os.read(descriptor, min(size, most))
+        while len(data) < size and (more := os.read(descriptor, min(size - len(data), most))):
             data += more
         return data
     finally:

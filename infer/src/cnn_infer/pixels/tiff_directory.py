@@ -25,12 +25,15 @@ _KEPT |= {SUBSAMPLING, _JPEG_TABLES, 256, 257, 273, 274, 278, 279, 317, 322, 323
 
 _MOST_ENTRIES = 65_535
 
+_MOST_VALUES = 1 << 20
+"""Tags with more values are damaged: strips and tiles are far fewer. Each value takes dozens of bytes of memory."""
+
 Directory = dict[int, tuple[int, ...]]
 """Values by tag."""
 
 
 def read_directory(data: bytes) -> Directory:
-    """Return the integers and bytes in the first directory of a TIFF or BigTIFF file.
+    """Return the integers and bytes in the first directory of a TIFF or BigTIFF file that decoding needs.
 
     Values of other types are left out, and so are those that lie outside of a damaged file.
     """
@@ -44,6 +47,8 @@ def read_directory(data: bytes) -> Directory:
         start += struct.calcsize(order + short)
         for at in range(start, start + entry * min(count, _MOST_ENTRIES), entry):
             tag, kind, number = struct.unpack_from(f"{order}HH{wide}", data, at)
+            if tag not in _KEPT or number > _MOST_VALUES:  # private tags hold layers and texts of any size
+                continue
             with suppress(struct.error, KeyError):
                 layout = f"{order}{number}{_CODES[kind]}"
                 place = at + entry - inline
@@ -58,19 +63,17 @@ def with_directory(data: bytes, directory: Directory, *, big_endian: bool) -> by
 
     Args:
         data: The file.
-        directory: Values by tag.
+        directory: Values by tag, as from :func:`read_directory`.
         big_endian: Byte order of the directory, and of samples of 16 bits.
 
     Raises:
         PictureError: a value needs more than 32 bits.
     """
     order, mark = (">", b"MM") if big_endian else ("<", b"II")
-    kept = sorted(directory.keys() & _KEPT)
     start = len(data) + len(data) % 2
-    end = start + 2 + 12 * len(kept) + 4
+    end = start + 2 + 12 * len(directory) + 4
     entries, values = b"", b""
-    for tag in kept:
-        numbers = directory[tag]
+    for tag, numbers in sorted(directory.items()):
         kind = _BYTES if tag == _JPEG_TABLES else _SHORT if max(numbers, default=0) < 1 << 16 else _LONG
         try:
             content = struct.pack(f"{order}{len(numbers)}{_CODES[kind]}", *numbers)
@@ -80,5 +83,5 @@ def with_directory(data: bytes, directory: Directory, *, big_endian: bool) -> by
         entries += content.ljust(4, b"\0") if len(content) <= 4 else struct.pack(f"{order}I", end + len(values))
         values += b"" if len(content) <= 4 else content + bytes(len(content) % 2)
     header = mark + struct.pack(f"{order}HI", 42, start)
-    count = struct.pack(f"{order}H", len(kept))
+    count = struct.pack(f"{order}H", len(directory))
     return b"".join([header, data[8:], bytes(len(data) % 2), count, entries, bytes(4), values])
