@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cnn_export import Export, ExportError, GraphError, ParityError, export, export_lines, strangers
+from cnn_export import Export, ExportError, GraphError, ParityError, export, export_lines, export_network, strangers
 from cnn_export.graph.features import maps_of
 from cnn_export.graph.strangeness import Statistics, add_strangeness
 from cnn_export.parity import Outputs, run_model
@@ -22,8 +22,9 @@ from cnn_train import Dataset, Run
 from cnn_train.replay import logits_of
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
+from PIL import Image
 from sklearn.covariance import LedoitWolf
-from torch import nn
+from torch import Tensor, nn
 
 RATE = 0.25
 """There are too few validation pictures for a smaller rate."""
@@ -189,17 +190,22 @@ def test_the_threshold_keeps_its_rate_for_any_distribution() -> None:
 
 
 def test_what_cannot_be_done_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ExportError, match=r"a share of 1.0% needs at least 99 validation pictures, and there are"):
+    with pytest.raises(
+        ExportError,
+        match=r"^strangers \(--strangers\): a share of 1.0% needs at least 99 validation pictures, and there are",
+    ):
         export(run, strangers=0.01)
     assert not (run.path / "model.onnx").exists()
     with pytest.raises(ExportError, match="strangers must be more than 0 and less than 1, not 2"):
         export(run, strangers=2)
     monkeypatch.setattr("cnn_export.int8.arithmetic.kind_of_this_machine", lambda: "vnni")
-    with pytest.raises(ExportError, match=r"strangers needs an int8 model that this machine computes: .* not arm"):
+    with pytest.raises(
+        ExportError, match=r"^strangers \(--strangers\) needs an int8 model that this machine computes: .* not arm"
+    ):
         export(run, strangers=RATE, quantize=True, target="arm")
-    with pytest.raises(ExportError, match="not a number"):
+    with pytest.raises(ExportError, match=r"^strangers \(--strangers\): .* not a number"):
         strangers.statistics_of(np.array([[np.nan]], np.float32), np.array([0]))
-    with pytest.raises(ExportError, match="all have the same features"):
+    with pytest.raises(ExportError, match=r"^strangers \(--strangers\): .* all have the same features"):
         strangers.statistics_of(np.ones((2, 3), np.float32), np.array([0, 0]))
 
 
@@ -208,8 +214,44 @@ def test_a_network_without_feature_maps_is_refused(exported: Export) -> None:
     assert [channels for _, channels in maps_of(model)] == [24, 48]
     for node in [node for node in model.graph.node if node.op_type == "Conv"][1:]:
         node.op_type = "MaxPool"
-    with pytest.raises(GraphError, match="a network with the output strangeness needs two convolutions or more"):
+    with pytest.raises(GraphError, match=r"strangers \(--strangers\) needs a network with two convolutions or more"):
         strangers.check_network(model, None)
+
+
+class Branches(nn.Module):
+    """Two convolutions side by side read the picture, and ``after`` reads the sum of what they give."""
+
+    def __init__(self, *after: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+        self.after = nn.Sequential(*after, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.after(self.left(pictures).relu() + self.right(pictures.flip(3)).relu())
+        return logits
+
+
+def test_strangers_of_the_same_mean_colour_are_found_by_a_network_with_branches_at_its_input(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, colour in (("blue", (60, 60, 170)), ("green", (60, 150, 60)), ("red", (170, 60, 60))):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(30):
+            patches = np.kron(random.integers(-40, 40, (5, 5, 3)), np.ones((4, 4, 1)))
+            pixels = np.array(colour) + random.integers(-50, 50, 3) + patches
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / name / f"{number}.png")
+    options: dict[str, Any] = {"data": tmp_path / "data", "size": 16, "strangers": RATE, "cache": tmp_path / "cache"}
+    options |= {"mean": (0.2, 0.5, 0.85), "std": (0.1, 0.3, 0.2)}
+    network = Branches(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+    classifier = Classifier(export_network(network, tmp_path / "out", **options).ship, device="cpu", strangers=True)
+    labels = []
+    for path in sorted(tmp_path.glob("data/*/*.png"))[::10]:
+        colour = np.asarray(Image.open(path)).mean(axis=(0, 1))
+        dots = np.where(255 * random.random((16, 16, 3)) < colour, 255, 0).astype(np.uint8)
+        labels.append(classifier.predict(dots).label)
+    assert labels.count("stranger") >= 8
+    with pytest.raises(GraphError, match="two convolutions or more, one after the other"):
+        export_network(Branches(), tmp_path / "out", **options)
 
 
 def test_the_specification_stays_readable(exported: Export) -> None:

@@ -85,13 +85,13 @@ def check_network(model: ModelProto, target: Target | None) -> None:
         target: The processors of the int8 model; None without one.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution of the network reads what another one computed.
         ExportError: this machine does not compute what the int8 model computes on its processors.
     """
     maps_of(model)
     if target is not None and not is_here(target):
         raise ExportError(
-            "strangers needs an int8 model that this machine computes: for any processor, or for "
+            "strangers (--strangers) needs an int8 model that this machine computes: for any processor, or for "
             f"{kind_of_this_machine()}, not {target.name}"
         )
 
@@ -111,12 +111,12 @@ def statistics_of(features: NDArray[np.float32], labels: NDArray[np.int64]) -> S
     """
     values = features.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ExportError("strangers: a feature of a training picture is not a number")
+        raise ExportError("strangers (--strangers): a feature of a training picture is not a number")
     present, index = np.unique(labels, return_inverse=True)
     means = np.stack([values[labels == label].mean(axis=0) for label in present])
     deviations = values - means[index]
     if not deviations.any():
-        raise ExportError("strangers: the training pictures of a class all have the same features")
+        raise ExportError("strangers (--strangers): the training pictures of a class all have the same features")
     return Statistics(means, ledoit_wolf(deviations, assume_centered=True)[0])
 
 
@@ -148,8 +148,8 @@ def choose_threshold(scores: NDArray[np.floating[Any]], rate: float) -> float:
     if rank > len(scores):
         needed = math.ceil(1 / rate - 1e-9) - 1
         raise ExportError(
-            f"strangers: a share of {percent(rate)} needs at least {needed:,} validation pictures, and there are "
-            f"{len(scores):,}: pass a share of at least {math.ceil(100 / (len(scores) + 1))}%"
+            f"strangers (--strangers): a share of {percent(rate)} needs at least {needed:,} validation pictures, and "
+            f"there are {len(scores):,}: pass a share of at least {math.ceil(100 / (len(scores) + 1))}%"
         )
     return math.ceil(float(np.sort(scores)[rank - 1]) * FINEST) / FINEST
 
@@ -171,7 +171,7 @@ def with_strangeness(
         The graph with the output; its specification, which has the rule; and the rule.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution of the network reads what another one computed.
         ExportError: there are too few validation pictures, or the training pictures have no usable features.
         ParityError: the graph does not compute what it must.
     """

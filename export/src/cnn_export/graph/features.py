@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from cnn_infer import console
 from cnn_infer.model import INPUT
 from cnn_infer.optional_outputs import STRANGENESS
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
+from cnn_export.graph.first_layer import OWN_LAYER
+from cnn_export.graph.lookup import shapes_of
 from cnn_export.graph.session import session_on_cpu
 
 LEAST_LENGTH = 1e-12
@@ -49,21 +50,33 @@ class FeatureNodes:
 def maps_of(model: ModelProto) -> list[tuple[str, int]]:
     """Return the names and channels of the feature maps that the second and the middle convolution read.
 
-    It is one map if they read the same. Convolutions that read maps of a single cell do not count.
+    It is one map if they read the same. A convolution counts if another one comes before it, so that it does not read
+    the picture itself. The layer :data:`OWN_LAYER` is none, and maps of a single cell do not count.
 
     Args:
         model: A graph with the inputs and outputs of the model file, float or quantized.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution reads what another one computed.
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
-    read = [node.input[0] for node in graph.node if node.op_type == "Conv" and "/" not in node.name][1:]
-    maps = [name for name in read if len(shapes.get(name, ())) == 4 and shapes[name][2:] != [1, 1]]
+    shapes = shapes_of(model)
+    computed: set[str] = set()  # what a convolution computed, and what follows from it
+    maps = []
+    for node in model.graph.node:
+        follows = not computed.isdisjoint(node.input)
+        # nodes of optional outputs have a "/" in their names
+        is_convolution = node.op_type == "Conv" and node.name != OWN_LAYER and "/" not in node.name
+        if is_convolution and follows:
+            shape = shapes.get(node.input[0], [])
+            if len(shape) == 4 and isinstance(shape[1], int) and shape[2:] != [1, 1]:
+                maps.append((node.input[0], shape[1]))
+        if is_convolution or follows:
+            computed.update(node.output)
     if not maps:
-        raise GraphError(f"a network with the output {STRANGENESS} needs two convolutions or more")
-    return [(name, shapes[name][1]) for name in dict.fromkeys((maps[0], maps[len(maps) // 2]))]
+        raise GraphError(
+            "strangers (--strangers) needs a network with two convolutions or more, one after the other: leave it out"
+        )
+    return list(dict.fromkeys((maps[0], maps[len(maps) // 2])))
 
 
 def feature_nodes(model: ModelProto) -> FeatureNodes:
@@ -73,7 +86,7 @@ def feature_nodes(model: ModelProto) -> FeatureNodes:
         model: A graph with the inputs and outputs of the model file, float or quantized.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution reads what another one computed.
     """
     nodes, names = [], []
     axis, least = f"{STRANGENESS}/axis", f"{STRANGENESS}/least_length"
@@ -104,7 +117,7 @@ def features_of(model: ModelProto, pictures: NDArray[np.uint8], what: str | None
         what: Title of a progress bar; None for no bar.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution reads what another one computed.
         DeviceError: ONNX Runtime is not installed.
     """
     found = feature_nodes(model)

@@ -43,7 +43,7 @@ def add_strangeness(model: ModelProto, statistics: Statistics) -> ModelProto:
         statistics: Those of the features that this graph computes.
 
     Raises:
-        GraphError: the network has no second convolution.
+        GraphError: no convolution of the network reads what another one computed.
     """
     found = feature_nodes(model)
     names = ("white", "square", "crossed", "nearest", "sum", "whitening", "offset", "centres", "centre_squares")
