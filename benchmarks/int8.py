@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer.system import machine
+from exports import int8_file
 from report import conditions, parser, write
 from sessions import one_thread_session
 
@@ -46,11 +47,6 @@ CASES = {"1 thread, batch 1": (1, 1), "1 thread, batch 64": (1, 64), "all cores,
 """Threads (0: all cores) and batch size."""
 
 Call = Callable[[], np.ndarray]
-
-
-def int8_file(run: Path) -> Path:
-    """The int8 file of a run, shipped or not."""
-    return next(path for path in (run / "model.int8.onnx", run / "model.int8.rejected.onnx") if path.exists())
 
 
 def onnxruntime_call(path: Path, threads: int, pictures: np.ndarray) -> Call:

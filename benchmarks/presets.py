@@ -17,7 +17,6 @@ time of the first target's file divided by the time of this one: median and quar
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exports import exported, int8_file
 from processes import run
 from report import conditions, parser, write
 from sessions import one_thread_session
@@ -60,11 +60,6 @@ def entry(name: str, folder: Path) -> dict[str, Any]:
         "bytes_without_metadata": [bytes_without_metadata(folder / file) for file in content],
         "parity": export["parity"]["probabilities"]["max"],
     }
-
-
-def int8_file(folder: Path) -> Path:
-    """The int8 file of an exported run, shipped or not."""
-    return next(path for path in (folder / "model.int8.onnx", folder / "model.int8.rejected.onnx") if path.exists())
 
 
 def timed_in_turn(first: Path, second: Path, batch: int) -> list[float]:
@@ -111,19 +106,6 @@ def line(found: dict[str, Any]) -> str:
     )
 
 
-def export(folder: Path, target: str, *, copy: bool) -> Path:
-    """Export a run for a target if that is not done yet, and return the folder of the export.
-
-    With ``copy`` that is a copy of the run's folder, so that a run can be exported for several targets.
-    """
-    place = folder.with_name(f"{folder.name}-{target}") if copy else folder
-    if place != folder and not place.exists():
-        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("*.onnx", "export.json", "checkpoint.pt"))
-    if not (place / "export.json").exists():
-        run([sys.executable, "-m", "cnn_export", str(place), "--quantize", "--for", target])
-    return place
-
-
 def main() -> None:
     """Train and export the missing runs, and print a table; with --output also write the JSON."""
     arguments = parser(__doc__)
@@ -142,13 +124,14 @@ def main() -> None:
                 if not (folder / "report.json").exists():
                     settings = ["--model", model, "--seed", str(seed), "--out", str(folder), "--overwrite"]
                     run([sys.executable, "-m", "cnn_train", place, *settings])
-                exported = [export(folder, target, copy=len(options.targets) > 1) for target in options.targets]
-                for path in exported:
+                copies = options.folder if len(options.targets) > 1 else None
+                exports = [exported(folder, target, copies) for target in options.targets]
+                for path in exports:
                     rows.append(entry(name or place, path))
                     rows[-1]["time_of_first"] = {
-                        str(batch): timed_in_turn(int8_file(exported[0]), int8_file(path), batch)
+                        str(batch): timed_in_turn(int8_file(exports[0]), int8_file(path), batch)
                         for batch in BATCHES
-                        if path != exported[0]
+                        if path != exports[0]
                     }
                     print(line(rows[-1]), flush=True)
     data = [f"{text.rpartition('=')[0]}=FOLDER" if "=" in text else text for text in options.data]

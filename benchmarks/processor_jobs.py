@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +19,8 @@ class Job:
 
     Attributes:
         folder: Holds the model, the pictures as an array, the pictures as files, and the results.
-        run: Name of the run, without the form.
-        form: The option --for of its export.
+        run: Name of the run, without the target.
+        target: The option --for of its export.
         floats: Names of the layers that are kept in fp32.
         labels: Class index of each picture.
         tensors: Names of the int8 tensors between the layers.
@@ -30,7 +28,7 @@ class Job:
 
     folder: Path
     run: str
-    form: str
+    target: str
     floats: list[str]
     labels: np.ndarray
     tensors: list[str]
@@ -44,21 +42,6 @@ class Job:
         """The predicted logits with ``exact`` or ``saturating`` sums, float32 (n, classes)."""
         logits: np.ndarray = np.load(self.folder / f"predicted-{sums}.npy")
         return logits
-
-
-def exported(run: Path, form: str, folder: Path, seconds: float | None) -> Path:
-    """A copy of a run in ``folder``, exported for a form."""
-    copy = folder / f"{run.resolve().name}-{form}"
-    if not (copy / "export.json").exists():
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("model*.onnx", "export.json", "candidates.png"))
-        limit = [] if seconds is None else ["--search-seconds", str(seconds)]
-        done = subprocess.run(
-            [sys.executable, "-m", "cnn_export", copy, "--quantize", "--for", form, *limit], check=False
-        )
-        if done.returncode:
-            sys.exit(f"cnn-export failed: {copy}")
-    return copy
 
 
 def with_taps(content: bytes) -> tuple[bytes, list[str]]:

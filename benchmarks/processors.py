@@ -3,12 +3,12 @@
     python benchmarks/processors.py RUN... --for any vnni avx2 --folder EXPORTS --predict --output processors.json
     python benchmarks/processors.py EXPORTED_RUN... --processors avx2 sse4.2
 
-With --for, each RUN is a trained run. It is copied into the folder EXPORTS, once for each form, and exported there with
-``cnn-export --quantize --for FORM``. Exports that are already there are kept. Without --for, each RUN is an exported
-run. QEMU must be installed (on Debian and Ubuntu: apt install qemu-user-static). The environment for 64-bit Arm is
-built in the folder --cache, without root; benchmarks/emulation.py says how.
+With --for, each RUN is a trained run. It is copied into the folder EXPORTS, once for each target, and exported there
+with ``cnn-export --quantize --for TARGET``. Exports that are already there are kept. Without --for, each RUN is an
+exported run. QEMU must be installed (on Debian and Ubuntu: apt install qemu-user-static). The environment for 64-bit
+Arm is built in the folder --cache, without root; benchmarks/emulation.py says how.
 
-Test pictures are drawn at random, the same for all forms. On each processor:
+Test pictures are drawn at random, the same for all targets. On each processor:
 
 - a plain ONNX Runtime session gives the logits and probabilities of all pictures, from the file as it is;
 - a second session gives the int8 tensors between the layers, which are compared by digest, picture by picture;
@@ -39,7 +39,8 @@ import emulation
 import numpy as np
 from cnn_infer.system import machine
 from emulation import PROCESSORS, EmulationError
-from processor_jobs import Job, exported, make_job, predict
+from exports import exported
+from processor_jobs import Job, make_job, predict
 from report import conditions, parser, write
 
 IN_EMULATION = Path(__file__).with_name("run_emulated.py")
@@ -91,7 +92,7 @@ def compared(job: Job, name: str, rows: list[dict[str, Any]], rows_here: list[di
     apart = [tensor for tensor, equal in zip(job.tensors, integers.all(axis=0).tolist(), strict=True) if not equal]
     return {
         "run": job.run,
-        "for": job.form,
+        "for": job.target,
         "floats": job.floats,
         "processor": name,
         "pictures": len(job.labels),
@@ -135,7 +136,7 @@ def arguments_of(command: Sequence[str] | None = None) -> Any:
     """The command line."""
     arguments = parser(__doc__)
     arguments.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    arguments.add_argument("--for", nargs="+", dest="forms", metavar="FORM", help="export a copy for each of these")
+    arguments.add_argument("--for", nargs="+", dest="targets", metavar="TARGET", help="export a copy for each of these")
     arguments.add_argument("--folder", type=Path, help="folder of the exported copies, with --for")
     arguments.add_argument("--search-seconds", type=float, help="time limit of each export, with --for")
     arguments.add_argument("--processors", nargs="+", choices=PROCESSORS, default=list(PROCESSORS), metavar="NAME")
@@ -144,7 +145,7 @@ def arguments_of(command: Sequence[str] | None = None) -> Any:
     arguments.add_argument("--predict", action="store_true", help="predict the outputs before any processor runs")
     arguments.add_argument("--cache", type=Path, default=emulation.CACHE, help="folder of the emulated environments")
     options = arguments.parse_args(command)
-    if (options.forms is None) != (options.folder is None):
+    if (options.targets is None) != (options.folder is None):
         arguments.error("--for and --folder need each other")
     return options
 
@@ -212,8 +213,9 @@ def main() -> int:
         print(f"processors.py: {error}", file=sys.stderr)
         return 2
     runs = options.runs
-    if options.forms:
-        runs = [exported(run, form, options.folder, options.search_seconds) for run in runs for form in options.forms]
+    if options.targets:
+        pairs = [(run, target) for run in runs for target in options.targets]
+        runs = [exported(*pair, options.folder, options.search_seconds) for pair in pairs]
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
             make_job(run, options.pictures, options.files, Path(folder) / str(number))
@@ -226,7 +228,7 @@ def main() -> int:
     head = conditions(
         "processors.py RUN...",
         ("cnn-export", "onnxruntime", "numpy", "pillow", "simplejpeg"),
-        **{"for": options.forms},
+        **{"for": options.targets},
         folder=options.folder and "EXPORTS",
         search_seconds=options.search_seconds,
         pictures=options.pictures,

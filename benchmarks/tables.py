@@ -159,9 +159,10 @@ def processors() -> str:
     titles = {name: entry["title"] for name, entry in found[0]["processors"].items() if "title" in entry}
     cells = {(row["run"], row["for"], row["processor"]): row for one in found for row in one["rows"]}
     rows = []
-    for run, form in sorted({(run, form) for run, form, _ in cells}):
+    for run, target in sorted({(run, target) for run, target, _ in cells}):
         data, model = run.rsplit("-", 2)[:2]
-        rows.append([f"{NAMES[data]}: `{model}`", f"`{form}`", *(_equality(cells[run, form, name]) for name in titles)])
+        equal = [_equality(cells[run, target, name]) for name in titles]
+        rows.append([f"{NAMES[data]}: `{model}`", f"`{target}`", *equal])
     return table(["network", "`--for`", *titles.values()], rows)
 
 

@@ -1,8 +1,10 @@
 """The scripts behind the int8 tables run on a real export, and their figures equal those of the export."""
 
 import json
+import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,20 @@ def test_the_table_of_presets_has_the_figures_of_the_export(folder: Path, tmp_pa
     assert row["accuracy_int8"] == int8["test"]["accuracy_int8"]
     assert row["bytes"][1] == int8_file(folder).stat().st_size > row["bytes_without_metadata"][1]
     assert f"{row['accuracy_int8']:.2%} int8" in table
+
+
+def test_an_interrupted_copy_of_a_run_is_made_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    exported, run, half = import_module("exports").exported, folder / "digits-nano-0", tmp_path / "digits-nano-0-any"
+    half.mkdir()
+    shutil.copy(run / "config.toml", half)
+    assert exported(run, "any", tmp_path, 0) == half
+    assert {path.name for path in run.iterdir()} - {"checkpoint.pt"} <= {path.name for path in half.iterdir()}
+    before = (half / "export.json").stat().st_mtime_ns
+    assert exported(run, "any", tmp_path, 0) == half
+    assert (half / "export.json").stat().st_mtime_ns == before
 
 
 def test_every_node_is_timed(folder: Path) -> None:

@@ -37,11 +37,11 @@ def arm_processors() -> list[str]:
 
 @pytest.fixture(scope="module")
 def rows(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """The rows of the report, by form and processor."""
+    """The rows of the report, by target and processor."""
     folder = tmp_path_factory.mktemp("processors")
     run = train("digits", out=folder / "run", model="nano", epochs=4).path
-    for form in ("any", "vnni"):
-        export(Run.open(shutil.copytree(run, folder / form)), quantize=True, target=form, search_seconds=0)
+    for target in ("any", "vnni"):
+        export(Run.open(shutil.copytree(run, folder / target)), quantize=True, target=target, search_seconds=0)
     output, arguments = folder / "processors.json", ("--pictures", PICTURES, "--files", FILES, "--predict")
     command = [sys.executable, BENCHMARKS / "processors.py", folder / "any", folder / "vnni", *arguments]
     command += ["--output", output, "--processors", "avx2", "sse4.2", *arm_processors()]
@@ -52,7 +52,7 @@ def rows(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 
 def test_a_file_for_any_processor_gives_the_same_integers_and_rows(rows: Rows) -> None:
-    found = [row for (form, _), row in rows.items() if form == "any"]
+    found = [row for (target, _), row in rows.items() if target == "any"]
     assert len(found) >= 3
     for row in found:
         assert row["pictures"] == row["integers_equal"] == row["logits_equal"] == PICTURES, row
