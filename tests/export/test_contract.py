@@ -100,6 +100,12 @@ def test_the_file_has_no_paths_of_the_training_machine(model: Path, photos: Path
     assert b".py" not in content  # in the stack traces that the exporter of PyTorch stores
 
 
+def test_no_node_is_run_in_vain(model: Path) -> None:
+    graph = onnx.load(model).graph
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    assert [node.name for node in graph.node if read.isdisjoint(node.output)] == []
+
+
 def test_the_first_int8_convolution_reads_the_raw_pixels(exported: Path, tmp_path: Path) -> None:
     """The graph that ONNX Runtime runs has no fp32 node between the pixels and the logits."""
     options = onnxruntime.SessionOptions()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cnn_export.graph.float_graph import float_graph, keep_contract, with_metadata
 from cnn_export.graph.runtime_graph import optimised
-from cnn_export.graph.width import widen_pixels
+from cnn_export.graph.width import COPIES, widen_pixels
 from cnn_export.int8.bias import correct_biases
 from cnn_export.int8.overflow import prove
 from cnn_export.int8.quantize import Recipe, normalised, quantize
@@ -59,6 +59,7 @@ def test_the_bits_stay_the_same(height: int, width: int, colour: str, recipe: Re
     assert np.array_equal(Reference(after, saturates=True).run(pictures(spec)).logits, expected)
     running = [node.op_type for node in optimised(with_metadata(after, spec)).graph.node]
     assert running[:4] == ["Reshape", "QLinearConv", "Reshape", "QLinearConv"]  # no transposition is left
+    assert COPIES.isdisjoint(running[:-5])  # of the copies nothing is run
     assert all(layer.proven for layer in prove(after).layers)
 
 

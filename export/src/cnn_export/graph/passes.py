@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
@@ -164,14 +166,31 @@ def leading_moves(model: ModelProto, start: str, spec: Spec) -> tuple[list[NodeP
 
 
 def strip_unused(model: ModelProto) -> None:
-    """Remove the initializers that no node reads and the opset domains that no node belongs to."""
-    used = {name for node in model.graph.node for name in node.input}
-    used |= {output.name for output in model.graph.output}
+    """Remove the nodes and initializers that no output needs, and the opset domains that no node belongs to.
+
+    ONNX Runtime runs every node of a graph, also one whose output is never read.
+    """
+    used = {output.name for output in model.graph.output}
+    for node in reversed(model.graph.node):  # readers come after what they read
+        if used.isdisjoint(node.output):
+            model.graph.node.remove(node)
+        else:
+            used.update(_read_by(node))
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
         model.graph.initializer.remove(tensor)
     domains = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node} | {""}
     for entry in [entry for entry in model.opset_import if entry.domain not in domains]:
         model.opset_import.remove(entry)
+
+
+def _read_by(node: NodeProto) -> Iterator[str]:
+    """The tensors that a node reads, also in the graph of a branch or a loop."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (output.name for output in graph.output)
+            for inner in graph.node:
+                yield from _read_by(inner)
 
 
 def _add_constant(model: ModelProto, name: str, value: NDArray[np.float64]) -> None:
