@@ -238,6 +238,16 @@ def test_what_is_no_classifier_of_the_pictures_is_refused_in_one_line(
         ({"classes": ("red", "green", "bleu")}, "classes are not those of the data set .*: 'bleu' is only in one"),
         ({"max_drop": 1.0}, "no effect without quantize=True: max_drop"),
         ({"calibrate": "yes"}, "calibrate must be True or False, not 'yes'"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": "a"}, "seed must be a whole number of at least 0, not 'a'"),
+        ({"seed": 1.5}, "seed must be a whole number of at least 0, not 1.5"),
+        ({"seed": None}, "seed must be a whole number of at least 0, not None"),
+        ({"classes": [0, 1, 2]}, r"classes must be a list of names, in the order of the outputs, not \[0, 1, 2\]"),
+        ({"classes": "red"}, "classes must be a list of names, .*, not 'red'"),
+        ({"classes": 3}, "classes must be a list of names, .*, not 3"),
+        ({"columns": "label"}, "columns must be .*, not 'label'"),
+        ({"columns": ("label",)}, r"columns must be .*, not \('label',\)"),
+        ({"group": 3}, "group must be a regular expression with parentheses, .*, not 3"),
     ],
 )
 def test_what_is_not_accepted_is_refused_in_one_line(export: Export, options: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from cnn_infer.run_files import CONFIG
 from cnn_infer.runtime import load_runtime
 from cnn_infer.spec import MAX_SIDE, Colour, Filter, Resize, Spec
 from cnn_train import Dataset, Source, Split, open_source, prepare
+from cnn_train.options import COLUMNS, PATTERN, whole_number
 from cnn_train.replay import (
     check_outside,
     decode_digest,
@@ -112,6 +114,7 @@ def export_network(
     check_opset(settings.opset)
     if not isinstance(calibrate, bool):
         raise ExportError(f"calibrate must be True or False, not {calibrate!r}")
+    _check_reading(classes, seed, columns, group)
     height, width = _check_input(size, resize, filter, colour)
     channels = 1 if colour == "grey" else 3
     means, deviations = per_channel("mean", mean, channels), per_channel("std", std, channels)
@@ -150,6 +153,24 @@ def export_network(
         notes=tuple(notes),
     )
     return export_subject(subject, settings)
+
+
+def _check_reading(classes: object, seed: object, columns: object, group: object) -> None:
+    """Check how the data set is to be read."""
+    if not _are_names(classes):
+        raise ExportError(f"classes must be a list of names, in the order of the outputs, not {reprlib.repr(classes)}")
+    rules = {"seed": (seed, whole_number(0)), "columns": (columns, COLUMNS), "group": (group, PATTERN)}
+    for name, (value, rule) in rules.items():
+        if not rule.valid(value) and (value is not None or name == "seed"):
+            raise ExportError(f"{name} must be {rule.expected}, not {value!r}")
+
+
+def _are_names(classes: object) -> bool:
+    if classes is None:
+        return True
+    return (
+        isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(one, str) for one in classes)
+    )
 
 
 def _check_input(size: object, resize: str, resampling: str, colour: str) -> tuple[int, int]:
