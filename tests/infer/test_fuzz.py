@@ -41,6 +41,15 @@ def test_damaged_inputs_raise_only_our_errors(tmp_path: Path, kind: str, inputs:
     assert ": 0 failed" in done.stdout
 
 
+def test_inputs_that_an_earlier_run_saved_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "crashes").mkdir()
+    (tmp_path / "crashes" / "0123456789abcdef").write_bytes(b"of an earlier run")
+    command = [sys.executable, str(SCRIPT), "specs", "--inputs", "20"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": 0 failed" in done.stdout
+
+
 @pytest.mark.parametrize("kind", ["pictures", "specs", "models"])
 def test_inputs_that_once_failed_pass(tmp_path: Path, kind: str) -> None:
     corpus = Path(__file__).parent / "corpus" / kind
@@ -79,9 +88,16 @@ def test_a_planted_exception_is_found(
     harness: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(harness.KINDS, "specs", (harness.spec_seeds, raises))
-    harness.work("specs", None, 0, 50, tmp_path / "kept", Value("q", 0), Value("d", 0.0))
+    counts, lines = [], []
+    for _ in range(2):
+        saved = Value("q", 0)
+        harness.work("specs", None, 0, 50, tmp_path / "kept", Value("q", 0), Value("d", 0.0), saved)
+        counts.append(saved.value)
+        lines.append(capfd.readouterr().out.splitlines())
     assert list((tmp_path / "kept").iterdir())
-    assert "IndexError: planted" in capfd.readouterr().out
+    assert all("IndexError: planted" in line for line in lines[0])
+    assert lines[0] == lines[1]
+    assert counts == [len(lines[0])] * 2  # also inputs that an earlier run saved
 
 
 @pytest.mark.parametrize("planted", ["ends_the_process", "is_slow", "hangs"])
@@ -108,6 +124,7 @@ def test_a_planted_crash_or_hang_is_found_and_the_run_continues(tmp_path: Path, 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "ended the process with" in done.stdout
     assert "600 specs in " in done.stdout
+    assert f": {done.stdout.count('ended the process with')} failed" in done.stdout
     kept = list((tmp_path / "crashes").iterdir())
     assert kept
     assert all(len(path.read_bytes()) % 400 == 0 for path in kept)

@@ -1,9 +1,13 @@
 """A start loads only what the model and the options need: each module costs milliseconds of each short run."""
 
+import json
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import cnn_infer
 import pytest
 from cnn_infer import Classifier, InputError
 from PIL import Image
@@ -38,6 +42,30 @@ def test_thresholds_and_metrics_are_loaded_when_they_are_needed(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == str(loaded)
+
+
+def test_a_copy_that_pip_did_not_install_knows_its_version(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    for found in [*Path(sysconfig.get_path("purelib")).iterdir(), Path(cnn_infer.__file__).parent]:
+        if not found.name.startswith("cnn_") or found.name == "cnn_infer":
+            (tmp_path / "site" / found.name).symlink_to(found)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-S", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    found = "import importlib.metadata as m; print([d.name for d in m.distributions() if d.name.startswith('cnn')])"
+    assert run("-c", found) == "[]\n"
+    assert run("-m", "cnn_infer", "--version").endswith(f" {cnn_infer.__version__}\n")
+    run("-m", "cnn_infer", "--verify", "--model", str(MODEL), "--certificate", "box.json")
+    assert json.loads((tmp_path / "box.json").read_text())["passed"]
+    worker = "from cnn_infer.command import on_cluster; from cnn_infer.cluster import worker; print(worker.__version__)"
+    assert run("-c", worker) == f"{cnn_infer.__version__}\n"
 
 
 @pytest.mark.parametrize("threshold", ["", "sure", -0.1, 1.5, float("nan")])

@@ -184,6 +184,8 @@ def test_a_killed_driver_is_resumed(cluster: Cluster, pictures: Path, plain: tup
     assert not (pictures / "killed.json").exists()
     assert "is not empty: pass --resume to continue its job" in ended(start(pictures, *more, "--ray"), 2)
     assert "--top changed since" in ended(start(pictures, *more, "--top", 1, "--ray", "--resume"), 2)
+    unbound = ("--device", "cpu", "--device-option", "io_binding=off")
+    assert "--device-option changed since" in ended(start(pictures, *more, *unbound, "--ray", "--resume"), 2)
     job = (out / "_job.json").read_bytes()
     (out / "_job.json").write_bytes(b"{}")
     assert "_job.json in" in ended(start(pictures, *more, "--ray", "--resume"), 2)

@@ -146,7 +146,8 @@ def test_ctrl_c_prints_how_to_continue(
 
 
 @pytest.mark.parametrize(
-    "change", ["model", "version", "device", "option", "limit", "file", "new", "gone", "shorter", "manifest"]
+    "change",
+    ["model", "version", "device", "device option", "option", "limit", "file", "new", "gone", "shorter", "manifest"],
 )
 def test_a_change_since_the_interruption_is_refused(
     tmp_path: Path, pictures: Path, models: Path, environment: dict[str, str], change: str,
@@ -168,10 +169,13 @@ def test_a_change_since_the_interruption_is_refused(
     elif change == "device":
         manifest.write_text(manifest.read_text().replace("CPUExecutionProvider", "CUDAExecutionProvider"))
         expected = "the device changed"
+    elif change == "device option":
+        more = ("--resume", "--device", "cpu", "--device-option", "io_binding=off")
+        expected = "--device-option changed"
     elif change == "option":
-        more, expected = ("--resume", "--top", "1"), "an option changed"
+        more, expected = ("--resume", "--top", "1"), "--top changed"
     elif change == "limit":
-        more, expected = ("--resume", "--max-bytes", "1000"), "an option changed"
+        more, expected = ("--resume", "--max-bytes", "1000"), "--max-bytes changed"
     elif change == "file":
         os.utime(pictures / "red" / "0001.png", (1, 1))
     elif change == "new":

@@ -11,42 +11,11 @@ from cnn_infer.cluster.folder import JOB, MANIFEST, JobFolder
 from cnn_infer.cluster.listing import Listing
 from cnn_infer.cluster.worker import PartClassifier, Work
 from cnn_infer.console import progress
-from cnn_infer.errors import ClusterError, InputError
+from cnn_infer.errors import ClusterError
 from cnn_infer.evaluation import Report
 from cnn_infer.highlights import Highlights
 from cnn_infer.system import machine
 from cnn_infer.tally import Tally
-
-MadeWith = dict[str, str | dict[str, Any]]
-"""What a job was started with: digests by the words for them, and under :data:`OPTIONS` the values of options."""
-
-OPTIONS = "options"
-
-
-def check_unchanged(begun: MadeWith, now: MadeWith, folder: JobFolder) -> None:
-    """Check that a job can be resumed.
-
-    Args:
-        begun: What the job was started with.
-        now: The same of this run.
-        folder: The folder of the job.
-
-    Raises:
-        InputError: the model, a setting or the set of files changed since the job was started.
-    """
-    before, after = _flat(begun), _flat(now)
-    for key in {**after, **before}:
-        if before.get(key) != after.get(key):
-            raise InputError(
-                f"{key} changed since the job in {folder} was started: undo the change, or choose another folder and "
-                "start again without --resume"
-            )
-
-
-def _flat(made_with: MadeWith) -> dict[str, Any]:
-    found = dict(made_with)
-    options = found.pop(OPTIONS, None)
-    return {**found, **(options if isinstance(options, dict) else {OPTIONS: options})}
 
 
 @dataclass
@@ -56,7 +25,7 @@ class Job:
     Attributes:
         folder: Where rows and counts are.
         listing: The listing.
-        made_with: What a resumed job must have in common with this one.
+        made_with: What a resumed job must have in common with this one, as JSON.
         done: The parts that are done.
         pictures_done: Pictures in the parts that an interrupted run has done.
         answered: Pictures that were classified in this run.
@@ -66,7 +35,7 @@ class Job:
 
     folder: JobFolder
     listing: Listing
-    made_with: MadeWith
+    made_with: dict[str, Any]
     done: set[int] = field(default_factory=set)
     pictures_done: int = 0
     answered: int = 0
@@ -159,7 +128,7 @@ class Job:
         Raises:
             ClusterError: rows or counts of a part are missing or damaged, or do not fit the listing.
         """
-        spec, classifier = work.classifier.spec, work.classifier
+        classifier = work.classifier
         highlights = Highlights() if work.page else None
         entries = []
         everything = range(self.listing.parts)
@@ -182,7 +151,7 @@ class Job:
             batch_size=work.batch_size,
             tuned=None,
             model=classifier.model.name,
-            precision=str(spec.details.get("precision", "fp32")),
+            precision=classifier.spec.precision,
             machine=machine.description(),
         )
         return report, highlights

@@ -6,9 +6,9 @@ import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from cnn_infer import __version__
 from cnn_infer.classifier import Classifier
 from cnn_infer.cluster.folder import JobFolder
 from cnn_infer.cluster.table import file_of
@@ -143,9 +143,8 @@ class PartClassifier:
 
 def _problem(work: Work) -> str:
     """Why this node cannot work; empty if it can."""
-    here = version("cnn-infer")
-    if here != work.version:
-        return f"a node has cnn-infer {here}, and the job was started with {work.version}: install one version"
+    if __version__ != work.version:
+        return f"a node has cnn-infer {__version__}, and the job was started with {work.version}: install one version"
     if work.directory is not None:
         try:
             os.chdir(work.directory)

@@ -5,17 +5,17 @@ Rows go to a stream (standard output, a pipe, a device) or to a file that an int
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from cnn_infer import __version__, console
+from cnn_infer import console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.command import tuning
 from cnn_infer.command.growing_file import GrowingFile
+from cnn_infer.command.made_with import FILES, made_with
 from cnn_infer.command.results import Results
 from cnn_infer.evaluation import Evaluation, Report
 from cnn_infer.paths.digest import digest_of
@@ -30,9 +30,6 @@ from cnn_infer.system.interrupt import deferred_interrupt
 if TYPE_CHECKING:
     from cnn_infer.guarantee import Threshold
     from cnn_infer.paths.truth import Truth
-
-ROW_SETTINGS = ("form", "labels", "top", "threshold", "max_pixels", "max_bytes")
-"""The settings that change rows or report: a run can only be resumed with the same values."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +135,9 @@ def to_file(
         OSError: a file cannot be written.
     """
     found = find_pictures(paths, follow_symlinks=settings.follow_symlinks)
-    made_with = {
-        "the version of cnn-infer": __version__,
-        "the model": classifier.model.digest,
-        "the device": classifier.provider,
-        "an option": json.dumps(
-            [getattr(settings, name) for name in ROW_SETTINGS] + ["strangers"] * settings.strangers
-        ),
-        **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
-        "the set of files": digest_of(found),
-    }
+    same = {**made_with(classifier, settings), FILES: digest_of(found)}
     header, text = formatter(settings.form, classifier.spec.classes, strangers=settings.strangers)
-    with GrowingFile(output, made_with, resume=resume, name=name) as file:
+    with GrowingFile(output, same, resume=resume, name=name) as file:
         evaluation = _evaluation(classifier, paths, settings, results, file.start.counted)
         with deferred_interrupt(end_waits) as interrupted:
             with console.progress("classifying") as advance, closing(evaluation.rows(paths, file.start.rows)) as rows:

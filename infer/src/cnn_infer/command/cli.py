@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from cnn_infer import console
+from cnn_infer import __version__, console
 from cnn_infer.archives.access import is_archive, is_member
 from cnn_infer.classifier import Classifier
 from cnn_infer.command.checks import check_options, is_model, is_pipe_or_device
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @click.command("cnn-infer", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @declared
-@click.version_option(package_name="cnn-infer")
+@click.version_option(__version__)
 @click.pass_context
 def command(
     context: click.Context,

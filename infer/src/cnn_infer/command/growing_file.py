@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from cnn_infer.command.made_with import MadeWith, check_unchanged
 from cnn_infer.errors import InputError
 from cnn_infer.paths.naming import printable
 from cnn_infer.system.atomic import flush_to_disk, replacing
@@ -49,8 +50,7 @@ class GrowingFile:
 
     Args:
         path: The file.
-        made_with: What a resumed run must have in common with the interrupted one: digests of the model, the settings
-            and the files. The keys are the words for them in error messages.
+        made_with: What a resumed run must have in common with the interrupted one.
         resume: Whether to continue the file of an interrupted run.
         name: The name of the file for people; None for its path.
 
@@ -63,7 +63,7 @@ class GrowingFile:
             the file is that of an interrupted run.
     """
 
-    def __init__(self, path: Path, made_with: Mapping[str, str], *, resume: bool, name: str | None = None) -> None:
+    def __init__(self, path: Path, made_with: MadeWith, *, resume: bool, name: str | None = None) -> None:
         self._path = Path(os.path.realpath(path))
         self._name = printable(self._path) if name is None else name
         self._manifest = self._path.with_name(self._path.name + SUFFIX)
@@ -153,17 +153,15 @@ class GrowingFile:
             rows, size, made_with = found["rows"], found["bytes"], found["made_with"]
             if found["format"] != FORMAT or type(rows) is not int or type(size) is not int:
                 raise ValueError("another version")
-            # what only one of the two runs has changed, too: for example the labels file
-            keys = {**self._made_with, **made_with}
+            if not isinstance(made_with, dict):
+                raise TypeError("made_with")
         except FileNotFoundError as error:
             raise InputError(
                 f"nothing to resume: {name} is finished or was never started: leave out --resume"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"the manifest of {name} is damaged ({error}): {restart}") from error
-        for key in keys:
-            if made_with.get(key) != self._made_with.get(key):
-                raise InputError(f"{key} changed since {name} was started: undo the change, or {restart}")
+        check_unchanged(made_with, self._made_with, name=name, restart=restart)
         if not self._path.is_file() or self._path.stat().st_size < size:
             raise InputError(f"{name} has fewer bytes than its manifest says: {restart}")
         return Start(rows, found.get("counted")), size

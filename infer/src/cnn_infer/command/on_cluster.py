@@ -6,18 +6,18 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from cnn_infer import console
+from cnn_infer import __version__, console
 from cnn_infer.classifier import BATCH_SIZE, Classifier
 from cnn_infer.cluster.connection import LOCAL, check_installed, connected, places_for
 from cnn_infer.cluster.folder import JobFolder
-from cnn_infer.cluster.job import OPTIONS, Job, MadeWith, check_unchanged
+from cnn_infer.cluster.job import Job
 from cnn_infer.cluster.listing import cut
 from cnn_infer.cluster.worker import Work
-from cnn_infer.command.classify import ROW_SETTINGS, Settings
+from cnn_infer.command.classify import Settings
+from cnn_infer.command.made_with import FILES, MadeWith, check_unchanged, made_with
 from cnn_infer.command.results import Results
 from cnn_infer.drift import validation_of
 from cnn_infer.errors import InputError, TerminatedError
@@ -29,9 +29,6 @@ from cnn_infer.paths.skipped import Skipped, no_pictures
 from cnn_infer.storage.urls import is_url
 from cnn_infer.system.interrupt import termination_as_interrupt
 from cnn_infer.tally import Tally
-
-FILES = "the set of files"
-"""The word for the digest of the listing, which is known last."""
 
 _ADDRESS = re.compile(r"auto|[^/\s]+:\d+")
 
@@ -75,16 +72,16 @@ def to_folder(
         spec.classes, validation_of(spec.details), settings.truth, classifier.guarantee, classifier.stranger_rule
     )
     folder = JobFolder(output, settings.form)
-    made_with = _made_with(classifier, settings, part_size, page=results.html is not None)
+    same = made_with(classifier, settings, {"--part-size": part_size, "--html": results.html is not None})
     begun = folder.read_job() if resume else None
     if begun is None:
         folder.check_free()
     else:  # what is known before the listing
         known = {key: value for key, value in begun["made_with"].items() if key != FILES}
-        check_unchanged(known, made_with, folder)
+        _check_unchanged(known, same, folder)
     work = Work(
         classifier=classifier,
-        version=version("cnn-infer"),
+        version=__version__,
         directory=os.getcwd() if any(map(_starts_here, paths)) else None,
         folder=folder,
         form=settings.form,
@@ -105,11 +102,11 @@ def to_folder(
             folder.begin()
             with folder.lists(None if begun is None else begun["parts"]) as keep:
                 listing = cut(found, part_size, keep, advance)
-        job = Job(folder, listing, {**made_with, FILES: listing.digest})
+        job = Job(folder, listing, {**same, FILES: listing.digest})
         if begun is None:
             job.begin()
         else:
-            check_unchanged(begun["made_with"], job.made_with, folder)
+            _check_unchanged(begun["made_with"], job.made_with, folder)
             job.resume(work)
         try:
             job.run(work)
@@ -154,22 +151,9 @@ def check_address(value: str) -> None:
         raise InputError(f"RAY_ADDRESS takes host:port, auto or {LOCAL}, not {printable(named)}")
 
 
-def _made_with(classifier: Classifier, settings: Settings, part_size: int, *, page: bool) -> MadeWith:
-    values = {name: getattr(settings, name) for name in ROW_SETTINGS}
-    options = {
-        "--format": values.pop("form"),
-        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
-        "--part-size": part_size,
-        "--strangers": settings.strangers,
-        "--html": page,
-    }
-    return {
-        "the version of cnn-infer": version("cnn-infer"),
-        "the model": classifier.model.digest,
-        "the device": classifier.provider,
-        OPTIONS: options,
-        **({} if settings.truth is None else {"the labels file": settings.truth.digest}),
-    }
+def _check_unchanged(begun: MadeWith, now: MadeWith, folder: JobFolder) -> None:
+    restart = "choose another folder and start again without --resume"
+    check_unchanged(begun, now, name=f"the job in {folder}", restart=restart)
 
 
 def _first_exists(found: Iterator[Found], skipped: Skipped) -> Iterator[Found]:
