@@ -165,6 +165,7 @@ def work(
     folder: Path,
     at: Synchronized[int],
     since: Synchronized[float],
+    saved: Synchronized[int],
 ) -> None:
     """Run ``count`` inputs from number ``first`` on, and save those that raise an unexpected exception.
 
@@ -176,6 +177,7 @@ def work(
         folder: Where to save inputs.
         at: Set to the number of the current input, for the process that watches this one.
         since: Set to the time at which the current input started.
+        saved: Increased by the number of saved inputs.
     """
     faulthandler.enable()
     warnings.simplefilter("ignore")
@@ -191,6 +193,7 @@ def work(
             pass
         except Exception as error:  # noqa: BLE001 - any other exception is a finding
             keep(folder, data, f"{type(error).__name__}: {error}")
+            saved.value += 1
     signal.setitimer(signal.ITIMER_PROF, 0)  # the caller, a test, must not be ended
     at.value = first + count
 
@@ -214,16 +217,16 @@ def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) 
         folder: Where to save inputs that fail.
 
     Returns:
-        The number of saved inputs.
+        The number of inputs that failed. Each is saved; ``folder`` may hold inputs of earlier runs.
     """
     context = get_context("spawn")
-    at, since = context.Value("q", start), context.Value("d", time.monotonic())
+    at, since, saved = context.Value("q", start), context.Value("d", time.monotonic()), context.Value("q", 0)
     end = start + inputs
     began = time.monotonic()
     while at.value < end:
         since.value = time.monotonic()
         first = at.value
-        arguments = (kind, replay, first, end - first, folder, at, since)
+        arguments = (kind, replay, first, end - first, folder, at, since, saved)
         process = context.Process(target=work, args=arguments)
         process.start()
         reported = time.monotonic()
@@ -239,8 +242,9 @@ def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) 
         if process.exitcode:
             data = inputs_of(kind, replay)(at.value)
             keep(folder, data, f"input {at.value} ended the process with {process.exitcode}")
+            saved.value += 1
             at.value += 1
-    return len(list(folder.glob("*")))
+    return saved.value
 
 
 def main() -> None:
