@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cnn_infer.details import under
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -116,10 +118,7 @@ def validation_of(details: Mapping[str, Any]) -> TopProbabilities | None:
 
     None if there is none, as in files of older exports. One that is damaged counts as missing, as all details do.
     """
-    certificate = details.get("parity")
-    found = certificate.get(KEY) if isinstance(certificate, dict) else None
-    if not isinstance(found, dict):
-        return None
+    found = under(details, "parity", KEY)
     edges, counts = found.get("edges"), found.get("counts")
     if not isinstance(edges, list) or not isinstance(counts, list) or not 0 < len(edges) == len(counts) <= BINS:
         return None

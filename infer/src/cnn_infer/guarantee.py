@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnn_infer.details import under
 from cnn_infer.errors import InputError
 from cnn_infer.metrics import exact_interval
 
@@ -72,9 +73,7 @@ class Guarantee:
 
 def guarantee_of(details: Mapping[str, Any]) -> Guarantee | None:
     """Return the guarantee in a model's details; None if there is none. One that is damaged counts as missing."""
-    entry = details.get(KEY)
-    if not isinstance(entry, dict):
-        return None
+    entry = under(details, KEY)
     values: dict[str, Any] = {field.name: entry.get(field.name) for field in fields(Guarantee)}
     counts = [values[name] for name in _COUNTS]
     shares = [value for name, value in values.items() if name not in _COUNTS]

@@ -10,9 +10,10 @@ them. The numbers of the fields are those of https://github.com/onnx/onnx/blob/m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final
 
+from cnn_infer.details import under
 from cnn_infer.protobuf import fields, varint
 from cnn_infer.spec import Spec
 
@@ -54,8 +55,7 @@ def shape_of(output: str, spec: Spec) -> list[Any]:
     """Return the shape that an optional output must have, without the batch."""
     if output == STRANGENESS:
         return []
-    entry = spec.details.get(EVIDENCE)
-    cells = entry.get("cells") if isinstance(entry, Mapping) else None
+    cells = under(spec.details, EVIDENCE).get("cells")
     return [len(spec.classes), *(cells if isinstance(cells, list) else ["cells"])]
 
 

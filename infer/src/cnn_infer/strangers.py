@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cnn_infer.details import under
 from cnn_infer.errors import InputError
 from cnn_infer.guarantee import percent
 
@@ -60,9 +61,7 @@ class StrangerRule:
 
 def rule_of(details: Mapping[str, Any]) -> StrangerRule | None:
     """Return the rule in a model's details; None if there is none. One that is damaged counts as missing."""
-    values = details.get(KEY)
-    if not isinstance(values, Mapping):
-        return None
+    values = under(details, KEY)
     try:
         low, high = map(float, values["interval"])
         threshold, rate = float(values["threshold"]), float(values["rate"])

@@ -160,6 +160,25 @@ def test_an_int8_file_is_held_against_the_instruction_set(
     assert here in found["int8"].found
 
 
+def test_an_int8_file_on_a_system_that_does_not_name_instructions_is_a_note(
+    rgb: Classifier, with_metadata: WithMetadata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, and macOS on Intel: the file may be the right one."""
+    spec = json.loads(rgb.spec.to_json())
+    proof = {"target": "vnni", "integers": {"proven": False}}
+    spec["details"] |= {"precision": "int8", "parity": {"fp32_against_int8": proof}}
+    (tmp_path / "model.onnx").write_bytes(with_metadata("rgb.onnx", "cnn.spec", json.dumps(spec)))
+    monkeypatch.setattr(fit, "ask", lambda *_: fit_answer())
+    monkeypatch.setattr(machine, "instruction_set", lambda: "generic")
+    for flags, status in ((frozenset(), "note"), (frozenset({"sse2"}), "error")):
+        monkeypatch.setattr(machine, "cpu_flags", lambda flags=flags: flags)
+        found = {finding.name: finding for finding in fit.findings(str(tmp_path / "model.onnx"), "cpu", {})}
+        assert found["int8"].status == status
+        box = {finding.name: finding for finding in host.findings()}["instruction set"]
+        for text in (found["int8"].found, box.found):
+            assert ("this system does not name the instructions of the processor" in text) == (status == "note")
+
+
 def fit_answer() -> Answer:
     return Answer({"provider": "CPUExecutionProvider", "chosen": "asked for", "nodes": {}})
 

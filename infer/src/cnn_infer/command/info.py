@@ -6,13 +6,14 @@ The details of a specification are optional: the summary leaves out what is miss
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import isfinite
 from typing import Any
 
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import escaped, quantity
+from cnn_infer.details import under
 from cnn_infer.errors import ModelError
 from cnn_infer.explanation import sight
 from cnn_infer.guarantee import guarantee_of
@@ -38,8 +39,7 @@ def facts(classifier: Classifier) -> Iterator[tuple[str, str]]:
     """Yield a word for each fact, empty if it continues the one before, and the fact as text. Names are not escaped."""
     spec = classifier.spec
     details = _Entries(spec.details)
-    precision = details.text("precision") or "fp32"
-    yield "model", f"{classifier.model.name}, {precision}, {classifier.model.bytes / 1024:,.0f} KiB"
+    yield "model", f"{classifier.model.name}, {spec.precision}, {classifier.model.bytes / 1024:,.0f} KiB"
     if nodes := classifier.model.nodes:
         yield "device", ", ".join(f"{name}: {quantity(count, 'node')}" for name, count in nodes.items())
     sides = f"{spec.width} x {spec.height} pixels{'' if spec.width == spec.height else ' (width x height)'}"
@@ -117,7 +117,7 @@ def _int8(proof: _Entries) -> Iterator[tuple[str, str]]:
     )
     if text := _integers(proof.under("integers")):
         yield "", text
-    for entry in map(_Entries, proof.entries("latency")):
+    for entry in (_Entries(entry) for entry in proof.entries("latency") if isinstance(entry, Mapping)):
         yield (
             "",
             f"batch {entry.number('batch_size'):.0f}: {entry.number('fp32_ms'):.3f} ms and "
@@ -149,11 +149,11 @@ def _integers(proof: _Entries) -> str:
 class _Entries:
     """A JSON object from the specification's details. A value of an unexpected type counts as missing."""
 
-    def __init__(self, values: Any) -> None:
-        self.values: dict[str, Any] = dict(values) if isinstance(values, dict) else {}
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
 
     def under(self, name: str) -> _Entries:
-        return _Entries(self.values.get(name))
+        return _Entries(under(self.values, name))
 
     def entries(self, name: str) -> list[Any]:
         found = self.values.get(name)

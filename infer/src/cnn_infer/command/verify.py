@@ -8,6 +8,7 @@ from pathlib import Path
 from cnn_infer import console
 from cnn_infer.classifier import Classifier
 from cnn_infer.console import quantity
+from cnn_infer.details import under
 from cnn_infer.errors import CheckError
 from cnn_infer.paths.naming import printable
 from cnn_infer.proof.golden import has_proven_integers, proves_integers
@@ -30,8 +31,7 @@ def verify_model(classifier: Classifier, certificate: Path | None = None) -> Non
         CheckError: this machine gives something else.
         ModelError: the model has nothing to replay, or it is damaged.
     """
-    parity = classifier.spec.details.get("parity")
-    exported = parity.get("instruction_set") if isinstance(parity, dict) else None
+    exported = under(classifier.spec.details, "parity").get("instruction_set")
     own = machine.instruction_set()
     if isinstance(exported, str) and exported != own:
         console.message(f"  exported on {exported}, this machine has {own}: results may differ")
@@ -101,7 +101,7 @@ def _failure(found: Verification) -> str:
 
 def _advice(classifier: Classifier, own: str) -> str:
     spec = classifier.spec
-    int8 = spec.details.get("precision") == "int8" and not has_proven_integers(spec)
+    int8 = spec.precision == "int8" and not has_proven_integers(spec)
     if int8 and own in ("avx2", "generic"):
         return ": int8 sums may overflow on this processor, export again with --for any"
     return ""
@@ -115,5 +115,4 @@ def _success(found: Verification) -> str:
         if stage in by_stage
     ]
     verb = "agrees" if counts == ["1 golden picture"] else "agree"
-    worst = max((result.worst for result in found.stages if result.worst is not None), default=0.0)
-    return f"verified: {' and '.join(counts)} {verb} on this machine (worst difference {worst:.2g})"
+    return f"verified: {' and '.join(counts)} {verb} on this machine (worst difference {found.worst:.2g})"

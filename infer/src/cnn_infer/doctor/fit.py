@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnn_infer.console import quantity
+from cnn_infer.details import under
 from cnn_infer.doctor.findings import NOTHING, Finding
 from cnn_infer.doctor.host import EXACT
 from cnn_infer.doctor.packages import newer
@@ -42,7 +43,7 @@ def findings(model: str, device: str, options: Mapping[str, str], *, broken: Seq
     sides = f"{spec.width} x {spec.height}"
     yield Finding("model", "ok", f"{name}, {precision}, {sides} pixels, {len(spec.classes)} classes, opset {opset}")
     if precision == "int8":
-        yield _int8(spec.details)
+        yield _int8(under(spec.details, "parity", "fp32_against_int8"))
     if broken:
         yield Finding("device", "note", "the model was not opened", f"first fix {' and '.join(broken)}")
         return
@@ -85,20 +86,17 @@ def _contents(name: str, data: bytes) -> tuple[int, dict[str, str]]:
     return opset, metadata
 
 
-def _int8(details: Mapping[str, Any]) -> Finding:
-    parity = details.get("parity")
-    proof = parity.get("fp32_against_int8") if isinstance(parity, Mapping) else None
-    proof = proof if isinstance(proof, Mapping) else {}
-    target, integers = str(proof.get("target") or "unknown"), proof.get("integers")
-    proven = integers.get("proven") if isinstance(integers, Mapping) else None
-    here = machine.instruction_set()
-    found = f"made for {target}; this processor has {here}"
-    if proven is True:
+def _int8(proof: Mapping[str, Any]) -> Finding:
+    """Return what follows from the proof of an int8 file, an object of its specification."""
+    target, here = str(proof.get("target") or "unknown"), machine.instruction_set()
+    known = machine.names_instructions()
+    found = f"made for {target}; " + (f"this processor has {here}" if known else machine.UNNAMED)
+    if under(proof, "integers").get("proven") is True:
         return Finding("int8", "ok", f"{found}; the same integers on every processor (--device cpu)", NOTHING)
     if here in EXACT:
         advice = "cnn-infer --verify checks it; cnn-export --for any gives the same integers on every processor"
         return Finding("int8", "ok" if target == "vnni" else "note", f"{found}, whose sums cannot overflow", advice)
-    if target in ("any", "avx2", "generic"):
+    if target in ("any", "avx2", "generic") or not known:
         return Finding("int8", "note", found, "cnn-infer --verify checks that its integers are those of the export")
     advice = "export again with cnn-export --quantize --for any, or use model.onnx (fp32)"
     return Finding("int8", "error", f"{found}, whose sums of products may overflow", advice)

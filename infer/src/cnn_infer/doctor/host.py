@@ -39,7 +39,7 @@ def findings() -> Iterator[Finding]:
 def _instruction_set() -> Finding:
     best = machine.instruction_set()
     flags = [flag for flag in FLAGS if flag in machine.cpu_flags()]
-    found = f"{best} ({', '.join(flags)})" if flags else best
+    found = f"{best} ({', '.join(flags)})" if flags else best if machine.names_instructions() else machine.UNNAMED
     if best in EXACT:
         return Finding("instruction set", "ok", found, "int8 is exact and fast here: cnn-infer --judge measures it")
     advice = "int8: use files of cnn-export --for any, and cnn-infer --judge to see whether they are faster"

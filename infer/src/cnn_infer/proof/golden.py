@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from cnn_infer.classifier import Classifier
+from cnn_infer.details import under
 from cnn_infer.errors import EdgeCNNError, ModelError
 from cnn_infer.model import GOLDEN_KEY
 from cnn_infer.pixels.open import load, open_file
-from cnn_infer.proof.origin import under
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnn_infer.classifier import Classifier
+from cnn_infer.details import under
 from cnn_infer.errors import InputError, ModelError, PictureError
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.listed import Listed
 from cnn_infer.proof.certificate import timed_pictures
-from cnn_infer.proof.origin import accuracy_of, check_together, inexactness_of, under
+from cnn_infer.proof.origin import accuracy_of, check_together, inexactness_of
 from cnn_infer.proof.side_by_side import Speedup, Spread, Times, measure, speedup_of, spread_of
 from cnn_infer.proof.verification import verify_all
 from cnn_infer.system import machine
@@ -205,9 +206,8 @@ def _replay(classifier: Classifier) -> tuple[str, str | None]:
     if not found.passed:
         text = f"differs in {found.deviations[0].stage} ({found.deviations[0].picture})"
         return text, "it gives something else on this machine than at export (--verify has the details)"
-    worst = max((result.worst for result in found.stages if result.worst is not None), default=0.0)
     stages = "all stages agree" if found.covers_pixels else "the graph agrees"
-    return f"{stages} (worst difference {worst:.2g})", None
+    return f"{stages} (worst difference {found.worst:.2g})", None
 
 
 def _pictures(

@@ -1,7 +1,4 @@
-"""Where a model file comes from and how exact it is, from its own specification.
-
-The details of a specification are optional. An entry that is missing, or of an unexpected type, counts as unknown.
-"""
+"""Where a model file comes from and how exact it is, from its own specification."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnn_infer.classifier import Classifier
+from cnn_infer.details import under
 from cnn_infer.errors import InputError
 
 
@@ -36,14 +34,6 @@ def _facts(classifier: Classifier) -> dict[str, object]:
         "their data set is": fingerprints,
         "their training is": (spec.temperature, details.get("settings"), details.get("metrics")),
     }
-
-
-def under(details: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return the JSON object below ``keys``; empty if there is none."""
-    for key in keys:
-        found = details.get(key)
-        details = found if isinstance(found, dict) else {}
-    return details
 
 
 def accuracy_of(classifier: Classifier) -> float | None:

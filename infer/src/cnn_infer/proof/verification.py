@@ -84,6 +84,11 @@ class Verification:
         return not self.deviations
 
     @property
+    def worst(self) -> float:
+        """The largest difference of a probability, 0 to 1; 0 if none was compared."""
+        return max((result.worst for result in self.stages if result.worst is not None), default=0.0)
+
+    @property
     def covers_pixels(self) -> bool:
         """Whether the model has conformance files: files of older versions prove the graph alone."""
         return any(result.stage in PIXEL_STAGES for result in self.stages)

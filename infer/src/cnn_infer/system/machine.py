@@ -108,12 +108,21 @@ def cpu_flags() -> frozenset[str]:
     return frozenset((info.get("flags") or info.get("Features") or "").split())
 
 
+UNNAMED = "this system does not name the instructions of the processor"
+
+
+def names_instructions() -> bool:
+    """Whether :func:`instruction_set` is known: of x86 processors, Windows and macOS do not say it."""
+    return bool(cpu_flags()) or instruction_set() != "generic"
+
+
 @cache
 def instruction_set() -> str:
     """Return the best instruction set for int8 on this machine.
 
     It is ``avx512_vnni``, ``avx_vnni``, ``avx2``, ``neon_dotprod``, ``neon`` or ``generic``. Sums of int8 products are
-    exact with the dot-product instructions (``vnni``, ``dotprod``) and may saturate with ``avx2``.
+    exact with the dot-product instructions (``vnni``, ``dotprod``) and may saturate with ``avx2``. It is ``generic``
+    too where the system does not name the instructions: see :func:`names_instructions`.
     """
     flags = cpu_flags()
     for name in ("avx512_vnni", "avx_vnni", "avx2"):
