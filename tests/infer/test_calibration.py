@@ -55,10 +55,16 @@ def test_a_resumed_run_has_the_same_calibration(rgb: Classifier, folder: Path) -
     assert whole.calibration is not None
     assert [part["count"] for part in found["bins"]] == [part["count"] for part in whole.calibration["bins"]]
     assert (found["ece"], found["brier"]) == pytest.approx((whole.calibration["ece"], whole.calibration["brier"]))
-    older: dict[str, Any] = {key: value for key, value in counted.items() if key != "calibration"}
-    assert Evaluation(rgb, threads=1, counted=older).report().calibration is None
+    infinite = json.loads('{"images": Infinity}')["images"]
+    damaged: list[Any] = [{key: value for key, value in counted.items() if key != left_out} for left_out in counted]
+    damaged += [{**counted, key: infinite} for key in counted if key != "top"]  # the model has none
+    damaged += [5, {}, {**counted, "calibration": [[0], [0], [0.0], 0]}, {**counted, "confusion": [[0, 0, infinite]]}]
+    for one in damaged:
+        with pytest.raises(InputError, match="counts to resume from are damaged"):
+            Evaluation(rgb, threads=1, counted=one)
+    page = Evaluation(rgb, threads=1, page=True).counted()
     with pytest.raises(InputError, match="counts to resume from are damaged"):
-        Evaluation(rgb, threads=1, counted={**counted, "calibration": [[0], [0], [0.0], 0]})
+        Evaluation(rgb, threads=1, page=True, counted={**page, "page": {**page["page"], "seen": infinite}})
 
 
 def test_nothing_is_said_of_no_pictures() -> None:

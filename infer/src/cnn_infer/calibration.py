@@ -61,14 +61,14 @@ class Calibration:
         """Continue from a result of :meth:`counted`.
 
         Raises:
-            ValueError, TypeError: it is no such result.
+            ValueError, TypeError, OverflowError: it is no such result.
         """
         found = cls()
         counts, right, confidence, squares = counted
         if not len(counts) == len(right) == len(confidence) == BINS:
             raise ValueError(f"the calibration does not have {BINS} bins")
         found._counts, found._right = [int(count) for count in counts], [int(count) for count in right]
-        found._confidence, found._squares = [_exact(value) for value in confidence], _exact(squares)
+        found._confidence, found._squares = [int(value) for value in confidence], int(squares)
         return found
 
     def merge(self, other: Calibration) -> None:
@@ -102,11 +102,6 @@ class Calibration:
                 for count, right, confidence in rows
             ],
         }
-
-
-def _exact(value: float) -> int:
-    """A sum in units of 1 / ``_UNIT``; an older version wrote it as a float."""
-    return round(value * _UNIT) if isinstance(value, float) else int(value)
 
 
 def calibration_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:

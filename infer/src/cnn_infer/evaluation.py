@@ -74,8 +74,7 @@ class Report:
             ``.txt``, ``no extension``, ``link to a folder``. Hidden files and those of the system are not counted.
         calibration: How well the top probability says how often the model is right, on the labelled pictures and
             whatever the threshold: ``images``, ``ece`` (expected calibration error, 0 to 1), ``brier`` (Brier score, 0
-            to 2) and ``bins``; see :meth:`cnn_infer.calibration.Calibration.results`. None without labels, and for a
-            run that an older version started.
+            to 2) and ``bins``; see :meth:`cnn_infer.calibration.Calibration.results`. None without labels.
         guarantee: With the threshold ``certified``: the ``promise`` of the model file, and what these pictures show:
             ``coverage`` (share of the readable pictures that are answered), ``labelled`` (answered pictures with a
             label), ``wrong``, ``error``, its exact 95% ``interval``, and the ``verdict``: ``held`` if the interval is

@@ -184,7 +184,7 @@ class Highlights:
             found._unreadable = [(str(path), str(reason)) for path, reason in counted["unreadable"]]
             for place, right, wrong in counted["bins"]:
                 found._right[place], found._wrong[place] = int(right), int(wrong)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (ArithmeticError, TypeError, ValueError, LookupError) as error:
             raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
         heapq.heapify(found._worst)
         heapq.heapify(found._unsure)

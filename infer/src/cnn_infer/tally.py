@@ -70,8 +70,8 @@ class Tally:
         self.total_ms = Histogram()
 
     @cached_property
-    def calibration(self) -> Calibration | None:
-        """The calibration on labelled pictures; None if earlier pictures of the run were not counted."""
+    def calibration(self) -> Calibration:
+        """The calibration on labelled pictures."""
         from cnn_infer.calibration import Calibration  # most runs have no labels, and start faster without it
 
         return Calibration()
@@ -101,7 +101,7 @@ class Tally:
                 self.unknown[truth] += 1
             else:
                 self.confusion[truth, answer.prediction.index] += 1
-            if answer.probabilities is not None and self.calibration is not None:
+            if answer.probabilities is not None:
                 self.calibration.add(answer.probabilities, truth)
         return truth
 
@@ -113,7 +113,7 @@ class Tally:
             "errors": self.errors,
             "answered": self.answered,
             **({"strangers": self.strangers} if self.rule else {}),
-            "calibration": None if self.calibration is None else self.calibration.counted(),
+            "calibration": self.calibration.counted(),
             "confusion": [[int(true), int(found), int(self.confusion[true, found])] for true, found in pairs],
             "unknown": self.unknown.tolist(),
             "folders": dict(self.folders),
@@ -132,20 +132,19 @@ class Tally:
 
         try:
             self.images, self.errors = int(counted["images"]), int(counted["errors"])
-            self.answered = int(counted.get("answered", 0))
-            self.strangers = int(counted.get("strangers", 0))
-            sums = counted.get("calibration")  # an older version did not count it
-            self.calibration = None if sums is None else Calibration.restored(sums)
+            self.answered = int(counted["answered"])
+            self.strangers = int(counted["strangers"]) if self.rule else 0
+            self.calibration = Calibration.restored(counted["calibration"])
             for true, found, count in counted["confusion"]:
                 self.confusion[true, found] = count
             self.unknown[:] = counted["unknown"]
             self.folders.update(counted["folders"])
-            self.with_row, self.without_row, other_labels = counted.get("truth", (0, 0, {}))
+            self.with_row, self.without_row, other_labels = counted["truth"]
             self.other_labels.update(other_labels)
-            counts = counted.get("top")  # an older version did not count them
+            top = counted["top"]
             if self.top is not None:
-                self.top = None if counts is None else TopProbabilities(self.top.edges, [int(n) for n in counts])
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+                self.top = TopProbabilities(self.top.edges, [int(count) for count in top])
+        except (ArithmeticError, TypeError, ValueError, LookupError) as error:
             raise InputError(f"the counts to resume from are damaged ({error}): start without --resume") from error
 
     def merge(self, counted: Any) -> None:
@@ -163,7 +162,7 @@ class Tally:
             model_ms, total_ms = counted["times"]
             self.model_ms.merge(model_ms)
             self.total_ms.merge(total_ms)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (ArithmeticError, TypeError, ValueError, LookupError) as error:
             raise InputError(f"the times to merge are damaged ({error})") from error
         for name in ("images", "errors", "answered", "strangers", "with_row", "without_row"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -171,8 +170,7 @@ class Tally:
         self.unknown += other.unknown
         self.folders.update(other.folders)
         self.other_labels.update(other.other_labels)
-        if self.calibration is not None and other.calibration is not None:
-            self.calibration.merge(other.calibration)
+        self.calibration.merge(other.calibration)
         if self.top is not None and other.top is not None:
             self.top.counts = [mine + theirs for mine, theirs in zip(self.top.counts, other.top.counts, strict=True)]
 
@@ -240,7 +238,7 @@ class Tally:
             "unknown_folders": dict(self.folders),
             "truth": None if self.truth is None else self._truth_counts(self.truth),
             "missing_classes": missing,
-            "calibration": self.calibration.results() if labelled and self.calibration is not None else None,
+            "calibration": self.calibration.results() if labelled else None,
             "guarantee": self._promise(),
             "strangers": None if self.rule is None else self.rule.observed(self.strangers, self.images - self.errors),
             "drift": None if self.validation is None or self.top is None else compare(self.validation, self.top),
