@@ -196,3 +196,13 @@ def test_the_summary_names_nodes_that_are_not_int8(run: Run) -> None:
         *(f"  not in int8: {stray}" for stray in strays[:5]),
         "  not in int8: 1 more node, listed in export.json",
     ]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_earlier_export_as_it_was(run: Run) -> None:
+    export(run)
+    (run.path / "model.half.onnx").mkdir()
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    done = command(run.path, "--half")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"cnn-export: Is a directory: {run.path / 'model.half.onnx'}"
+    assert {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()} == before

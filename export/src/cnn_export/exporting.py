@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from cnn_infer.run_files import (
 )
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
-from cnn_infer.system.atomic import write_bytes, write_text
+from cnn_infer.system.atomic import flush_to_disk, replacing
 from cnn_train import Run, Split, plots
 from onnx import ModelProto, defs
 
@@ -268,10 +269,16 @@ def _fine_tune(run: Run, graph: ModelProto, train: Split, quantized: ModelProto)
 
 
 def _write(folder: Path, files: Mapping[str, bytes], result: Export) -> None:
-    """Write all files at the end, so that an interrupted export leaves the earlier one as it was."""
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    write_text(folder / EXPORT_REPORT, result.to_json() + "\n")
+    """Write all files at the end, so that an interrupted export leaves the earlier one as it was.
+
+    No file is replaced before all of them are on the disk, because the disk may be full.
+    """
+    contents = {EXPORT_REPORT: (result.to_json() + "\n").encode(), **files}
+    with ExitStack() as stack:  # it ends in reverse order, so that the report is replaced last
+        for name, content in contents.items():
+            stream = stack.enter_context(replacing(folder / name))
+            stream.write(content)
+            flush_to_disk(stream)
     # files that an earlier export left and this one did not write belong to another model
     outdated = {HALF_MODEL, INT8_MODEL, REJECTED_MODEL, FAILED_REPORT} | (set() if result.int8 else {CANDIDATES})
     for name in sorted(outdated - files.keys()):
