@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier
 from cnn_infer.drift import Drift, TopProbabilities, compare, validation_of
-from cnn_train import Run, open_source
+from cnn_train import Run
 from cnn_train.replay import read_split
 from numpy.typing import NDArray
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 SIZES = (30, 100, 1000)
 DRAWS = 1000
@@ -115,20 +116,19 @@ def main() -> None:
     options = arguments.parse_args()
     pairs = [(Run.open(run), data) for run, _, data in (pair.partition("=") for pair in options.pairs)]
     sources = {
-        run.config.data if run.spec.details["data"]["location"] is None else Path(data).name: data
+        run.config.data if run.spec.details["data"]["location"] is None else Path(data).name: (run, data)
         for run, data in pairs
     }
     rows = []
     for run, data in pairs:
-        spec, own = run.spec, open_source(data, seed=run.config.seed)
-        test, _, _ = read_split(own, "test", spec)
+        spec, test = run.spec, read_test_split(run, open_run_source(run, data))
         others = {
             "noise": np.random.default_rng(1).integers(0, 256, (NOISE, *spec.shape), np.uint8),
             "a third of the brightness": test.images // 3,
         }
-        for name, place in sources.items():
+        for name, (other, place) in sources.items():
             if place != data:
-                others[name] = read_split(open_source(place), "test", spec)[0].images
+                others[name] = read_split(open_run_source(other, place), "test", spec)[0].images
         for file in ("model.onnx", "model.int8.onnx"):
             if (run.path / file).exists():
                 rows.append(measured(run.path / file, test.images, test.labels, others))
@@ -138,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_export.run_data import open_run_source
+from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Model, ReceptiveField, console, open_model
 from cnn_infer.explanation import described
 from cnn_infer.model import INPUT, LOGITS
 from cnn_infer.optional_outputs import EVIDENCE
 from cnn_train import Run
-from cnn_train.replay import read_split
 from numpy.typing import NDArray
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 PICTURES = 1000
 DRAWS = 10
@@ -97,8 +96,7 @@ def main() -> None:
     results = []
     for file, _, data in (pair.partition("=") for pair in options.pairs):
         run_of_file = Run.open(Path(file).parent)
-        source = open_run_source(run_of_file, data)
-        images = read_split(source, "test", run_of_file.spec)[0].images
+        images = read_test_split(run_of_file, open_run_source(run_of_file, data)).images
         chosen = np.random.default_rng(0).permutation(len(images))[: options.pictures]
         model = open_model(file, device="cpu", outputs=[EVIDENCE])
         for count in COVERED:
@@ -120,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,19 +23,19 @@ over the splits with a promise.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from cnn_export import GuaranteeError, guarantee
 from cnn_export.parity import run_model
-from cnn_export.run_data import open_run_source
+from cnn_export.run_data import open_run_source, read_test_split, read_validation_split
 from cnn_export.selective import Labelled
 from cnn_infer import console, open_model
 from cnn_train import Run
-from cnn_train.replay import read_split
 from numpy.typing import NDArray
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 SPLITS = 1000
 VALIDATION, TEST = 3000, 5000
@@ -100,7 +100,9 @@ def main() -> None:
     for run, _, data in (pair.partition("=") for pair in options.pairs):
         opened = Run.open(run)
         source = open_run_source(opened, data)
-        split, validation = (read_split(source, name, opened.spec)[0] for name in ("test", "val"))
+        split, validation = read_test_split(opened, source), read_validation_split(opened, source)
+        if validation is None:
+            sys.exit(f"guarantee.py: a guarantee needs the validation pictures of {opened.path}: name its data set")
         for file in FILES:
             model = opened.path / file
             session = open_model(model, device="cpu")
@@ -129,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_train import Run
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 PICTURES, BATCHES, ROUNDS, SECONDS = 1000, (1, 64, 256), 7, 0.12
 WORKER = Path(__file__).with_name("run_on_device.py")
@@ -150,4 +150,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

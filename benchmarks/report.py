@@ -1,14 +1,16 @@
-"""What the benchmark scripts share: the ``--output`` option, the conditions of a measurement, and the JSON report."""
+"""What the benchmark scripts share: ``--output``, the conditions of a measurement, the JSON report, and errors."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from cnn_infer import EdgeCNNError
 from cnn_infer.system import machine
 
 
@@ -50,3 +52,12 @@ def write(path: Path | None, document: dict[str, Any]) -> None:
     """Write a report as JSON; without a ``path`` do nothing."""
     if path is not None:
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script and exit. An error of EdgeCNN is one line, as in its commands."""
+    try:
+        sys.exit(main())
+    except EdgeCNNError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

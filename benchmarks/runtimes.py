@@ -29,7 +29,7 @@ from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier, Spec
 from cnn_infer.proof.golden import TOLERANCE, tolerance_of
 from cnn_train import Run
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 IN_RUNTIME = Path(__file__).with_name("run_in_runtime.py")
 
@@ -117,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -42,12 +42,12 @@ from cnn_export.strangers import TRAINING_PICTURES, with_strangeness
 from cnn_infer import Classifier, find_pictures, open_model
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from cnn_infer.optional_outputs import STRANGENESS
-from cnn_train import Dataset, Run, open_source
+from cnn_train import Dataset, Run
 from cnn_train.replay import read_split
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime import InferenceSession, SessionOptions
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -289,7 +289,7 @@ def main() -> None:
     rows = []
     for run, data in pairs:
         found = read_dataset(run, open_run_source(run, data))
-        others = {Path(other).name: open_source(other) for other in sorted({place for _, place in pairs} - {data})}
+        others = {Path(place).name: open_run_source(other, place) for other, place in pairs if place != data}
         for file in ("model.onnx", "model.int8.onnx"):
             if (run.path / file).exists():
                 rows.append(measured(run.path / file, found, options.photographs, others))
@@ -298,4 +298,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
