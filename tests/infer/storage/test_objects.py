@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import re
 import sys
 from collections.abc import Callable
@@ -48,6 +49,37 @@ def test_memory_and_web(web: Web, tmp_path: Path) -> None:
     assert objects.look_up(web.url + "2.bin") is None
     with pytest.raises(InputError, match="a web server can only be read"):
         objects.write(web.url + "3.bin", b"")
+
+
+def test_a_large_object_of_any_store_is_read_in_ranges(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    data = random.Random(0).randbytes(objects.RANGE * 2 + 5)
+    objects.write("memory://box/large", data)
+    steps: list[int] = []
+    with (tmp_path / "copy").open("w+b") as stream:
+        objects.download("memory://box/large", stream, steps.append)
+    assert (tmp_path / "copy").read_bytes() == data
+    assert steps == [objects.RANGE, 2 * objects.RANGE, len(data)]
+    assert objects.read("memory://box/large", len(data)) == data
+    objects.write("memory://box/large", data[: objects.RANGE])
+    assert objects.read("memory://box/large", objects.RANGE) == data[: objects.RANGE]
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    before, after = b"1" * (objects.RANGE + 1), b"2" * (objects.RANGE + 1)
+    objects.write("memory://box/replaced", before)
+    steps: list[int] = []
+
+    def replace_once(done: int) -> None:
+        if not steps:
+            objects.connect("memory://box/replaced")[0].pipe_file("/box/replaced", after)
+        steps.append(done)
+
+    with (tmp_path / "copy").open("w+b") as stream:
+        objects.download("memory://box/replaced", stream, replace_once)
+    assert (tmp_path / "copy").read_bytes() == after
+    assert len(steps) == 4
 
 
 @pytest.mark.parametrize("fault", [503, 500, 429, "break", "wait"])

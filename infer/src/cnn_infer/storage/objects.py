@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BLOCK = 1 << 20  # bytes
+RANGE = 8 << 20
+"""Bytes of a request to a store other than S3 and web servers. Of an object with more, one is in memory at a time."""
+
 _SLOWEST = 1 << 10  # bytes a second; a slower answer has failed after a minute
 _TAGS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
@@ -225,7 +228,10 @@ async def _blocks(
     max_bytes: int | None,
     reserve: Callable[[int], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an object. One request, and the size is known before the first byte is read."""
+    """Yield the bytes of an object; the size is known before the first byte is read.
+
+    It takes one request, from stores other than S3 and web servers one for the size and one for each :data:`RANGE`.
+    """
     if protocol_of(url) in ("s3", "s3a"):
         bucket, key, version = system.split_path(path)
         which = {} if version is None else {"VersionId": version}
@@ -238,12 +244,23 @@ async def _blocks(
             async for block in _read(response.content.read, response.content_length, max_bytes, reserve):
                 yield block
     else:
-        size = (await call(system, "info", path)).get("size")
+        details = await call(system, "info", path)
+        size = details.get("size")
         if max_bytes is not None and size is not None and size > max_bytes:
             raise TooLargeError
         if reserve is not None and size is not None:
             await reserve(size)
-        yield await call(system, "cat_file", path)
+        if size is None or size <= RANGE:
+            yield await call(system, "cat_file", path)
+            return
+        for start in range(0, size, RANGE):
+            end = min(start + RANGE, size)
+            block = await call(system, "cat_file", path, start=start, end=end)
+            if len(block) != end - start:
+                raise EOFError("the answer was cut off")
+            yield block
+        if version_of(await call(system, "info", path)) != version_of(details):
+            raise EOFError("the object was replaced while it was read")
 
 
 async def _read(
