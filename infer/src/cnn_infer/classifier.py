@@ -173,7 +173,7 @@ class Classifier:
 
         Args:
             picture: A path, the bytes of a picture file, a PIL image, or a uint8 array: (height, width, 3) RGB or
-                (height, width) grey.
+                (height, width) grey. Pass a path or bytes rather than a PIL image: see :func:`cnn_infer.to_pixels`.
 
         Raises:
             PictureError: the picture cannot be read, is damaged, or is too large.

@@ -1,7 +1,8 @@
 """Why a model answers as it does: the part of each cell of its last feature map in a logit.
 
 ``cnn-export --evidence`` adds the output to a model file. For each class, the evidence of all cells plus the bias is
-the logit, so an explanation is the computation itself and not an approximation of it.
+the logit, so an explanation is the computation itself and not an approximation of it. In the literature such a map is a
+class activation map (Zhou et al., 2016, arXiv:1512.04150).
 """
 
 from __future__ import annotations

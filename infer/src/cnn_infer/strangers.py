@@ -1,5 +1,7 @@
 """Strangers: pictures that are nothing like those of training. A model must not be asked to classify them.
 
+In the literature this is out-of-distribution detection.
+
 ``cnn-export --strangers`` adds the output ``strangeness`` to a model file, and stores the threshold above which a
 picture is a stranger, with the false alarm rate that it was chosen for.
 """

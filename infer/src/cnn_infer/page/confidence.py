@@ -1,4 +1,7 @@
-"""The charts of confidence: reliability (of answers with 90%, are 90% right?), and coverage against error."""
+"""The charts of confidence: reliability (of answers with 90%, are 90% right?), and coverage against error.
+
+In the literature these are the reliability diagram and the risk-coverage curve.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def to_pixels(
     Args:
         picture: A path, the bytes of a file, a PIL image, or a uint8 array: (h, w) or (h, w, 1) grey, (h, w, 3) RGB.
             Files may be JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF, AVIF where Pillow has it, and HEIC with the
-            extra ``cnn-infer[heif]``.
+            extra ``cnn-infer[heif]``. Pass the path or the bytes of a file rather than a PIL image: that is resized
+            from its full size, so the pixels of a large JPEG file differ slightly from those of training; and once
+            its ``load()`` was called, the transparent colour of a PNG file with other than 8 bits may be lost.
         spec: The model's specification.
         max_pixels: Pictures with more pixels are refused before they are decoded.
         max_bytes: Files with more bytes are refused before they are read.
