@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cnn_export import Export, ExportError, cli, export, export_lines, exporting, half as half_module
+from cnn_export import Export, ExportError, cli, export, export_lines, export_network, exporting, half as half_module
 from cnn_export.graph.half import rounded, to_half, unfit
 from cnn_export.half import compare
 from cnn_export.parity import Outputs
@@ -23,6 +23,7 @@ from cnn_infer.proof.origin import accuracy_of, inexactness_of
 from cnn_train import Run, write_page
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +243,21 @@ def test_many_lost_pictures_and_numbers_that_are_none_fail() -> None:
     assert judged(4) == ""
     assert judged(5) == "fp16 loses 5 of 4,000 test pictures, more than 0.1 percentage points"
     assert judged(1, float("nan")) == "fp16: an output is not a number (at 1)"
+
+
+def test_a_network_whose_last_layer_is_0_has_an_fp16_model(photos: Path, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    nn.init.zeros_(network[-1].weight)
+    nn.init.zeros_(network[-1].bias)
+    found = export_network(
+        network, tmp_path / "out", data=photos, size=16, mean=0.5, std=0.5, cache=tmp_path / "cache", half=True
+    ).half
+    assert found is not None
+    assert (found.logits, found.failed) == ({"max": 0, "mean": 0, "relative": 0}, "")
+    labels = np.zeros(2, np.int64)
+    zero, other = (Outputs(np.full((2, 3), value, np.float32), np.eye(2, 3, dtype=np.float32)) for value in (0, 0.1))
+    judged = compare(zero, {"cpu": zero, "gpu": other}, labels, ["a", "b"], 10, {})
+    assert judged.failed.startswith("fp16: logits differ by up to 0.1 of the largest logit")
 
 
 @pytest.mark.parametrize("option", ["--evidence", "--strangers"])

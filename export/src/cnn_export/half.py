@@ -63,7 +63,7 @@ class Half:
             figure that is checked is the largest of all logits, for which there is no such probability: SPREAD is
             chosen.
         logits: Largest (``max``) and mean (``mean``) absolute difference of the logits, and the largest one relative to
-            the largest logit (``relative``).
+            the largest logit (``relative``), or absolute if all logits are 0.
         probabilities: Largest (``max``) and mean (``mean``) absolute difference of the probabilities.
         accuracy_fp32: Accuracy of PyTorch in fp32 on the test split, 0 to 1.
         accuracy_fp16: Accuracy of the fp16 model, 0 to 1.
@@ -119,14 +119,15 @@ def compare(
     gaps = np.max([np.abs(one.probabilities - reference.probabilities) for one in found.values()], axis=0)
     flips = find_flips(reference, found["gpu"], names, 0.0, FULL_BATCH)
     before, after = (one.probabilities.argmax(axis=1) == labels for one in (reference, found["gpu"]))
-    largest = float(np.abs(reference.logits).max())
+    difference, largest = float(logits.max()), float(np.abs(reference.logits).max())
+    relative = difference / (largest or 1.0)
     half = Half(
         file=HALF_MODEL,
         bytes=0,
         images=len(labels),
         roundings=roundings,
         tolerance=SPREAD * math.sqrt(roundings) * ROUNDOFF,
-        logits={"max": float(logits.max()), "mean": float(logits.mean()), "relative": float(logits.max()) / largest},
+        logits={"max": difference, "mean": float(logits.mean()), "relative": relative},
         probabilities={"max": float(gaps.max()), "mean": float(gaps.mean())},
         accuracy_fp32=float(before.mean()),
         accuracy_fp16=float(after.mean()),
@@ -139,9 +140,9 @@ def compare(
     reason = ""
     if not np.isfinite(logits).all():
         reason = f"fp16: an output is not a number (at {worst})"
-    elif not half.logits["relative"] <= half.tolerance:
+    elif not relative <= half.tolerance:
         reason = (
-            f"fp16: logits differ by up to {half.logits['relative']:.3g} of the largest logit, more than "
+            f"fp16: logits differ by up to {relative:.3g} of the largest logit, more than "
             f"{half.tolerance:.3g} (at {worst})"
         )
     elif lost > max(1.0, MAX_DROP / 100 * len(labels)):
