@@ -1,5 +1,6 @@
 """Where the value of an option comes from, which values are refused, and what a run stores."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
@@ -258,3 +259,16 @@ def test_a_stored_configuration_that_was_damaged_is_refused(run: Path, old: str,
     with pytest.raises(ConfigError, match=reason) as caught:
         Config.load(file)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("digits",), ("photos",), ("digits", "--tune", "1"), ("digits", "--folds", "2"), ("digits", "--check")],
+    ids=["digits", "folder", "tune", "folds", "check"],
+)
+def test_a_folder_to_search_is_for_named_sets(
+    refused: Callable[..., str], photos: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    line = refused(*arguments, "--data-dir", "nowhere")
+    assert f"no effect with {arguments[0]}, which is not searched for: --data-dir" in line
+    assert not (tmp_path / "runs").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cnn_train import Epoch, Run, TrainingInterruptedError, train
+from cnn_train.sqlite_url import sqlite_url
 from cnn_train.tracking import DATABASE, EVENTS, scalars
 
 
@@ -21,7 +22,7 @@ def tensorboard_log(run: Run) -> dict[str, list[tuple[int, float]]]:
 def mlflow_log(run: Run) -> dict[str, list[tuple[int, float]]]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{run.path / DATABASE}")
+    client = MlflowClient(sqlite_url(run.path / DATABASE))
     [found] = client.search_runs([client.get_experiment_by_name("cnn-train").experiment_id])
     assert found.info.status == "FINISHED"
     assert found.data.params["model"] == "nano"
@@ -42,10 +43,11 @@ def test_the_log_has_each_epoch_once_after_an_interruption(
         if len(epochs) == 2:
             raise KeyboardInterrupt
 
-    out = tmp_path / "o'neil" / "run"
+    out = tmp_path / "o'neil 100%? ü" / "run"
     with pytest.raises(TrainingInterruptedError):
         train("digits", model="nano", epochs=3, out=out, log=log, on_epoch=stop)
     run = train(out=out, resume=True)
+    assert log == "tensorboard" or (out / DATABASE).is_file()
     found = read(run)
     assert found.keys() == scalars(run.epochs[0]).keys()
     for name, entries in found.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from cnn_train import RunError, train
 from PIL import Image
 
@@ -15,6 +16,30 @@ def test_options_that_change_the_weights_are_refused(cut: Path, refused: Callabl
     assert "leave out dropout, epochs, strict" in text
     (tmp_path / "mine.toml").write_text("epochs = 9\n")
     assert "leave out --config" in refused("--resume", "--out", str(cut), "--config", str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+@pytest.mark.parametrize("more", [(), ("--device", "cpu")], ids=["plain", "other device"])
+def test_a_training_on_a_device_that_this_machine_lacks(
+    cut: Path, refused: Callable[..., str], more: tuple[str, ...]
+) -> None:
+    config = cut / "config.toml"
+    config.write_text(config.read_text().replace('device = "cpu"', 'device = "cuda"'))
+    line = refused("--resume", "--out", str(cut), *more)
+    assert "--device cuda is not available: " in line
+    assert line.endswith("began on it: resume where it is available, or start again with --overwrite")
+    assert "--device cpu" not in line
+
+
+def test_overwrite_without_effect_is_refused(cut: Path, refused: Callable[..., str]) -> None:
+    line = refused("--resume", "--out", str(cut), "--overwrite")
+    assert "no effect with --resume and without --test-pictures: --overwrite" in line
+
+
+def test_test_pictures_that_cannot_be_written_are_one_line(cut: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"^cannot write .*file: .*: 3 of 3 epochs are kept in .*--resume --out"):
+        train(out=cut, resume=True, test_pictures=tmp_path / "file" / "inside")
 
 
 @pytest.fixture

@@ -55,13 +55,20 @@ def pick_device(name: str) -> tuple[torch.device, str]:
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple's Metal is available"
         return torch.device("cpu"), "neither CUDA nor Metal is available"
+    if problem := unavailable(name):
+        raise ConfigError(f"{problem}; pass --device cpu to train on the CPU")
+    return torch.device(name), "as requested"
+
+
+def unavailable(name: str) -> str | None:
+    """Say why this machine lacks a device, ``cpu``, ``cuda`` or ``mps``; return None if it has it."""
     if name == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda
         reason = "no usable NVIDIA driver or GPU was found" if built else "this PyTorch was built without CUDA"
-        raise ConfigError(f"--device cuda is not available: {reason}; pass --device cpu to train on the CPU")
+        return f"--device cuda is not available: {reason}"
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("--device mps is not available: it needs macOS on Apple silicon; pass --device cpu")
-    return torch.device(name), "as requested"
+        return "--device mps is not available: it needs macOS on Apple silicon"
+    return None
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, torch.dtype]:

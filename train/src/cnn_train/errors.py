@@ -19,6 +19,19 @@ class RunError(TrainError):
     """A run folder is missing, unfinished, damaged, in use, or not empty; or the machine ran out of memory or disk."""
 
 
+class TrainingFailedError(RunError):
+    """A training ended early, because a file could not be written or memory ran out.
+
+    Args:
+        reason: What happened, and what helps; without a word on how to continue.
+        message: The whole message.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DivergedError(TrainError):
     """The loss became infinite or not a number."""
 

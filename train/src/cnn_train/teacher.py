@@ -52,6 +52,16 @@ def open_teacher(options: Mapping[str, Any], out: str | os.PathLike[str] | None)
     return run
 
 
+def check_classes(run: Run, dataset: Dataset) -> None:
+    """Raise :class:`ConfigError` if the teacher has other classes than the pictures of a training."""
+    theirs, ours = run.spec.classes, dataset.source.classes
+    if set(theirs) != set(ours):
+        missing = [name for name in ours if name not in theirs]
+        extra = [name for name in theirs if name not in ours]
+        which = f"it lacks {missing[0]!r}" if missing else f"the data has no {extra[0]!r}"
+        raise ConfigError(f"the teacher {run.path} has other classes than the data: {which}")
+
+
 def make_teacher(run: Run, settings: Config, dataset: Dataset, device: torch.device) -> Teacher:
     """Load the network of a run, and decode the training pictures at its size into the cache.
 
@@ -63,15 +73,11 @@ def make_teacher(run: Run, settings: Config, dataset: Dataset, device: torch.dev
 
     Raises:
         ConfigError: the classes differ.
-        RunError: the weights are damaged, or do not fit the run's configuration.
+        RunError: the weights are damaged, or do not fit the run's configuration; or the training pictures changed.
         DataError: the cache cannot be written, or the teacher's size makes other pictures unreadable.
     """
+    check_classes(run, dataset)
     spec, classes = run.spec, dataset.source.classes
-    if set(spec.classes) != set(classes):
-        missing = [name for name in classes if name not in spec.classes]
-        extra = [name for name in spec.classes if name not in classes]
-        which = f"it lacks {missing[0]!r}" if missing else f"the data has no {extra[0]!r}"
-        raise ConfigError(f"the teacher {run.path} has other classes than the data: {which}")
     digest = hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()
     network = run.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with distributed.main_process_first():

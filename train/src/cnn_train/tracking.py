@@ -21,6 +21,7 @@ from cnn_train import distributed
 from cnn_train.config import Config
 from cnn_train.errors import ConfigError, RunError
 from cnn_train.recipe.fit import Epoch
+from cnn_train.sqlite_url import sqlite_url
 
 EVENTS, DATABASE = "tensorboard", "mlflow.db"
 """In the run folder: the folder of TensorBoard's event files, and MLflow's database."""
@@ -118,7 +119,7 @@ def _mlflow(path: Path, settings: Config, resumed: bool) -> Iterator[OnEpoch]:
     from mlflow.exceptions import MlflowException
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each table of a new database
-    where = os.environ.get(SERVER) or f"sqlite:///{path.resolve() / DATABASE}"
+    where = os.environ.get(SERVER) or sqlite_url(path / DATABASE)
     try:
         client = MlflowClient(where)
         found = client.get_experiment_by_name("cnn-train")

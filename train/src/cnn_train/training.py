@@ -8,23 +8,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from cnn_infer.run_files import CHECKPOINT, CONFIG, REPORT, RUNS
+from cnn_infer.spec import Spec
+from torch import nn
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, checked, read_options
 from cnn_train.data.dataset import Dataset
+from cnn_train.data.named_sets import check_data_dir
 from cnn_train.data.test_pictures import check_folder, write_test_pictures
 from cnn_train.defaults import pretrained_tip, resolve, with_absolute_paths
-from cnn_train.device import Compute, pick_compute
+from cnn_train.device import Compute, pick_compute, unavailable
 from cnn_train.errors import ConfigError, DataError, RunError
 from cnn_train.network.build import check_model
 from cnn_train.options import Options
 from cnn_train.preparation import make_network, make_spec, open_dataset
+from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.fit import Epoch
-from cnn_train.run.checkpoint import load_checkpoint
+from cnn_train.run.checkpoint import Checkpoint, load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, create, newest_unfinished, sweep
 from cnn_train.run.job import claim, find_earlier
 from cnn_train.run.lock import WAIT_OF_A_JOB, explain_failures, locked
@@ -59,7 +63,8 @@ def train(
     returns its run if it is finished.
 
     Args:
-        data: ``digits`` (the default), ``mnist``, ``fashion-mnist``, ``cifar10``, or a folder.
+        data: ``digits`` (the default), ``mnist``, ``fashion-mnist``, ``cifar10``, a folder, a labels file beside the
+            pictures, or an archive of a folder.
         out: The run folder. Default: ``runs/TIMESTAMP-DATA``.
         config: A TOML file with options; options passed to this call win.
         resume: Continue the training in ``out``, or the newest unfinished one in ``runs``.
@@ -85,6 +90,8 @@ def train(
     if resume:
         if config is not None:
             raise RunError("--resume uses the options that the run folder stores: leave out --config")
+        if overwrite and test_pictures is None:
+            raise ConfigError("no effect with --resume and without --test-pictures: --overwrite")
         path = Path(out) if out is not None else newest_unfinished()
         with locked(path, wait=0 if distributed.job_id() is None else WAIT_OF_A_JOB):
             return _resume(path, given, test_pictures, on_epoch, overwrite=overwrite)
@@ -99,17 +106,8 @@ def train(
             if distributed.compute_on_main((earlier / CHECKPOINT).exists):
                 return _resume(earlier, {}, test_pictures, on_epoch, overwrite=True, command=command)
     wanted = {**DEFAULTS, **asked}
-    # refuse what can be refused without the data: decoding it may take long
-    compute = pick_compute(wanted["device"], wanted["precision"])
-    size = wanted.get("size")
-    check_model(
-        wanted["model"],
-        pretrained=wanted["pretrained"],
-        dropout=wanted.get("dropout"),
-        size=(size, size) if isinstance(size, int) else size,
-    )
-    taught_by = open_teacher(wanted, out)
-    check_log(wanted.get("log"))
+    compute, taught_by = check_options(wanted, out)
+    check_data_dir(wanted["data"], given.get("data_dir"))
     if distributed.is_main_process() and out is not None and Path(out).is_dir():
         with locked(Path(out)):
             check_out(out, overwrite=overwrite)
@@ -119,10 +117,7 @@ def train(
         log.info(tip)
     # a resumed training must not pick another device or precision, because the weights depend on both
     settings = replace(resolve(wanted, dataset), device=compute.device.type, precision=compute.precision)
-    torch.manual_seed(settings.seed)
-    spec = make_spec(settings, dataset)
-    network = make_network(settings, dataset, spec)
-    teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
+    made = _make(settings, dataset, compute, taught_by)
     if test_pictures is not None and distributed.is_main_process():
         check_folder(dataset, Path(test_pictures), overwrite=overwrite)
     path = distributed.compute_on_main(lambda: create(out, dataset.source.name))
@@ -132,12 +127,33 @@ def train(
             clear(path)
             clear_logs(path)
         claim(path, command)
-        if distributed.is_main_process():
-            settings.save(path / CONFIG)
-            if test_pictures is not None:
-                write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-        with logged(path, settings, on_epoch, resumed=False) as after_epoch:
-            return Session(path, settings, compute, dataset, spec, network, after_epoch, called, None, teacher).run()
+        return _run(path, settings, compute, dataset, made, test_pictures, on_epoch, called=called, overwrite=overwrite)
+
+
+def check_options(wanted: Mapping[str, Any], out: str | os.PathLike[str] | None) -> tuple[Compute, Run | None]:
+    """Refuse what can be refused without the data: decoding it may take long.
+
+    Args:
+        wanted: Given options, as :func:`cnn_train.config.checked` returns them, and :data:`cnn_train.config.DEFAULTS`.
+        out: The run folder, if it is known.
+
+    Returns:
+        What the training computes with, and the run of its teacher, if any.
+
+    Raises:
+        ConfigError: an option is not accepted together with others, or on this machine.
+        RunError: the teacher is no finished run, or ``out`` would replace it.
+    """
+    compute = pick_compute(wanted["device"], wanted["precision"])
+    size = wanted.get("size")
+    check_model(
+        wanted["model"],
+        pretrained=wanted["pretrained"],
+        dropout=wanted.get("dropout"),
+        size=(size, size) if isinstance(size, int) else size,
+    )
+    check_log(wanted.get("log"))
+    return compute, open_teacher(wanted, out)
 
 
 def _resume(
@@ -159,10 +175,16 @@ def _resume(
     stored = Config.load(path / CONFIG)
     # after a divergence another learning rate or precision helps
     recipe = replace(stored, **{key: given.pop(key) for key in ("lr", "precision") if key in given})
+    if problem := unavailable(recipe.device):
+        raise RunError(
+            f"{problem}; the training in {path} began on it: resume where it is available, or start again with "
+            "--overwrite"
+        )
     compute = replace(pick_compute(recipe.device, recipe.precision), reason="as before")
     recipe = replace(recipe, precision=compute.precision)
     # data set and teacher may have moved, and the cache is only a folder; all other options change the weights
     movable = ("data", "data_dir", "cache", *(() if stored.teacher is None else ("teacher",)))
+    check_data_dir(given.get("data", stored.data), given.get("data_dir"))
     settings = replace(recipe, **with_absolute_paths({key: given.pop(key) for key in movable if key in given}))
     if given:
         raise RunError(f"--resume uses the options in {path / CONFIG}: leave out {', '.join(sorted(given))}")
@@ -175,12 +197,8 @@ def _resume(
             f"the data differs from the data that the training in {path} started with: restore it, or start again "
             "with --overwrite"
         )
-    if test_pictures is not None and distributed.is_main_process():
-        write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
-    spec = make_spec(settings, dataset)
-    network = make_network(settings, dataset, spec)
-    teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
-    if teacher is not None and teacher.digest != checkpoint.teacher:
+    made = _make(settings, dataset, compute, taught_by)
+    if made.teacher is not None and made.teacher.digest != checkpoint.teacher:
         raise RunError(
             f"the teacher {settings.teacher} has other weights than when the training in {path} started: restore it, "
             "or start again with --overwrite"
@@ -188,11 +206,59 @@ def _resume(
     with explain_failures(path):
         if distributed.is_main_process():
             sweep(path)
-            settings.save(path / CONFIG)
-        with logged(path, settings, on_epoch, resumed=True) as after_epoch:
-            return Session(
-                path, settings, compute, dataset, spec, network, after_epoch, None, checkpoint, teacher
-            ).run()
+        return _run(
+            path, settings, compute, dataset, made, test_pictures, on_epoch, checkpoint=checkpoint, overwrite=overwrite
+        )
+
+
+class _Made(NamedTuple):
+    """What a training starts from, besides the data."""
+
+    spec: Spec
+    network: nn.Module
+    teacher: Teacher | None
+
+
+def _make(settings: Config, dataset: Dataset, compute: Compute, taught_by: Run | None) -> _Made:
+    torch.manual_seed(settings.seed)
+    spec = make_spec(settings, dataset)
+    network = make_network(settings, dataset, spec)
+    teacher = None if taught_by is None else make_teacher(taught_by, settings, dataset, compute.device)
+    return _Made(spec, network, teacher)
+
+
+def _run(
+    path: Path,
+    settings: Config,
+    compute: Compute,
+    dataset: Dataset,
+    made: _Made,
+    test_pictures: str | os.PathLike[str] | None,
+    on_epoch: Callable[[Sequence[Epoch]], None],
+    *,
+    overwrite: bool,
+    called: float | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Store the settings in the run folder, write the test pictures, and train."""
+    if distributed.is_main_process():
+        settings.save(path / CONFIG)
+        if test_pictures is not None:
+            write_test_pictures(dataset, Path(test_pictures), overwrite=overwrite)
+    with logged(path, settings, on_epoch, resumed=checkpoint is not None) as after_epoch:
+        session = Session(
+            path=path,
+            config=settings,
+            compute=compute,
+            dataset=dataset,
+            spec=made.spec,
+            network=made.network,
+            on_epoch=after_epoch,
+            called=called,
+            checkpoint=checkpoint,
+            teacher=made.teacher,
+        )
+        return session.run()
 
 
 def _check_nodes(compute: Compute, dataset: Dataset) -> None:

@@ -7,7 +7,6 @@ that is kept.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,27 +17,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cnn_infer.console import quantity
-from cnn_infer.run_files import LOCK
-from filelock import FileLock
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, checked, read_options
+from cnn_train.data.named_sets import check_data_dir
 from cnn_train.defaults import resolve
-from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
+from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingFailedError, TrainingInterruptedError
+from cnn_train.network.build import check_model
 from cnn_train.options import AUGMENTATIONS, Options
 from cnn_train.preparation import open_dataset
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.stopping import best_epoch, is_over
 from cnn_train.run.folder import check_out, default_path
-from cnn_train.training import train
+from cnn_train.study import BEST, STUDY, explained, open_study
+from cnn_train.teacher import check_classes
+from cnn_train.training import check_options, train
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
 log = logging.getLogger(__name__)
-
-STUDY, BEST = "study.db", "best.toml"
-"""The files of a search in its folder: Optuna's SQLite database, and the best configuration."""
 
 TUNED = ("lr", "weight_decay", "augment", "model")
 """The options that are chosen, unless they are given."""
@@ -49,9 +47,6 @@ RATES, DECAYS = (0.25, 4.0), (0.1, 10.0)
 
 EXTRA_AUGMENTATIONS = ((), ("zoom",), ("rotate",), ("zoom", "colour"))
 """Augmentations that are tried besides the default ones."""
-
-START_UP, WARM_UP = 4, 0.25
-"""Trials that are never pruned, and the share of the epochs before which no trial is."""
 
 MOST_LISTED = 5
 """Most trials in the table at the end."""
@@ -88,7 +83,7 @@ def tune(
 
     Raises:
         ConfigError, DataError, RunError: as for :func:`cnn_train.train`; or Optuna is not installed, or the study in
-            ``out`` has other options or data.
+            ``out`` has other options or data, or cannot be read or written.
         TrainingInterruptedError: Ctrl-C; the finished trials are kept.
     """
     if type(trials) is not int or trials < 1:
@@ -104,21 +99,30 @@ def tune(
     if all(name in asked for name in TUNED):
         raise ConfigError("--tune has nothing to choose: leave out --lr, --weight-decay, --augment or --model")
     path = default_path(asked.get("data", DEFAULTS["data"]), "tune") if out is None else Path(out)
+    wanted = {**DEFAULTS, **asked}
+    networks = (wanted["model"],) if "model" in asked else NETWORKS
+    # a mistake is found before the study stores the options that it was begun with
+    teachers = [check_options({**wanted, "model": name}, path)[1] for name in networks]
+    check_data_dir(wanted["data"], given.get("data_dir"))
     if overwrite or not (path / STUDY).is_file():
         check_out(path, overwrite=overwrite)
-    wanted = {**DEFAULTS, **asked}
     dataset = open_dataset(wanted, path, None)
+    if teachers[0] is not None:
+        check_classes(teachers[0], dataset)
     start = resolve(wanted, dataset)
-    networks = (start.model,) if "model" in asked else NETWORKS
     starts = {name: resolve({**wanted, "model": name}, dataset) for name in networks}
+    for own in starts.values():  # the size is known now
+        check_model(own.model, pretrained=own.pretrained, dropout=own.dropout, size=(own.height, own.width))
     known = {"settings": asdict(start), "train": dataset.fingerprints["train"], "val": dataset.fingerprints["val"]}
-    study = _open_study(path, known, start, overwrite)
-    while (finished := len(_finished(study))) < trials:
-        log.info(f"trial {finished + 1} of {trials}")
-        study.optimize(lambda trial: _value(trial, starts, asked, path), n_trials=1)
-        _write_best(study, path, start)
-    _write_best(study, path, start)  # another process, or one that was killed, may not have done it
-    for line in _table(study):
+    with explained(path):
+        study = open_study(path, known, start, overwrite=overwrite)
+        while (finished := len(_finished(study))) < trials:
+            log.info(f"trial {finished + 1} of {trials}")
+            study.optimize(lambda trial: _value(trial, starts, asked, path), n_trials=1)
+            _write_best(study, path, start)
+        _write_best(study, path, start)  # another process, or one that was killed, may not have done it
+        table = _table(study)
+    for line in table:
         log.info(line)
     if not (path / BEST).is_file():
         found = quantity(finished, "trial")
@@ -126,34 +130,6 @@ def tune(
     log.info(f"wrote {path / BEST}")
     log.info(f"next: cnn-train --config {path / BEST}")
     return Config.load(path / BEST)
-
-
-def _open_study(path: Path, known: Mapping[str, Any], start: Config, overwrite: bool) -> Study:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.mkdir(parents=True, exist_ok=True)
-    with FileLock(path / LOCK):  # two processes may start at once
-        if overwrite:
-            (path / STUDY).unlink(missing_ok=True)
-            (path / BEST).unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path.resolve() / STUDY}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
-        study = optuna.create_study(
-            storage=storage,
-            study_name="cnn-train",
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(constant_liar=True),
-            pruner=optuna.pruners.MedianPruner(START_UP, round(WARM_UP * start.epochs)),
-        )
-        stored = json.dumps(known, sort_keys=True)
-        if "known" not in study.user_attrs:
-            study.set_user_attr("known", stored)
-            study.enqueue_trial({"lr": 1.0, "weight_decay": 1.0, "augment": "", "model": start.model})
-        elif study.user_attrs["known"] != stored:
-            raise RunError(f"the study in {path} has other options or data: pass the same, or another --out")
-    return study
 
 
 def _finished(study: Study) -> list[Any]:
@@ -181,6 +157,7 @@ def _value(trial: Trial, starts: Mapping[str, Config], asked: Mapping[str, Any],
 
     folder = path / f"trial-{trial.number}"
     file = path / f".trial-{trial.number}.toml"
+    again = f"the same command with --out {path}, without --overwrite, continues"
     try:
         settings.save(file)
         train(config=file, out=folder, overwrite=True, on_epoch=after_epoch)
@@ -188,10 +165,10 @@ def _value(trial: Trial, starts: Mapping[str, Config], asked: Mapping[str, Any],
         pass
     except DivergedError as error:
         raise optuna.TrialPruned(str(error)) from error
-    except TrainingInterruptedError as error:
-        raise TrainingInterruptedError(
-            f"interrupted in trial {trial.number}: the same command with --out {path}, without --overwrite, continues"
-        ) from error
+    except (TrainingInterruptedError, KeyboardInterrupt) as error:  # the second one while the data is opened
+        raise TrainingInterruptedError(f"interrupted in trial {trial.number}: {again}") from error
+    except TrainingFailedError as error:
+        raise RunError(f"trial {trial.number} ended: {error.reason}; {again}") from error
     finally:
         file.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,7 @@ from cnn_train.config import DEFAULTS, checked
 from cnn_train.data.dataset import cache_folder
 from cnn_train.data.group_split import grouped_by_path
 from cnn_train.data.layouts import find_layout
+from cnn_train.data.named_sets import check_data_dir
 from cnn_train.data.output_guard import check_outside
 from cnn_train.data.source import Source, open_source
 from cnn_train.device import pick_device
@@ -105,6 +106,7 @@ def check(
         mode = "--check" if run is None or useless[0] not in OF_DATA else "--run"
         raise ConfigError(f"no effect with {mode}: --{useless[0].replace('_', '-')}")
     runs = [] if run is None else runs_in(Path(run))
+    check_data_dir(given.get("data", runs[0].config.data if runs else DEFAULTS["data"]), given.get("data_dir"))
     if runs:
         source = _of_run(runs, given)
     else:

@@ -19,7 +19,7 @@ from cnn_infer.paths.naming import printable
 
 from cnn_train.data.idx import find_idx, read_idx
 from cnn_train.data.user_cache import user_cache
-from cnn_train.errors import DataError
+from cnn_train.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,12 @@ def known_classes(
         known: Class names by SHA-256, as :data:`CLASSES_BY_LABELS`.
     """
     return known.get(hashlib.sha256(labels.tobytes()).hexdigest())
+
+
+def check_data_dir(data: str, data_dir: str | os.PathLike[str] | None) -> None:
+    """Raise :class:`ConfigError` if there is a folder to search for named data sets, and ``data`` is not one."""
+    if data_dir is not None and data not in NAMED:
+        raise ConfigError(f"no effect with {printable(data)}, which is not searched for: --data-dir")
 
 
 def find_named(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:

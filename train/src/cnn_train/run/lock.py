@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from cnn_train import distributed
 from cnn_train.config import Config
-from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
+from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingFailedError, TrainingInterruptedError
 from cnn_train.run.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def explain_failures(path: Path) -> Iterator[None]:
     """Turn an error that ends the training early into one line: the reason, what is kept, and how to continue.
 
     Raises:
-        RunError: a file cannot be written, or memory ran out.
+        TrainingFailedError: a file cannot be written, or memory ran out.
         DivergedError: as the block raised it, with a lower learning rate to resume with.
         TrainingInterruptedError: Ctrl-C.
     """
@@ -81,13 +81,15 @@ def explain_failures(path: Path) -> Iterator[None]:
         raise DivergedError(f"{error}; {_how_to_continue(path, lower_rate=True)}") from error
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
-        advice = "free some space; " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-        raise RunError(f"{reason}: {advice}{_how_to_continue(path)}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = f"{reason}: free some space"
+            raise TrainingFailedError(reason, f"{reason}; {_how_to_continue(path)}") from error
+        raise TrainingFailedError(reason, f"{reason}: {_how_to_continue(path)}") from error
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-        advice = "start again with a smaller --batch-size, --size or --model"
-        raise RunError(f"out of memory: {advice}; {_how_to_continue(path)}") from error
+        reason = "out of memory: start again with a smaller --batch-size, --size or --model"
+        raise TrainingFailedError(reason, f"{reason}; {_how_to_continue(path)}") from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
