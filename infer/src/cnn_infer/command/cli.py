@@ -150,17 +150,43 @@ def command(
         check_model(classifier)
         if evidence is not None:
             check_folder(evidence, paths, find_pictures(given, follow_symlinks=follow_symlinks), targets)
-    limits = (top, threshold, max_pixels, max_bytes)
     known = None if truth is None else _truth(truth, columns)
     only_files = all(map(_is_picture_file, paths))
     send = uploads.send if uploads else None
-    results = Results(report_file, html_file, max_pixels, max_bytes, only_files, send)
-    settings = Settings(form, labels == "auto", batch_size, threads, follow_symlinks, *limits, known, strangers)
+    results = Results(
+        report=report_file,
+        html=html_file,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        only_files=only_files,
+        send=send,
+    )
+    settings = Settings(
+        form=form,
+        labels=labels == "auto",
+        batch_size=batch_size,
+        threads=threads,
+        follow_symlinks=follow_symlinks,
+        top=top,
+        threshold=threshold,
+        max_pixels=max_pixels,
+        max_bytes=max_bytes,
+        truth=known,
+        strangers=strangers,
+    )
     if ray is not None:
         from cnn_infer.command.on_cluster import to_folder
 
-        job = (str(output), results)
-        found = to_folder(classifier, given, settings, *job, address=ray, part_size=part_size, resume=resume)
+        found = to_folder(
+            classifier,
+            given,
+            settings,
+            output=str(output),
+            results=results,
+            address=ray,
+            part_size=part_size,
+            resume=resume,
+        )
     elif rows_file is None:
         found = to_stream(classifier, given, settings, sys.stdout.buffer, results)
     elif is_pipe_or_device(rows_file):

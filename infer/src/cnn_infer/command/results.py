@@ -83,7 +83,7 @@ class Results:
 
 
 def _draw(classifier: Classifier) -> Draw:
-    from cnn_infer.command.evidence import drawing
+    from cnn_infer.command.drawing import drawing
 
     def draw(path: str, image: Image) -> tuple[Image, str]:
         found = classifier.explain(path)
