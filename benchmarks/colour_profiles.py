@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from batches import probabilities_of
 from cnn_infer import Classifier, find_pictures
+from cnn_train.replay import mcnemar_p
 from numpy.typing import NDArray
 from report import conditions, parser, write
-from scipy.stats import binomtest
 
 SRGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
@@ -47,8 +48,6 @@ SPACES: dict[str, tuple[NDArray[np.float64], float | None]] = {
 }
 """The matrix to XYZ and the gamma of each space; None is the curve of sRGB."""
 
-BATCH = 256
-
 
 def linear(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Undo the curve of sRGB, for values from 0 to 1."""
@@ -73,8 +72,7 @@ def encoded(pixels: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:
 
 def answers(classifier: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The most probable class of each picture."""
-    parts = [classifier.probabilities(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
-    return np.concatenate(parts).argmax(axis=1)
+    return probabilities_of(classifier, pictures).argmax(axis=1)
 
 
 def compared(classifier: Classifier, paths: list[str]) -> list[dict[str, Any]]:
@@ -95,7 +93,7 @@ def compared(classifier: Classifier, paths: list[str]) -> list[dict[str, Any]]:
                 "accuracy": float(found.mean()),
                 "lost": lost,
                 "won": won,
-                "mcnemar_p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
+                "mcnemar_p": mcnemar_p(lost, won),
             }
         )
     return rows

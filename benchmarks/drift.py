@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from batches import probabilities_of
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier
 from cnn_infer.drift import Drift, TopProbabilities, compare, validation_of
@@ -32,7 +33,6 @@ from report import conditions, parser, run_script, short, write
 SIZES = (30, 100, 1000)
 DRAWS = 1000
 OTHER_DRAWS = 100
-BATCH = 256
 NOISE = 2000
 """Number of noise pictures."""
 
@@ -41,9 +41,8 @@ Pictures = NDArray[np.uint8]
 
 def places(classifier: Classifier, edges: list[float], pictures: Pictures) -> NDArray[np.int64]:
     """The bin of each picture's top probability."""
-    parts = [classifier.probabilities(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
     found = []
-    for value in np.concatenate(parts).max(axis=1).tolist():
+    for value in probabilities_of(classifier, pictures).max(axis=1).tolist():
         one = TopProbabilities(edges)
         one.add(value)
         found.append(one.counts.index(1))

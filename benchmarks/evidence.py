@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from batches import in_batches
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Model, ReceptiveField, console, open_model
 from cnn_infer.explanation import described
-from cnn_infer.model import INPUT, LOGITS
+from cnn_infer.model import LOGITS
 from cnn_infer.optional_outputs import EVIDENCE
 from cnn_train import Run
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from report import conditions, parser, run_script, short, write
 PICTURES = 1000
 DRAWS = 10
 COVERED = (1, 2, 4, 8)
-BATCH = 128
 
 Pixels = NDArray[np.uint8]
 Cells = NDArray[np.int64]
@@ -37,8 +37,7 @@ Cells = NDArray[np.int64]
 
 def run(model: Model, output: str, pictures: Pixels) -> NDArray[np.float32]:
     """An output for all pictures."""
-    batches = [np.ascontiguousarray(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
-    return np.concatenate([model.session.run([output], {INPUT: batch})[0] for batch in batches])
+    return in_batches(lambda batch: model.run([output], batch), pictures)[0]
 
 
 def covered(pictures: Pixels, cells: Cells, columns: int, field: ReceptiveField, filler: int) -> Pixels:

@@ -16,9 +16,8 @@ import time
 
 import numpy as np
 import onnxruntime
+from batches import probabilities_of
 from cnn_infer import Classifier, verify_all
-
-BATCH = 64
 
 
 def main() -> None:
@@ -26,8 +25,7 @@ def main() -> None:
     model, device, options, source, target = sys.argv[1:]
     classifier = Classifier(model, device=device, device_options=json.loads(options))
     pictures = np.load(source)
-    parts = [classifier.probabilities(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
-    np.save(target, np.concatenate(parts))
+    np.save(target, probabilities_of(classifier, pictures))
     stages = {
         stage.stage: stage.agreed == stage.compared
         for stage in verify_all(classifier).stages

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from batches import probabilities_of
 from cnn_export.run_data import open_run_source, read_test_split
 from cnn_infer import Classifier, Spec
 from cnn_infer.proof.golden import TOLERANCE, tolerance_of
@@ -52,9 +53,7 @@ def compared(model: Path, pictures: np.ndarray, python: Path, folder: Path) -> l
         An entry for each runtime, with the differences of its classes and probabilities.
     """
     classifier = Classifier(model)
-    wanted = np.concatenate(
-        [classifier.probabilities(part) for part in np.array_split(pictures, len(pictures) // 64 + 1)]
-    )
+    wanted = probabilities_of(classifier, pictures)
     np.save(folder / "pictures.npy", pictures)
     command = [str(python), str(IN_RUNTIME), str(model), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from batches import in_batches
 from cnn_export.graph.features import maps_of
 from cnn_export.run_data import open_run_source, read_dataset
 from cnn_export.strangers import TRAINING_PICTURES, with_strangeness
@@ -61,7 +62,6 @@ MOST = 2000
 """Largest number of pictures of a set of strangers."""
 
 ROUNDS, PICTURES = 20, 128  # of the measurement of time
-BATCH = 128
 
 Array = NDArray[np.float64]
 
@@ -95,10 +95,8 @@ def tensors_of(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> Tensors:
     options = SessionOptions()
     options.intra_op_num_threads = 1
     session = InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    batches = [np.ascontiguousarray(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
-    parts = [session.run([*names, LOGITS], {INPUT: batch}) for batch in batches]
-    arrays = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
-    return Tensors(*(array.reshape(len(pictures), -1) for array in arrays))
+    arrays = in_batches(lambda batch: session.run([*names, LOGITS], {INPUT: batch}), pictures)
+    return Tensors(*(array.astype(np.float64).reshape(len(pictures), -1) for array in arrays))
 
 
 Score = Callable[[Tensors], Array]
