@@ -105,6 +105,7 @@ def measure(model: Path, python: Path, folder: Path) -> dict[str, Any]:
     wanted = workers["cpu"].probabilities
     row = {
         "model": short(model),
+        "precision": workers["cpu"].facts["precision"],
         "pictures": len(wanted),
         "onnxruntime": workers["cpu"].facts["onnxruntime"],
         "onnxruntime_there": workers["openvino"].facts["onnxruntime"],
@@ -118,6 +119,11 @@ def measure(model: Path, python: Path, folder: Path) -> dict[str, Any]:
     for worker in (*workers.values(), rounded):
         worker.close()
     return row
+
+
+def failed(row: dict[str, Any]) -> bool:
+    """Whether OpenVINO gives another class where it computes as exactly as ONNX Runtime: in fp32."""
+    return row["precision"] == "fp32" and row["openvino"]["other_classes"] > 0
 
 
 def main() -> int:
@@ -146,7 +152,7 @@ def main() -> int:
                 )
                 print(f"  batch {entry['batch']}: {entry['ms']['cpu']:.3f} ms on the CPU here; {speeds}", flush=True)
     write(options.output, {**conditions("providers.py RUN... --python PYTHON", ("cnn-infer", "numpy")), "rows": rows})
-    return 1 if any(row["openvino"]["other_classes"] for row in rows if "int8" not in row["model"]) else 0
+    return 1 if any(map(failed, rows)) else 0
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def main() -> None:
         if stage.stage in ("graph", "probabilities")  # the others are about pictures, not about the device
     }
     answer = {
+        "precision": classifier.spec.precision,
         "onnxruntime": onnxruntime.__version__,
         "provider": classifier.provider,
         "nodes": dict(classifier.model.nodes),

@@ -223,8 +223,7 @@ def devices() -> str:
     """OpenVINO beside the CPU provider: classes, probabilities, and its speed as a multiple of that of the CPU."""
     rows = []
     for row in result("providers")["rows"]:
-        name, _, file = row["model"].partition("/")
-        title = f"{name.removesuffix('-0-any')}, {'int8' if 'int8' in file else 'fp32'}"
+        title = f"{row['model'].partition('/')[0].removesuffix('-0-any')}, {row['precision']}"
         found, rounded = row["openvino"], row["openvino_bfloat16"]
         speeds = [_speed(entry) for entry in row["latency"]]
         equal = [f"{each['other_classes']}, {each['largest_difference']:.1g}" for each in (found, rounded)]
