@@ -18,6 +18,7 @@ DEMO := demo
 SITE := site
 DIST := dist
 EDGE := build/edge
+WEB := export/web/node_modules export/src/cnn_export/web/assets
 
 .PHONY: demo test lint docs edge web wheels notebook clean check
 
@@ -59,7 +60,7 @@ notebook: $(READY)
 	$(BIN)/jupyter-execute --inplace notebooks/walkthrough.ipynb
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(SITE) $(DIST) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEMO) $(SITE) $(DIST) $(WEB) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check:

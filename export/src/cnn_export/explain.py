@@ -31,7 +31,7 @@ from cnn_export.run_data import decode_test_split, open_run, open_run_source, re
 from cnn_export.selection import classes_in_turn
 
 PICTURES = 64
-"""Number of test pictures that ``decode``, ``graph`` and ``int8`` are compared on."""
+"""Number of test pictures that ``decode``, ``graph`` and ``int8`` are compared on. It is that of training's digest."""
 
 DEQUANTIZED = "_DequantizeLinear_Output"
 """Suffix that ONNX Runtime's quantizer adds to the name of a tensor for its values after rounding to int8."""
@@ -120,7 +120,7 @@ def _pixels(run: Run, source: Source, test: Split, same: bool) -> Iterator[Stage
     """Compare digests of the pixels, which is all that a run records of them."""
     recorded = recorded_data(run).get("test_decoded")
     pictures = source.splits["test"].pictures
-    decoded = same or decode_digest(pictures, run.spec) == recorded
+    decoded = same or decode_digest(pictures, run.spec, PICTURES) == recorded
     count = min(PICTURES, len(pictures))
     what = f"pixels of {count} test picture{'' if count == 1 else 's'} before resizing: in training, now"
     yield Stage("decode", math.inf if decoded else -math.inf, 0.0 if decoded else math.nan, what)

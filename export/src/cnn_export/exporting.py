@@ -37,7 +37,7 @@ from cnn_export.errors import ExportError
 from cnn_export.evidence import EvidenceProof, with_evidence
 from cnn_export.graph.evidence import head_of
 from cnn_export.graph.float_graph import float_graph, keep_contract
-from cnn_export.half import PRECISION as FP16, Half, half_model
+from cnn_export.half import FP16, Half, half_model
 from cnn_export.int8 import search_plot
 from cnn_export.int8.arithmetic import is_here
 from cnn_export.int8.qat import fine_tune

@@ -28,7 +28,9 @@ from cnn_export.parity import FULL_BATCH, Outputs, find_flips
 from cnn_export.proof import evaluator_here
 from cnn_export.subject import Subject
 
-PRECISION = "fp16"
+FP16 = "fp16"
+"""Name of the precision, in reports and specifications."""
+
 KEY = "fp32_against_fp16"
 """Key of the comparison in the certificate, ``details["parity"]`` of the specification."""
 
@@ -182,14 +184,14 @@ def half_model(
     _check_opens(spec, converted)
     as_on_gpu, roundings = rounded(converted)
     found = {
-        "cpu": evaluator_here(spec, converted)(test.images, "fp16"),
+        "cpu": evaluator_here(spec, converted)(test.images, FP16),
         "gpu": (evaluate := evaluator_here(spec, as_on_gpu))(test.images, "fp16, as a GPU computes it"),
     }
     half = compare(subject.reference, found, test.labels, test.names, roundings, floats)
     if half.failed:
         return half, b"", None
     confidence = confidence_of(test, found["gpu"].probabilities, dataset.val, evaluate, max_error)
-    finished = finished_spec(spec, PRECISION, {**certificate, **confidence.certificate, KEY: half.certificate})
+    finished = finished_spec(spec, FP16, {**certificate, **confidence.certificate, KEY: half.certificate})
     finished = confidence.promised(finished)
     data, reason = replayed_file(converted, finished, pictures, found["gpu"].probabilities)
     if reason:

@@ -11,12 +11,13 @@ from cnn_infer.guarantee import percent
 from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import CANDIDATES, EXPORT_REPORT, FP32_MODEL
 
+from cnn_export.half import FP16, Half
+
 if TYPE_CHECKING:
     from cnn_export.confidence import Confidence
     from cnn_export.evidence import EvidenceProof
     from cnn_export.explain import Stage
     from cnn_export.exporting import Export
-    from cnn_export.half import Half
     from cnn_export.int8.report import Int8
     from cnn_export.strangers import Strangers
 
@@ -43,7 +44,7 @@ def export_lines(result: Export) -> list[str]:
     lines += strangers_lines(result.strangers.get("fp32"))
     if result.half is not None:
         lines += half_lines(result.half)
-        lines += [] if result.half.failed else confidence_lines(result.confidence["fp16"])
+        lines += [] if result.half.failed else confidence_lines(result.confidence[FP16])
     if result.int8 is not None:
         lines += [*int8_lines(result.int8), f"  plot         {folder}/{CANDIDATES}"]
         lines += confidence_lines(result.confidence["int8"])

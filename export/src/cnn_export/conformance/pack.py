@@ -86,9 +86,8 @@ def conformance_files(files: Sequence[PictureFile], spec: Spec, probabilities: P
 
 
 def _with_results(file: PictureFile, own: bool, spec: Spec, probabilities: Probabilities) -> ConformanceFile:
-    row = probabilities(np.stack([to_pixels(file.data, spec)]))[
-        0
-    ]  # one at a time: a picture may have 4096 x 4096 pixels
+    # one at a time, because a picture may have 4096 x 4096 pixels
+    (row,) = probabilities(np.stack([to_pixels(file.data, spec)]))
     largest = np.argsort(-row, kind="stable")[:TOP].tolist()
     return ConformanceFile(
         name=file.name,

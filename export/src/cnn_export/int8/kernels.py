@@ -30,7 +30,7 @@ class Levels:
     Attributes:
         scale: float32, a number or one per output channel.
         zero_point: The level of 0.
-        dtype: torch.uint8 or torch.int8.
+        dtype: torch.uint8 or torch.int8; torch.int32 for a bias, whose DequantizeLinear has no zero point.
     """
 
     scale: Tensor
