@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from cnn_train import Run, compare
+from cnn_train import Run, compare, train
 from cnn_train.cli import command
+from cnn_train.compared import open_compared, read_test
 from cnn_train.page.comparison_page import write_comparison
 from cnn_train.page.training_page import write_page
 from html_page import Page, assert_self_contained
@@ -84,6 +85,38 @@ def test_int8_and_the_pictures_that_it_answers_differently(finished: Run, tmp_pa
     assert "calibration, fp32 ECE 0.0125, Brier score 0.2500" in page.text
     assert "promise, fp32 at most 1.0% wrong promise, int8 none: too few pictures" in page.text
     assert "model.onnx, 1,234,567 bytes, accuracy 90.00%" in page.text
+
+
+def test_pictures_that_int8_answers_differently_are_found_where_the_data_moved(photos: Path, tmp_path: Path) -> None:
+    run = train(photos, model="nano", epochs=1, size=16, out=tmp_path / "run", cache=str(tmp_path / "cache"))
+    tested = read_test([open_compared(run.path)], None)[1][0].names
+    flip = {"from": 0, "to": 1, "confidence_before": 0.625, "confidence_after": 0.5}
+    split = {"images": 3, "accuracy_fp32": 0.9, "accuracy_int8": 0.8, "lost": 3, "won": 1, "flips": 4, "mcnemar_p": 1}
+    exported = {
+        "ship": "model.onnx",
+        "machine": "a machine",
+        "fp32": {"file": "model.onnx", "bytes": 1, "accuracy": 0.9},
+        "parity": {"images": 3, "probabilities": {"max": 1e-6}, "tolerance": 1e-4, "flips": []},
+        "int8": {
+            "file": "model.int8.onnx",
+            "bytes": 1,
+            "recipe": "minmax",
+            "target": "any",
+            "calibration_pictures": 6,
+            "validation": split,
+            "test": split,
+            "latency": [],
+            "verdict": {"ships": True, "reason": "it is faster"},
+            "integers": None,
+            "test_flips": [{**flip, "picture": name} for name in (*tested, f"{photos}/red/absent.jpg")],
+        },
+    }
+    (run.path / "export.json").write_text(json.dumps(exported))
+    moved = photos.rename(tmp_path / "moved")
+    write_page(run.path, tmp_path / "page.html", data=moved)
+    page = Page(tmp_path / "page.html")
+    assert {f"{moved}{name.removeprefix(str(photos))}" for name in tested} <= {*page.attributes("alt")}
+    assert "Not shown: 1 more." in page.text
 
 
 def test_moved_data_are_named_as_the_argument(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

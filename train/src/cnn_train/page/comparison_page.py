@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from cnn_infer.system.atomic import write_text
 from cnn_train.compared import open_compared, read_test
 from cnn_train.comparison import Comparison
 from cnn_train.destinations import check_results
-from cnn_train.page.training_page import NAMES, picture_of
+from cnn_train.page.training_page import picture_of
+from cnn_train.run.report import versions
 
 MOST_PICTURES = 60
 """Most pictures with different answers that are shown."""
@@ -56,7 +56,7 @@ def write_comparison(
             (one, picture_of(split, numbers[one.path]) if one.path in numbers else None)
             for one in found.pictures[:MOST_PICTURES]
         ],
-        "versions": {name: metadata.version(name) for name in NAMES},
+        "versions": versions(),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     write_text(Path(file), render("comparison.html.jinja", values, ["cnn_train.page"]))

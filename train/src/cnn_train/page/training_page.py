@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cnn_infer.page.confidence import coverage, reliability
 from cnn_infer.page.pictures import Thumbnail, thumbnail
 from cnn_infer.page.render import render
 from cnn_infer.page.run_page import Card
+from cnn_infer.paths.naming import composed
 from cnn_infer.pixels.resize import image_of
 from cnn_infer.prediction import Prediction
 from cnn_infer.run_files import EXPORT_REPORT
@@ -32,13 +32,12 @@ from cnn_train.destinations import check_results
 from cnn_train.errors import RunError
 from cnn_train.page.curves import accuracy_chart, loss_chart
 from cnn_train.run.folder import Run
+from cnn_train.run.report import versions
 
 log = logging.getLogger(__name__)
 
 MOST_FLIPS = 48
 """Most pictures that int8 answers differently are shown."""
-
-NAMES = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
 
 
 def write_page(
@@ -76,6 +75,7 @@ def write_page(
     test = report["test"]
     shown = {} if split is None else _shown(run, split)
     exported = _exported(run)
+    flips, more_flips = _flips(exported, split, spec.classes)
     values: dict[str, Any] = {
         "name": run.path.resolve().name,
         "test": test,
@@ -98,10 +98,11 @@ def write_page(
         "checked": split is not None,
         "exported": exported,
         "promises": [*_promises(exported or {})],
-        "flips": [] if split is None else _flips(exported, split, spec.classes),
+        "flips": flips,
+        "more_flips": more_flips,
         "settings": [(key, _text(value)) for key, value in asdict(run.config).items() if value is not None],
         "facts": [*_facts(run)],
-        "versions": {name: metadata.version(name) for name in NAMES},
+        "versions": versions(),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **shown,
     }
@@ -150,19 +151,23 @@ def _exported(run: Run) -> dict[str, Any] | None:
     return document
 
 
-def _flips(exported: Mapping[str, Any] | None, split: Split, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The test pictures that int8 answers differently, up to :data:`MOST_FLIPS`; those it loses first."""
-    if exported is None or not exported.get("int8"):
-        return []
-    numbers = {name: number for number, name in enumerate(split.names)}
+def _flips(
+    exported: Mapping[str, Any] | None, split: Split | None, classes: Sequence[str]
+) -> tuple[list[dict[str, Any]], int]:
+    """The test pictures that int8 answers differently, up to :data:`MOST_FLIPS`, and the number of the others.
+
+    Those that it loses come first.
+    """
+    if exported is None or not exported.get("int8") or split is None:
+        return [], 0
+    flips = exported["int8"].get("test_flips", [])
     found = []
-    for flip in exported["int8"].get("test_flips", []):
-        number = numbers.get(flip["picture"])
+    for flip, number in zip(flips, _numbers(split.names, [flip["picture"] for flip in flips]), strict=True):
         if number is not None:
             truth = int(split.labels[number])
             found.append(
                 {
-                    "path": flip["picture"],
+                    "path": split.names[number],
                     "truth": classes[truth],
                     "before": classes[flip["from"]],
                     "after": classes[flip["to"]],
@@ -173,7 +178,19 @@ def _flips(exported: Mapping[str, Any] | None, split: Split, classes: Sequence[s
                     "picture": picture_of(split, number),
                 }
             )
-    return sorted(found, key=lambda one: (not one["lost"], not one["won"]))[:MOST_FLIPS]
+    shown = sorted(found, key=lambda one: (not one["lost"], not one["won"]))[:MOST_FLIPS]
+    return shown, len(flips) - len(shown)
+
+
+def _numbers(names: Sequence[str], wanted: Iterable[str]) -> Iterator[int | None]:
+    """The number of each wanted picture in a split, or None; where the data has moved, by the path below its folder."""
+    known = {composed(name): number for number, name in enumerate(names)}
+    folder = Path(os.path.commonpath([os.path.dirname(name) for name in names]))
+    below = {Path(name).parts[len(folder.parts) :]: number for name, number in known.items()}
+    for name in map(composed, wanted):
+        parts = Path(name).parts
+        ends = (parts[start:] for start in range(len(parts)))
+        yield known.get(name, next((below[end] for end in ends if end in below), None))
 
 
 def _promises(exported: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -204,9 +221,9 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
         yield f"{split} set", f"SHA-256 {digest}"
     yield "temperature", f"{report['temperature']:.4f}, fitted on the validation pictures"
     yield "machine", f"{report['machine']}; {report['device']}, {report['precision']}, {report['threads']} threads"
-    versions: Any = spec.details.get("versions")
-    if isinstance(versions, dict):
-        yield "trained with", ", ".join(f"{name} {version}" for name, version in versions.items())
+    used: Any = spec.details.get("versions")
+    if isinstance(used, dict):
+        yield "trained with", ", ".join(f"{name} {version}" for name, version in used.items())
 
 
 def _text(value: object) -> str:

@@ -22,6 +22,14 @@ from cnn_train.metrics import fit_temperature, metrics_of, probabilities_of
 from cnn_train.run import plots
 from cnn_train.run.folder import save_weights
 
+PACKAGES = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
+"""The packages whose versions are stored with a result."""
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each of :data:`PACKAGES`."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
 
 def write_results(
     path: Path, network: nn.Module, logits: Mapping[str, NDArray[np.float32]], dataset: Dataset, spec: Spec
@@ -45,9 +53,7 @@ def write_results(
     probabilities = probabilities_of(logits["test"], temperature)
     test["calibration"] = calibration_of(probabilities, dataset.test.labels)
     summary = {key: value for key, value in test.items() if key not in ("per_class", "confusion", "calibration")}
-    names = ("cnn-train", "torch", "torchvision", "pillow", "simplejpeg", "numpy")
-    versions = {name: metadata.version(name) for name in names}
-    details = {**spec.details, "metrics": {"test": summary}, "versions": versions}
+    details = {**spec.details, "metrics": {"test": summary}, "versions": versions()}
     save_weights(path, network)
     write_text(path / SPEC, replace(spec, temperature=temperature, details=details).to_json() + "\n")
     title = f"test split: {test['accuracy']:.2%} of {test['images']:,} pictures correct"
