@@ -98,6 +98,22 @@ def changed(run: Path, **data: object) -> Path:
     return run
 
 
+def test_a_named_set_keeps_its_name(tmp_path: Path) -> None:
+    """The layout of torchvision: the folder is called raw."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count, dtype=np.uint8) % 2
+        images = random.integers(0, 256, (count, 8, 8), np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (folder / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    run = train("mnist", model="nano", epochs=1, data_dir=str(tmp_path), out=tmp_path / "run")
+    assert compare([run.path, run.path]).data == "mnist"
+    assert compare([run.path, run.path], data=folder).data == "mnist"
+
+
 def test_other_test_pictures_are_refused(finished: Run, run: Path) -> None:
     prints = dict(finished.spec.details["data"]["fingerprints"])
     changed(run, fingerprints={**prints, "test": "of others"})

@@ -18,6 +18,7 @@ from cnn_infer.spec import Spec
 from numpy.typing import NDArray
 
 from cnn_train.data.dataset import Split, read_split
+from cnn_train.data.named_sets import NAMED
 from cnn_train.data.source import Source, open_source, spellings
 from cnn_train.errors import DataError, RunError
 from cnn_train.metrics import probabilities_of
@@ -98,6 +99,7 @@ def read_test(
 
     Raises:
         RunError: the data set is not found, or has other test pictures.
+        InputError: a folder cannot be listed, or a labels file or an archive is damaged.
     """
     source = _open_data(opened, data, place)
     decoded: dict[tuple[object, ...], Split] = {}
@@ -105,7 +107,10 @@ def read_test(
         key = _decoding(entry.spec)
         if key not in decoded:
             decoded[key] = _read(source, entry, place)
-    return source.name, [decoded[_decoding(entry.spec)] for entry in opened]
+    recorded = opened[0].spec.details["data"].get("name")  # the folder of a named set is called otherwise, such as raw
+    return recorded if recorded in ("digits", *NAMED) else source.name, [
+        decoded[_decoding(entry.spec)] for entry in opened
+    ]
 
 
 def _read(source: Source, entry: Opened, place: str) -> Split:

@@ -36,7 +36,7 @@ class ComparedModel:
 
     Attributes:
         name: The run folder or file, as it was given.
-        kind: ``PyTorch`` for a run folder, ``fp32`` or ``int8`` for an exported file.
+        kind: ``PyTorch`` for a run folder; ``fp32``, ``fp16`` or ``int8`` for an exported file.
         bytes: Size of the weights file or of the model file.
         correct: Number of test pictures that are classified correctly.
         accuracy: 0 to 1.
@@ -162,6 +162,7 @@ def compare(runs: Sequence[str | os.PathLike[str]], *, data: str | os.PathLike[s
     Raises:
         RunError: there are fewer than two networks, one cannot be opened, they were not tested on the same pictures, or
             their data set is not found or has other test pictures.
+        InputError: a folder of the data set cannot be listed, or its labels file or archive is damaged.
         ModelError: a file cannot be used.
         DeviceError: ONNX Runtime is not installed, and there are exported files.
     """

@@ -68,8 +68,8 @@ class Epoch:
         train_accuracy: Training accuracy, measured in the same way.
         val_loss: Validation loss after the epoch. It grows with overconfidence, even while the accuracy improves.
         val_accuracy: Validation accuracy after the epoch.
-        val_calibrated_loss: Validation loss at its best temperature, which the finished model gets too. It decides
-            which epoch is best.
+        val_calibrated_loss: Validation loss at its best temperature. It decides which epoch is best. The finished model
+            gets that temperature too, unless it lies at the end of the range that is searched: then it gets 1.
         lr: Learning rate of the last step; 0 for an epoch that fits the last layer of pretrained weights.
         images_per_second: Training pictures per second, without the validation.
         seconds: Duration, with the validation.
