@@ -2,12 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from cnn_train import RunError, train
+from cnn_train import Epoch, RunError, TrainingInterruptedError, train
+from cnn_train.run.checkpoint import load_checkpoint, save_checkpoint
 from PIL import Image
 
 
@@ -108,3 +110,21 @@ def test_changed_data_is_refused_and_moved_data_is_not(photos: Path, tmp_path: P
     Image.new("RGB", (20, 16), (1, 2, 3)).save(moved / "red" / "0.jpg")
     with pytest.raises(RunError, match=r"the data differs from the data that the training in .* started with"):
         train(moved, out=run.path, resume=True)
+
+
+def test_the_report_has_the_warnings_of_all_sessions_once(photos: Path, tmp_path: Path) -> None:
+    def stop(_: Sequence[Epoch]) -> None:
+        raise KeyboardInterrupt
+
+    for number in range(3, 12):
+        (photos / "red" / f"{number}.jpg").unlink()
+    options = {"model": "nano", "epochs": 2, "size": 16, "cache": str(tmp_path / "cache")}
+    with pytest.raises(TrainingInterruptedError):
+        train(photos, out=tmp_path / "run", on_epoch=stop, **options)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint.warnings
+    first = "only in the first session"
+    save_checkpoint(tmp_path / "run", replace(checkpoint, warnings=[*checkpoint.warnings, first]))
+    found = train(out=tmp_path / "run", resume=True).report["warnings"]
+    assert found[: len(checkpoint.warnings) + 1] == [*checkpoint.warnings, first]
+    assert len(found) == len(set(found))

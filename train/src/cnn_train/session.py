@@ -27,8 +27,8 @@ from cnn_train.data.dataset import Dataset, cache_folder
 from cnn_train.device import Compute, keep_freed_memory
 from cnn_train.errors import RunError
 from cnn_train.metrics import uncertainty_warning
-from cnn_train.network.logits import logits_of, to_input
-from cnn_train.recipe.augment import augment
+from cnn_train.network.logits import logits_of
+from cnn_train.recipe.augment import augmented_pixels
 from cnn_train.recipe.distillation import Teacher
 from cnn_train.recipe.features import weights_digest
 from cnn_train.recipe.finetuning import fits_again, learning_epochs, move_back
@@ -80,7 +80,7 @@ class Session:
         called: When :func:`cnn_train.train` was called, as ``time.perf_counter()`` gives it; None when resuming.
         checkpoint: The state to resume from; None for a new training.
         teacher: The network whose probabilities are learned besides the labels, if any.
-        warnings: Warnings so far, for the report.
+        warnings: Warnings so far, also those of earlier sessions, for the report.
     """
 
     path: Path
@@ -96,9 +96,10 @@ class Session:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
-        """Log a warning, and keep it for the report."""
+        """Log a warning, and keep it for the report, once."""
         log.warning(text)
-        self.warnings.append(text)
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def run(self) -> Run:
         """Train to the last epoch, then write the results.
@@ -111,6 +112,8 @@ class Session:
             DivergedError: the loss is infinite or not a number.
         """
         labels, config = self.dataset.train.labels, self.config
+        if self.checkpoint is not None:
+            self.warnings.extend(self.checkpoint.warnings)
         if not config.balance and (unequal := imbalance_warning(labels, self.spec.classes)):
             self.warn(unequal)
         if distributed.is_main_process():
@@ -229,10 +232,19 @@ class Session:
     def _save(self, fit: Fit, epochs: list[Epoch], best: dict[str, Tensor], start: Start) -> None:
         """Write checkpoint and metrics."""
         if distributed.is_main_process():
-            state = (fit.network.state_dict(), fit.optimizer.state_dict(), fit.scaler.state_dict())
-            fingerprints = dict(self.dataset.fingerprints)
-            digest = "" if self.teacher is None else self.teacher.digest
-            save_checkpoint(self.path, Checkpoint(epochs, *state, fingerprints, best, fit.losses, digest, start.digest))
+            checkpoint = Checkpoint(
+                epochs=epochs,
+                network=fit.network.state_dict(),
+                optimizer=fit.optimizer.state_dict(),
+                scaler=fit.scaler.state_dict(),
+                fingerprints=dict(self.dataset.fingerprints),
+                best=best,
+                losses=fit.losses,
+                teacher="" if self.teacher is None else self.teacher.digest,
+                pretrained=start.digest,
+                warnings=self.warnings,
+            )
+            save_checkpoint(self.path, checkpoint)
             save_metrics(self.path, epochs)
         distributed.barrier()
 
@@ -281,8 +293,7 @@ def _count_parameters(network: nn.Module) -> int:
 
 def _augmented(fit: Fit, most: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Some augmented training pictures, uint8 (n, h, w, c), and their labels, int64 (n,)."""
-    chosen = np.random.default_rng(fit.config.seed).permutation(len(fit.train.labels))[:most]
-    batch = to_input(fit.train.images[chosen], fit.spec, torch.device("cpu"))
-    batch = augment(batch, fit.config.augment, torch.Generator().manual_seed(fit.config.seed))
-    pixels = (batch / fit.spec.scale + fit.spec.zero_point).round().clamp(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).numpy(), fit.train.labels[chosen]
+    config = fit.config
+    chosen = np.random.default_rng(config.seed).permutation(len(fit.train.labels))[:most]
+    pixels = augmented_pixels(fit.train.images[chosen], fit.spec, config.augment, config.seed)
+    return pixels, fit.train.labels[chosen]

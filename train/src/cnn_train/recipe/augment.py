@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from cnn_infer.spec import Spec
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from cnn_train.network.logits import to_input
 from cnn_train.options import AUGMENTATIONS
 
 MAX_DEGREES = 15.0
@@ -33,6 +37,25 @@ def augment(batch: Tensor, names: Sequence[str], generator: torch.Generator) -> 
         if name in names:
             batch = _BY_NAME[name](batch, generator)
     return batch
+
+
+def augmented_pixels(pictures: NDArray[np.uint8], spec: Spec, names: Sequence[str], seed: int) -> NDArray[np.uint8]:
+    """Augment pictures for people to look at.
+
+    Args:
+        pictures: uint8 (n, h, w, c).
+        spec: Normalisation.
+        names: As for :func:`augment`.
+        seed: Random seed.
+
+    Returns:
+        uint8 (n, h, w, c).
+    """
+    batch = to_input(pictures, spec, torch.device("cpu"))
+    batch = augment(batch, names, torch.Generator().manual_seed(seed))
+    pixels = (batch / spec.scale + spec.zero_point).round().clamp(0, 255).byte()
+    result: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).numpy()
+    return result
 
 
 def _random(batch: Tensor, generator: torch.Generator) -> Tensor:

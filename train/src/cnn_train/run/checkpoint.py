@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Checkpoint:
         losses: float32 (n,), the loss of each training picture when it was last used.
         teacher: SHA-256 of the teacher's weights, hexadecimal; empty without one.
         pretrained: SHA-256 of the pretrained weights, hexadecimal; empty without them.
+        warnings: The warnings so far, for the report.
     """
 
     epochs: list[Epoch]
@@ -44,6 +45,7 @@ class Checkpoint:
     losses: Tensor
     teacher: str = ""
     pretrained: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
