@@ -6,7 +6,7 @@ import torch
 from cnn_train import ConfigError
 from cnn_train.network.build import build
 from cnn_train.network.presets import PRESETS, ConvNorm, Shifts, SpaceToDepth, Whitening, init_whitening
-from torch import nn
+from torch import Tensor, nn
 
 SIZES = [(8, 8), (28, 28), (9, 60), (48, 49), (112, 30), (8, 224), (113, 127), (224, 224)]
 
@@ -105,6 +105,22 @@ def test_whitening_levels_the_variance_of_every_direction() -> None:
     assert away.abs().max() < 1e-3
     assert 0.5 < moments.diagonal().min() <= moments.diagonal().max() < 1.001  # noise stays quieter than that
     torch.testing.assert_close(found[:, 12:], -found[:, :12])
+
+
+@pytest.mark.parametrize("count", [1, 256, 700])
+def test_whitening_sees_all_patches_but_few_at_once(count: int) -> None:
+    pictures = torch.from_numpy(np.random.default_rng(count).normal(size=(count, 3, 9, 8)).astype(np.float32))
+    network = build("nano", classes=2, channels=3, size=(9, 8), dropout=0.0)
+    blocks: list[Tensor] = []
+    network.rearrange.register_forward_hook(lambda _, inputs, patches: blocks.append(patches))
+    init_whitening(network, pictures)
+    assert max(map(len, blocks)) <= 256
+    patches = torch.cat(blocks).movedim(1, 3).flatten(0, 2).double()
+    assert len(patches) == count * 72
+    components = network.whitening.convolution.weight[:12, :, 0, 0].double()
+    covariance = components @ (patches.T @ patches / len(patches)) @ components.T
+    off_diagonal = covariance - torch.diag(covariance.diagonal())
+    torch.testing.assert_close(off_diagonal, torch.zeros_like(covariance), atol=1e-4, rtol=0)
 
 
 def test_whitening_leaves_other_networks_alone() -> None:

@@ -26,6 +26,8 @@ NOISE = 5e-4
 """Added to the variance of each principal component, for pictures of variance 1: components with less variance than
 this are treated as noise and are not amplified to variance 1."""
 
+WHITENING_BLOCK = 256
+"""Pictures whose patches are in memory at once, in float64: 25 MB for 32 x 32 pixels in colour."""
 
 PRESETS = {
     "nano": ((32, 48), (48, 48)),
@@ -176,8 +178,13 @@ def init_whitening(network: nn.Module, pictures: Tensor) -> None:
     layer = getattr(network, "whitening", None)
     if not isinstance(layer, Whitening):
         return
-    patches = network.get_submodule("rearrange")(pictures).movedim(1, 3).flatten(0, 2).double()
-    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    rearrange, count = network.get_submodule("rearrange"), 0
+    products = torch.zeros(layer.convolution.in_channels, layer.convolution.in_channels, dtype=torch.double)
+    for block in torch.split(pictures, WHITENING_BLOCK):
+        patches = rearrange(block).movedim(1, 3).flatten(0, 2).double()
+        products += patches.T @ patches
+        count += len(patches)
+    values, vectors = torch.linalg.eigh(products / count)
     # NOISE limits the amplification of components that hardly vary.
     components = (vectors / (values + NOISE).sqrt()).T.float()
     layer.convolution.weight.copy_(torch.cat([components, -components])[:, :, None, None])
