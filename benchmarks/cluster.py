@@ -48,6 +48,7 @@ from cnn_infer.command import on_cluster
 from cnn_infer.command.cli import command
 from cnn_infer.paths.find import find_below
 from cnn_infer.system import machine
+from links import picture_files
 from processes import measured
 from report import conditions, parser, short, write
 
@@ -67,6 +68,7 @@ def rounds_of(model: Path, pictures: Path, rounds: int) -> tuple[dict[str, list[
     """The runs of each way, in turn, and the seconds of each stage."""
     from ray.cluster_utils import Cluster
 
+    single = Path(picture_files(pictures)[0])
     node = {"num_cpus": machine.usable_cpus(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     ways = {"plain": [], "here": ["--ray"], "cluster": [f"--ray={cluster.address}"]}
@@ -80,7 +82,7 @@ def rounds_of(model: Path, pictures: Path, rounds: int) -> tuple[dict[str, list[
                     row = classified(model, pictures, folder, *more)
                     one = Path(place, f"one-{name}-{number}")
                     one.mkdir()
-                    start = classified(model, next(pictures.rglob("*.jpg")), one, *more)["seconds"]
+                    start = classified(model, single, one, *more)["seconds"]
                     found[name].append({**row, "start_seconds": start})
         return found, stages_of(model, pictures, cluster.address)
     finally:

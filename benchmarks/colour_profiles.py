@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from batches import probabilities_of
-from cnn_infer import Classifier, find_pictures
+from cnn_infer import Classifier
 from cnn_train.replay import mcnemar_p
+from links import picture_files
 from numpy.typing import NDArray
 from report import conditions, parser, write
 
@@ -72,7 +73,7 @@ def encoded(pixels: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:
 
 def answers(classifier: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The most probable class of each picture."""
-    return probabilities_of(classifier, pictures).argmax(axis=1)
+    return np.asarray(probabilities_of(classifier, pictures).argmax(axis=1))
 
 
 def compared(classifier: Classifier, paths: list[str]) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ def main() -> None:
     arguments.add_argument("model", help="an exported model for colour pictures")
     arguments.add_argument("pictures", help="a folder with one subfolder for each class, in sRGB")
     options = arguments.parse_args()
-    rows = compared(Classifier(options.model), list(find_pictures([options.pictures])))
+    rows = compared(Classifier(options.model), picture_files(options.pictures))
     for row in rows:
         text = f"{row['space']:<13} accuracy {row['accuracy']:.2%}"
         if "lost" in row:

@@ -31,7 +31,6 @@ depend on them. For models of photographs, any pictures in arbitrary classes wil
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -45,10 +44,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Spec, find_pictures, open_model, to_pixels
+from cnn_infer import Spec, open_model, to_pixels
 from cnn_infer.system import machine
 from contenders import commands, forms, ultralytics_command
-from links import evict, link
+from links import evict, link_pictures, picture_files
 from processes import in_own_process, measured
 from report import conditions, parser, write
 
@@ -117,26 +116,11 @@ def model_rate(model: str, paths: list[str], workers: int) -> float:
         return runs * len(batch) * workers / (time.perf_counter() - start)
 
 
-def link_pictures(files: list[str], pictures: Path, count: int, folder: Path, *, copies: bool) -> list[str]:
-    """Make ``count`` links to the files or copies below ``folder``, in the same subfolders; return their paths."""
-    made = []
-    for number in range(count):
-        source = Path(files[number % len(files)])
-        target = folder / source.relative_to(pictures).parent / f"{number // len(files):04}-{source.name}"
-        if copies:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        else:
-            link(source, target)
-        made.append(str(target))
-    return made
-
-
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run all rounds: the commands on one picture, then the commands and the limits on all pictures."""
     spec = Spec.from_json((options.run / "spec.json").read_text(encoding="utf-8"))
     pictures, workers = options.pictures, machine.usable_cpus()
-    files = list(find_pictures([pictures]))
+    files = picture_files(pictures)
     if options.repeat:
         files = link_pictures(files, pictures, options.repeat, scratch / "all", copies=options.cold)
         pictures = scratch / "all"

@@ -14,11 +14,11 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cnn_infer import find_pictures
+from links import picture_files
 from processes import in_own_process, measured
 from report import conditions, parser, short, write
 
@@ -70,7 +70,7 @@ def main() -> None:
         "--files", type=int, nargs=2, default=[10_000, 600_000], metavar=("FEW", "MANY"), help="numbers of files"
     )
     options = arguments.parse_args()
-    pictures = list(islice(find_pictures([options.pictures]), 1000))
+    pictures = picture_files(options.pictures)[:1000]
     few, many = options.files
     packages = ("cnn-infer", "onnxruntime", "numpy", "pillow")
     head = conditions("folder_memory.py MODEL PICTURES", packages, files=options.files)

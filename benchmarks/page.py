@@ -11,28 +11,18 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import find_pictures
-from links import link
+from links import link_pictures, picture_files
 from memory import peaks
 from report import conditions, parser, write
-
-
-def link_pictures(pictures: Path, wanted: int, folder: Path) -> None:
-    """Link the pictures again and again into ``folder``, until there are ``wanted`` links."""
-    paths = [Path(path) for path in find_pictures([pictures])]
-    every = ((number, path) for number in count() for path in paths)
-    for number, path in islice(every, wanted):
-        link(path, folder / path.relative_to(pictures).parent / f"{number:04}-{path.name}")
 
 
 def run(model: Path, pictures: Path, wanted: int) -> dict[str, Any]:
     """Classify ``wanted`` links with and without a page, and return the row of the report."""
     with tempfile.TemporaryDirectory() as place:
-        link_pictures(pictures, wanted, Path(place, "pictures"))
+        link_pictures(picture_files(pictures), pictures, wanted, Path(place, "pictures"))
         command = [sys.executable, "-m", "cnn_infer", f"{place}/pictures", "--model", str(model), "--threads", "1"]
         page = Path(place, "page.html")
         plain = peaks([*command, "--output", f"{place}/rows"], None)

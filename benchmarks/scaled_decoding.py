@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cnn_infer import Classifier, find_pictures
+from cnn_infer import Classifier
+from links import picture_files
 from PIL import Image
 from report import conditions, parser, write
 
@@ -52,7 +53,7 @@ def main() -> None:
     arguments.add_argument("model", help="an exported model")
     arguments.add_argument("pictures", help="a folder with one subfolder for each class")
     options = arguments.parse_args()
-    found = compared(Classifier(options.model), list(find_pictures([options.pictures])))
+    found = compared(Classifier(options.model), picture_files(options.pictures))
     print(
         f"{found['pictures']:,} pictures, {found['scaled_pictures']:,} of them scaled while decoding: accuracy "
         f"{found['scaled']:.2%}; decoded at full size: {found['full']:.2%}; {found['other_answers']} answers differ; "

@@ -23,11 +23,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import Classifier, find_pictures
+from cnn_infer import Classifier
+from links import picture_files
 from report import conditions, parser, short, write
 
 SERVER = Path(__file__).parents[1] / "examples" / "server.py"
@@ -232,7 +232,7 @@ def main() -> None:
     arguments.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], help="requests at once")
     arguments.add_argument("--seconds", type=float, default=10, help="length of each measurement")
     options = arguments.parse_args()
-    pictures = [Path(path).read_bytes() for path in islice(find_pictures([options.pictures]), MOST_PICTURES)]
+    pictures = [Path(path).read_bytes() for path in picture_files(options.pictures)[:MOST_PICTURES]]
     classifier = Classifier(options.model, device="cpu")
     with served(options.model) as server:
         rows = [load(server, classifier, pictures, count, options.seconds) for count in options.concurrency]

@@ -30,8 +30,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cnn_infer import find_pictures
-from links import link
+from links import link_pictures, picture_files
 from processes import measured
 from report import conditions, parser, write
 
@@ -137,10 +136,8 @@ def classified(model: str, source: str, folder: Path, port: int | None) -> tuple
 def measure(model: str, pictures: Path, count: int, delay: float, rounds: int) -> dict[str, Any]:
     """Median rates and peaks of each source, and what the delay costs, as a share of the rate."""
     with tempfile.TemporaryDirectory() as name:
-        folder, files = Path(name, "photos"), list(map(Path, find_pictures([pictures])))
-        for number in range(count):
-            file = files[number % len(files)]
-            link(file, folder / file.parent.name / f"{number // len(files):04}-{file.name}")
+        folder = Path(name, "photos")
+        link_pictures(picture_files(pictures), pictures, count, folder)
         ports: Any = multiprocessing.Queue()
         servers, numbers = [], []
         for wait in (0.0, delay):

@@ -40,15 +40,16 @@ from batches import in_batches
 from cnn_export.graph.features import maps_of
 from cnn_export.run_data import open_run_source, read_dataset
 from cnn_export.strangers import TRAINING_PICTURES, with_strangeness
-from cnn_infer import Classifier, find_pictures, open_model
+from cnn_infer import Classifier, open_model
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from cnn_infer.optional_outputs import STRANGENESS
 from cnn_train import Dataset, Run
 from cnn_train.replay import read_split
+from links import picture_files
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnxruntime import InferenceSession, SessionOptions
 from report import conditions, parser, run_script, short, write
+from sessions import one_thread_session
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -92,9 +93,7 @@ def tensors_of(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> Tensors:
     for (source, _), mean in zip(maps_of(model), names[1:], strict=True):
         extended.graph.node.append(helper.make_node("GlobalAveragePool", [source], [mean]))
     extended.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
-    session = InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = one_thread_session(extended.SerializeToString())
     arrays = in_batches(lambda batch: session.run([*names, LOGITS], {INPUT: batch}), pictures)
     return Tensors(*(array.astype(np.float64).reshape(len(pictures), -1) for array in arrays))
 
@@ -195,7 +194,7 @@ def strangers(classifier: Classifier, photographs: list[str], others: dict[str, 
         "digits": np.stack([classifier.pixels(picture) for picture in digits]),
     }
     for folder in photographs:
-        found[Path(folder).name] = np.stack([classifier.pixels(path) for path in find_pictures([folder])][:MOST])
+        found[Path(folder).name] = np.stack([classifier.pixels(path) for path in picture_files(folder)[:MOST]])
     for name, source in others.items():
         found[name] = read_split(source, "test", classifier.spec)[0].images[:: max(1, 10_000 // MOST)]
     return found

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 from cnn_export.web.site import write_site
-from cnn_infer import Classifier, find_pictures
+from cnn_infer import Classifier
 from cnn_infer.proof.conformance import recorded
+from links import picture_files
 from PIL import Image
 from report import conditions, parser, write
 
@@ -73,7 +74,7 @@ def visited(address: str, names: list[str]) -> dict[str, Any]:
 
 def copied(pictures: Path, limit: int, out: Path) -> list[str]:
     """Copy pictures into the page's folder, some also as PNG; return their paths below the page."""
-    files = list(find_pictures([pictures]))
+    files = picture_files(pictures)
     chosen = [Path(files[at]) for at in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)]
     folder = out / "pictures" / pictures.name
     folder.mkdir(parents=True)
