@@ -24,22 +24,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import fuzz
 import numpy as np
-from cnn_infer import EdgeCNNError, Spec, find_pictures
+from cnn_infer import EdgeCNNError, Spec
 from cnn_infer.pixels.resize import fitted
 from cnn_infer.proof.conformance import recorded
 from cnn_infer.spec import Filter, Resize
+from links import picture_files
 from PIL import Image
+from processes import Finished, in_own_process, measured
 from report import conditions, parser, short, write
 
 ROOT = Path(__file__).parent.parent
@@ -187,52 +188,32 @@ def _label(row: bytes) -> bytes:
     return row.split(b",", 2)[1]
 
 
-class Cost(NamedTuple):
-    """What a command took: seconds by the clock, seconds of processor time, and resident memory in megabytes."""
-
-    seconds: float
-    processor: float
-    megabytes: float
-
-
-def _run(command: list[str]) -> Cost:
-    script = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, "
-        "stderr=subprocess.DEVNULL); used = resource.getrusage(resource.RUSAGE_CHILDREN); "
-        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
-    )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
-    processor, kilobytes = done.stdout.split()
-    return Cost(time.perf_counter() - start, float(processor), int(kilobytes) / 1024)
-
-
-def _median(costs: Iterable[Cost]) -> Cost:
-    return Cost(*(statistics.median(values) for values in zip(*costs, strict=True)))
+def _median(runs: list[Finished], kind: str) -> float:
+    return float(statistics.median(getattr(run, kind) for run in runs))
 
 
 def speed(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Cold start, resident memory and pictures a second, measured in turn; medians."""
-    count = sum(1 for _ in find_pictures([args.pictures]))
-    one = next(iter(find_pictures([args.pictures])))
-    singles, wholes = commands(args, one), commands(args, args.pictures)
-    starts: dict[str, list[Cost]] = {name: [] for name in wholes}
-    runs: dict[str, list[Cost]] = {name: [] for name in wholes}
+    files = picture_files(args.pictures)
+    singles, wholes = commands(args, files[0]), commands(args, args.pictures)
+    starts: dict[str, list[Finished]] = {name: [] for name in wholes}
+    runs: dict[str, list[Finished]] = {name: [] for name in wholes}
     for _ in range(ROUNDS):
         for name in wholes:
-            starts[name].append(_run(singles[name]))
-            runs[name].append(_run(wholes[name]))
+            starts[name].append(in_own_process(measured, singles[name]))
+            runs[name].append(in_own_process(measured, wholes[name]))
     found = []
     for name in wholes:
-        start, run = _median(starts[name]), _median(runs[name])
+        start, begun = (_median(starts[name], kind) for kind in ("seconds", "processor_seconds"))
+        seconds, processor = (_median(runs[name], kind) for kind in ("seconds", "processor_seconds"))
         found.append(
             {
                 "reader": name,
-                "cold_start_s": round(start.seconds, 3),
-                "resident_mb": round(run.megabytes),
-                "pictures_per_second": round((count - 1) / (run.seconds - start.seconds)),
-                "pictures_per_processor_second": round((count - 1) / (run.processor - start.processor)),
-                "runs_s": [round(cost.seconds, 3) for cost in runs[name]],
+                "cold_start_s": round(start, 3),
+                "resident_mb": round(_median(runs[name], "peak_mb")),
+                "pictures_per_second": round((len(files) - 1) / (seconds - start)),
+                "pictures_per_processor_second": round((len(files) - 1) / (processor - begun)),
+                "runs_s": [round(run.seconds, 3) for run in runs[name]],
             }
         )
     return found
