@@ -10,7 +10,6 @@ partners they have. The exit code is 1 if 60,000 pictures would take more than 1
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import threading
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 from cnn_train import check
+from processes import status_of
 from report import conditions, parser, write
 
 MOST_SECONDS = 120
@@ -26,8 +26,7 @@ ACROSS = ("copy-across-splits", "near-duplicate-across-splits")
 
 def own_memory() -> int:
     """Bytes of this process that are not those of files."""
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found[1]) if found else 0
+    return 1024 * status_of()["RssAnon"]
 
 
 class Peak(threading.Thread):

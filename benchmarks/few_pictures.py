@@ -13,10 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from figures import RESULTS
 from report import parser
 from train_rows import ROWS
-
-from train import RESULTS
 
 SCRIPT = Path(__file__).parent / "train.py"
 

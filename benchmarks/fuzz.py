@@ -244,7 +244,7 @@ def fuzz(kind: str, replay: Path | None, inputs: int, start: int, folder: Path) 
             keep(folder, data, f"input {at.value} ended the process with {process.exitcode}")
             saved.value += 1
             at.value += 1
-    return saved.value
+    return int(saved.value)
 
 
 def main() -> None:

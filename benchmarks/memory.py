@@ -26,22 +26,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnn_infer import find_pictures
-from links import link
+from links import link_pictures, picture_files
+from processes import status_of
 from report import conditions, parser, write
 
 FIELDS = {"RssAnon": "anonymous_mb", "VmRSS": "resident_mb", "VmData": "data_mb"}
 """The fields of /proc/PID/status, and their keys in the report."""
-
-
-def link_pictures(pictures: Path, times: int, folder: Path) -> int:
-    """Link every picture ``times`` times into ``folder`` and return the number of links."""
-    count = 0
-    for path in map(Path, find_pictures([pictures])):
-        for number in range(times):
-            link(path, folder / path.relative_to(pictures).parent / f"{number:04}-{path.name}")
-            count += 1
-    return count
 
 
 def peaks(command: list[str], limit: int | None) -> dict[str, float]:
@@ -58,13 +48,10 @@ def peaks(command: list[str], limit: int | None) -> dict[str, float]:
 
     most = dict.fromkeys(FIELDS.values(), 0.0)
     process = subprocess.Popen(command, preexec_fn=set_limit)
-    status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
-        lines = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
-        for name, *values in lines:
-            key = FIELDS.get(name.rstrip(":"))
-            if key is not None:
-                most[key] = max(most[key], int(values[0]) / 1024)
+        status = status_of(process.pid)
+        for name, key in FIELDS.items():
+            most[key] = max(most[key], status.get(name, 0) / 1024)  # it has none of them once it has ended
         time.sleep(0.01)
     if process.returncode:
         sys.exit(f"failed with {process.returncode}: {' '.join(command)}")
@@ -75,7 +62,8 @@ def train_epoch(pictures: Path, times: int, size: int | None, limit_mb: float | 
     """Train an epoch on ``times`` links to each picture and return the row of the report."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
-        count = link_pictures(pictures, times, folder)
+        files = picture_files(pictures)
+        count = len(link_pictures(files, pictures, times * len(files), folder))
         places = ["--cache", f"{place}/cache", "--out", f"{place}/run"]
         options = ["--model", "nano", "--epochs", "1", *(["--size", str(size)] if size else [])]
         command = [sys.executable, "-m", "cnn_train", str(folder), *options, *places]

@@ -64,6 +64,13 @@ def measured(command: list[str], *, stdin: Path | None = None, env: Mapping[str,
         return Finished(seconds, used, usage.ru_maxrss / 1024, usage.ru_inblock / 2048, out.read())
 
 
+def status_of(process: int | str = "self") -> dict[str, int]:
+    """The numbers in /proc/PROCESS/status of Linux by name: sizes in KiB, such as ``RssAnon``, and counts."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    fields = ((name, value.split()) for name, _, value in (line.partition(":") for line in lines))
+    return {name: int(values[0]) for name, values in fields if values and values[0].isdigit()}
+
+
 def run(command: list[str]) -> None:
     """Run a command whose output goes to the terminal. If it fails, exit with its exit code."""
     code = subprocess.run(command, check=False).returncode

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cnn_infer.storage.requests import IN_FLIGHT
 from figures import RESULTS, result, table
 
 MEASURED_CORES = 2
@@ -55,9 +56,6 @@ NETWORKS = (
 )
 """Result file, key of the measured run, name, and assumed size of an object."""
 
-REQUESTS = 32
-"""Requests of an actor in flight at one time: ``cnn_infer.storage.requests.IN_FLIGHT``."""
-
 
 def core_rate(name: str, run: str) -> float:
     """Measured pictures a second and core of a whole command, from files to rows."""
@@ -75,7 +73,7 @@ def request_ms() -> tuple[float, str]:
 
 def most_requests() -> float:
     """GET requests a second and core: an actor waits for the answers to those that are in flight."""
-    return REQUESTS / ASSUMED["latency"].value / ASSUMED["threads"].value
+    return IN_FLIGHT / ASSUMED["latency"].value / ASSUMED["threads"].value
 
 
 def stored_rate(name: str, run: str) -> float:
@@ -148,8 +146,8 @@ def limits() -> str:
                 "read the names from the store's inventory; or start a job for each prefix",
             ],
             [
-                f"{REQUESTS} requests of an actor in flight",
-                f"{REQUESTS / latency:,.0f} pictures a second and actor with {latency:g} seconds a request",
+                f"{IN_FLIGHT} requests of an actor in flight",
+                f"{IN_FLIGHT / latency:,.0f} pictures a second and actor with {latency:g} seconds a request",
                 "one thread for each actor, the default; or nodes that report more CPUs to Ray than they have "
                 "(`ray start --num-cpus`)",
             ],

@@ -21,6 +21,7 @@ from typing import Any
 
 from cnn_infer import Classifier, PictureError, Prediction
 from fuzz import MODELS, mutated, picture_seeds
+from processes import status_of
 from report import conditions, parser, write
 
 DAMAGED = 200
@@ -47,12 +48,11 @@ def answer(classifier: Classifier, picture: bytes | Path) -> Prediction | str:
 
 def state() -> dict[str, float]:
     """The anonymous resident memory of this process in megabytes, its open files and its threads."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    found = status_of()
     return {
-        "anonymous_mb": int(fields["RssAnon"][0]) / 1024,
+        "anonymous_mb": found["RssAnon"] / 1024,
         "open_files": len(os.listdir("/proc/self/fd")),
-        "threads": int(fields["Threads"][0]),
+        "threads": found["Threads"],
     }
 
 

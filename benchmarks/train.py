@@ -32,12 +32,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from figures import RESULTS
 from processes import run
 from report import conditions, parser, write
 from train_picture import draw, draw_few
 from train_rows import ROWS, Row
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def arguments(row: Row, more: list[str]) -> list[str]:
