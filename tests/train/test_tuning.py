@@ -227,7 +227,7 @@ def test_two_processes_share_a_study_and_bad_trials_are_pruned(
             ("--tune", "2", "--lr", "1", "--weight-decay", "0", "--augment", "none", "--model", "nano"),
             "--tune has nothing to choose: leave out --lr",
         ),
-        (("--tune", "2", "--out", "photos"), "photos is not empty: pass --overwrite"),
+        (("--tune", "2", "--out", "photos"), "photos is not empty: pass --overwrite to replace the search in it"),
         (("--tune", "1", "--lr", "1e30", "--out", "s"), "no result of 1 trial in s: all diverged; pass a lower --lr"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cnn_infer.console import quantity
 from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
@@ -87,8 +88,7 @@ def open_dataset(
     for note in source.notes:
         log.info(f"  {note}")
     if dataset.unreadable:
-        pictures = "1 picture" if len(dataset.unreadable) == 1 else f"{len(dataset.unreadable)} pictures"
-        log.info(f"  {pictures} could not be read and will be left out:")
+        log.info(f"  {quantity(len(dataset.unreadable), 'picture')} could not be read and will be left out:")
     for name, reason in dataset.unreadable:
         log.info(f"    {printable(name)}: {reason}")
     return dataset

@@ -105,7 +105,7 @@ def tune(
     teachers = [check_options({**wanted, "model": name}, path)[1] for name in networks]
     check_data_dir(wanted["data"], given.get("data_dir"))
     if overwrite or not (path / STUDY).is_file():
-        check_out(path, overwrite=overwrite)
+        check_out(path, overwrite=overwrite, what="search")
     dataset = open_dataset(wanted, path, None)
     if teachers[0] is not None:
         check_classes(teachers[0], dataset)

@@ -33,7 +33,7 @@ from cnn_train.data.output_guard import check_outside
 from cnn_train.data.source import Source, open_source
 from cnn_train.device import pick_device
 from cnn_train.errors import ConfigError, RunError
-from cnn_train.run.folder import Run, create
+from cnn_train.run.folder import Run, check_out, create
 
 log = logging.getLogger(__name__)
 
@@ -200,8 +200,7 @@ def _folder(source: Source, out: str | os.PathLike[str] | None, overwrite: bool)
     """Create the folder of the results."""
     check_outside(source, RUNS if out is None else out, "--out")
     try:
-        if out is not None and Path(out).is_dir() and any(Path(out).iterdir()) and not overwrite:
-            raise RunError(f"{printable(out)} is not empty: pass --overwrite to replace the check in it")
+        check_out(out, overwrite=overwrite, what="check")
         return create(out, f"{source.name}-check")
     except OSError as error:
         raise RunError(f"cannot write to the folder {printable(out or RUNS)}: {error.strerror}") from error

@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 from cnn_infer.archives.access import stat_of
 from cnn_infer.paths.naming import printable
-from cnn_infer.system.atomic import flush_to_disk, write_text
+from cnn_infer.system.atomic import flush_to_disk, write_bytes, write_text
 
 from cnn_train.errors import DataError
 
@@ -210,11 +210,25 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         DataError: the disk is full or writing is not permitted.
     """
+    write_file(path, json.dumps(document).encode())
+
+
+def write_file(path: Path, content: bytes, what: str = "picture cache") -> None:
+    """Write a file into the cache, complete or not at all.
+
+    Args:
+        path: The file; its folder is created if it is missing.
+        content: What to write.
+        what: What the file is, for the message.
+
+    Raises:
+        DataError: the disk is full or writing is not permitted.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(document))
+        write_bytes(path, content)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, what) from error
 
 
 def mark_used(path: Path) -> None:
@@ -223,8 +237,8 @@ def mark_used(path: Path) -> None:
         os.utime(path)
 
 
-def _cannot_write(path: Path, error: OSError) -> DataError:
+def _cannot_write(path: Path, error: OSError, what: str = "picture cache") -> DataError:
     return DataError(
-        f"cannot write the picture cache {printable(path)}: {error.strerror or error}: "
+        f"cannot write the {what} {printable(path)}: {error.strerror or error}: "
         "free some space, or name another folder with --cache"
     )

@@ -10,7 +10,7 @@ from cnn_infer.console import quantity
 
 from cnn_train.data.group_split import numbered, set_aside_groups
 from cnn_train.data.split import set_aside
-from cnn_train.data.tree import Records, pictures, selected
+from cnn_train.data.tree import Records, selected
 from cnn_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def with_fold(
     # with two folds, the test split may take 3 of 5, and training needs 2
     rarest, needed = int(sizes.argmin()), 6 if count == 2 else max(count, 4)
     if sizes[rarest] < needed:
-        have = pictures(int(sizes[rarest]))
+        have = quantity(int(sizes[rarest]), "picture")
         raise DataError(f"{where}: class {classes[rarest]!r} has {have}: {needed} are needed for {count} folds")
     counts = [len(train.labels) // count] * (count - 1)
     if train.groups is None:

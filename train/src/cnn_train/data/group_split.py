@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cnn_infer.console import quantity
 from cnn_infer.paths.naming import printable
 
-from cnn_train.data.tree import SPLIT_NAMES, Records, pictures
+from cnn_train.data.tree import SPLIT_NAMES, Records
 from cnn_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def grouped_by_path(splits: Mapping[str, Records], location: str | None, pattern
         result[name] = replace(records, groups=found)
     if unmatched:
         raise DataError(
-            f"--group {pattern!r} gives {pictures(unmatched)} no group, such as {example}: every path must match"
+            f"--group {pattern!r} gives {quantity(unmatched, 'picture')} no group, such as {example}: "
+            "every path must match"
         )
     return result
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from cnn_infer.console import quantity
 from cnn_infer.paths.labels_file import COLUMNS, LabelRow, read_rows
 from cnn_infer.paths.naming import composed, folder_name, printable
 from cnn_infer.paths.skipped import is_system_name
 from cnn_infer.pixels.convert import EXTENSIONS
 
 from cnn_train.data.lazy_names import packed
-from cnn_train.data.tree import SPLIT_NAMES, SPLIT_OF, Records, Tree, pictures
+from cnn_train.data.tree import SPLIT_NAMES, SPLIT_OF, Records, Tree
 from cnn_train.errors import DataError
 
 
@@ -157,7 +158,7 @@ class _Table:
             raise DataError(f"{self._shown} has no rows: it needs one for each picture")
         if self._double:
             raise DataError(
-                f"{self._shown} gives {pictures(self._double)} a second label ({self._examples['double']}): "
+                f"{self._shown} gives {quantity(self._double, 'picture')} a second label ({self._examples['double']}): "
                 "leave one row per picture"
             )
         if not self._entries and self._missing:
@@ -178,22 +179,14 @@ class _Table:
             (self._repeated, "counted once: {}", "repeated row", self._examples.get("repeated")),
             (self._completed, "completed: {} without an extension", "name", self._examples.get("completed")),
         ]
-        found = [
-            f"{text.format(_quantity(count, noun))} ({example})" for count, text, noun, example in counted if count
-        ]
+        found = [f"{text.format(quantity(count, noun))} ({example})" for count, text, noun, example in counted if count]
         return [f"{line} in {self._shown}" for line in found]
 
     def missing(self) -> str:
         """One line on the rows whose picture does not exist; empty if there are none."""
         if not self._missing:
             return ""
-        return (
-            f"{_quantity(self._missing, 'row')} of {self._shown} without a picture file ({self._examples['missing']})"
-        )
-
-
-def _quantity(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
+        return f"{quantity(self._missing, 'row')} of {self._shown} without a picture file ({self._examples['missing']})"
 
 
 class _Folders:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from cnn_infer.console import quantity
 from cnn_infer.paths.naming import composed, folder_name
 
 from cnn_train.data.folds import with_fold
 from cnn_train.data.group_split import check_groups, grouped_by_path, numbered, set_aside_groups
 from cnn_train.data.layouts import Layout, find_layout
 from cnn_train.data.split import set_aside
-from cnn_train.data.tree import Records, labels_file_hint, pictures, selected
+from cnn_train.data.tree import Records, labels_file_hint, selected
 from cnn_train.errors import DataError
 from cnn_train.options import fold_of
 
@@ -153,7 +154,7 @@ def _check_sizes(where: str, train: Records, classes: Sequence[str], missing: Se
     if sizes[rarest] <= len(missing):
         purpose = ", one for each split" if missing else ""
         raise DataError(
-            f"{where}: class {classes[rarest]!r} has {pictures(int(sizes[rarest]), 'training ')}: "
+            f"{where}: class {classes[rarest]!r} has {quantity(int(sizes[rarest]), 'training picture')}: "
             f"at least {1 + len(missing)} are needed{purpose}"
         )
 

@@ -8,9 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cnn_infer.console import progress
-
-from cnn_train.data.tree import pictures
+from cnn_infer.console import progress, quantity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,8 +91,8 @@ def _shared(dataset: Dataset, groups: dict[str, NDArray[np.int64]], first: str, 
     names = [dataset.splits[second].names[int(at[0])], dataset.splits[first].names[twin]]
     are = "is" if len(at) == 1 else "are"
     return (
-        f"{len(at):,} of {pictures(len(groups[second]), f'{second} ')} {are} in the {first} split too, so that the "
-        f"{second} accuracy is too high: remove the copies ({names[0]} equals {names[1]})"
+        f"{len(at):,} of {quantity(len(groups[second]), f'{second} picture')} {are} in the {first} split too, so "
+        f"that the {second} accuracy is too high: remove the copies ({names[0]} equals {names[1]})"
     )
 
 
@@ -116,7 +114,7 @@ def _contradictions(dataset: Dataset, groups: NDArray[np.int64]) -> str | None:
     pair = [int(members[np.argmin(labels[members])]), int(members[np.argmax(labels[members])])]
     example = " and ".join(f"{_name_at(dataset, at)} ({dataset.source.classes[labels[at]]})" for at in pair)
     have = "has" if len(double) == 1 else "have"
-    return f"{pictures(len(double))} {have} more than one label: remove the wrong ones ({example} are equal)"
+    return f"{quantity(len(double), 'picture')} {have} more than one label: remove the wrong ones ({example} are equal)"
 
 
 def _name_at(dataset: Dataset, at: int) -> str:

@@ -70,8 +70,7 @@ def write_test_pictures(dataset: Dataset, folder: Path, *, overwrite: bool = Fal
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    count = len(dataset.test.labels)
-    log.info(f"wrote {count:,} test {'picture' if count == 1 else 'pictures'} to {folder}/")
+    log.info(f"wrote {console.quantity(len(dataset.test.labels), 'test picture')} to {folder}/")
 
 
 def _write_pngs(split: Split, classes: tuple[str, ...], folder: Path) -> None:

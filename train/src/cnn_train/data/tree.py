@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from cnn_infer.archives.access import folders_in, is_archive, names_in
+from cnn_infer.console import quantity
 from cnn_infer.paths.find import find_pictures
 from cnn_infer.paths.labels_file import is_labels_file
 from cnn_infer.paths.naming import composed, folder_name, printable
@@ -125,7 +126,7 @@ def _read_splits(paths: Mapping[str, Path], notes: list[str], order: Sequence[st
         found = [folders.get(name) for name in classes]
         records[split] = _class_pictures(path, found, skipped, empty_is_fine=split != "train")
         if strays := _count_pictures_in(path):
-            notes.append(f"left out: {pictures(strays)} in {printable(path)} outside of any class folder")
+            notes.append(f"left out: {quantity(strays, 'picture')} in {printable(path)} outside of any class folder")
         if text := skipped_text(skipped.counts):
             notes.append(f"left out: {text} in the class folders of {printable(path)}")
     return Tree(classes, records, notes)
@@ -239,8 +240,3 @@ def labels_file_hint(folder: Path) -> str:
     """Return the end of an error message that points to a labels file in a folder; empty if there is none."""
     found = [name for name in sorted(os.listdir(folder)) if is_labels_file(folder / name)] if folder.is_dir() else []
     return f", or give the labels file as the data set: {printable(folder / found[0])}" if found else ""
-
-
-def pictures(count: int, kind: str = "") -> str:
-    """Return the count and the noun: ``1 training picture``, ``2,000 pictures``."""
-    return f"1 {kind}picture" if count == 1 else f"{count:,} {kind}pictures"

@@ -15,12 +15,11 @@ import torch
 from cnn_infer.console import progress
 from cnn_infer.paths.naming import printable
 from cnn_infer.spec import Spec
-from cnn_infer.system.atomic import write_bytes
 from numpy.typing import NDArray
 from torch import nn
 
 from cnn_train import distributed
-from cnn_train.data.decode_cache import mark_used
+from cnn_train.data.decode_cache import mark_used, write_file
 from cnn_train.errors import DataError
 from cnn_train.metrics import pixel_digest
 from cnn_train.network.logits import outputs_of
@@ -73,7 +72,9 @@ class Extractor:
             computed = self._compute(pictures, name, mirrored)
             with distributed.main_process_first():
                 if _load(path, rows) is None:
-                    _store(path, computed)
+                    stream = io.BytesIO()
+                    np.save(stream, computed, allow_pickle=False)
+                    write_file(path, stream.getvalue(), "features")
         loaded = _load(path, rows)
         if loaded is None:
             raise DataError(f"the features in {printable(path)} cannot be read back: use another --cache")
@@ -128,19 +129,6 @@ def _without_last_layer(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.set_submodule(name, layer)
-
-
-def _store(path: Path, features: NDArray[np.float16]) -> None:
-    stream = io.BytesIO()
-    np.save(stream, features, allow_pickle=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, stream.getvalue())
-    except OSError as error:
-        raise DataError(
-            f"cannot write the features {printable(path)}: {error.strerror or error}: free some space, or name another "
-            "folder with --cache"
-        ) from error
 
 
 def _load(path: Path, rows: int) -> NDArray[np.float16] | None:

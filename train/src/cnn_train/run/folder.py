@@ -17,6 +17,7 @@ from typing import Any
 import safetensors.torch
 from cnn_infer.errors import ModelError
 from cnn_infer.paths.find import folders_holding
+from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import (
     CHECKPOINT,
     CONFIG,
@@ -158,12 +159,22 @@ def newest_unfinished(root: str | os.PathLike[str] = RUNS) -> Path:
     return found[-1]
 
 
-def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
-    """Raise :class:`RunError` if the run folder is not empty and must not be overwritten."""
+def check_out(out: str | os.PathLike[str] | None, *, overwrite: bool, what: str = "run") -> None:
+    """Refuse a folder for results that is not empty and must not be overwritten.
+
+    Args:
+        out: The folder; it may not exist. None if it will be a new one.
+        overwrite: Whether the earlier results may be replaced.
+        what: What is in the folder, for the message; only a run can be resumed.
+
+    Raises:
+        RunError: the folder is not empty.
+    """
     path = None if out is None else Path(out)
     # a training that is killed at its start leaves only its lock
     if path is not None and path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()) and not overwrite:
-        raise RunError(f"{path} is not empty: pass --overwrite to replace the run in it, or --resume to continue it")
+        or_resume = ", or --resume to continue it" if what == "run" else ""
+        raise RunError(f"{printable(path)} is not empty: pass --overwrite to replace the {what} in it{or_resume}")
 
 
 def default_path(data: str | os.PathLike[str], kind: str = "") -> Path:
