@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cnn_train import check
 from processes import status_of
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 MOST_SECONDS = 120
 ACROSS = ("copy-across-splits", "near-duplicate-across-splits")
@@ -88,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

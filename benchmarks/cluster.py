@@ -50,7 +50,7 @@ from cnn_infer.paths.find import find_below
 from cnn_infer.system import machine
 from links import picture_files
 from processes import measured
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 COMMAND = [sys.executable, "-m", "cnn_infer"]
 
@@ -220,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,7 +19,7 @@ from cnn_infer import Classifier
 from cnn_train.replay import mcnemar_p
 from links import picture_files
 from numpy.typing import NDArray
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 SRGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
@@ -118,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 PICTURES, EPOCHS, ALONE = 6_000, 12, 3
 FLAGS = ("data", "--model", "nano", "--epochs", str(EPOCHS), "--precision", "fp32", "--device", "cpu")
@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

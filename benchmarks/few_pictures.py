@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from figures import RESULTS
-from report import parser
+from report import parser, run_script
 from train_rows import ROWS
 
 SCRIPT = Path(__file__).parent / "train.py"
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -49,7 +49,7 @@ from cnn_infer.system import machine
 from contenders import commands, forms, ultralytics_command
 from links import evict, link_pictures, picture_files
 from processes import in_own_process, measured
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 BATCH = 32
 
@@ -208,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,7 +20,7 @@ from typing import Any
 from cnn_infer import find_pictures
 from links import picture_files
 from processes import in_own_process, measured
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 FOLDERS = {"ten folders": 10, "one folder": 1, "a list": 10}
 """The cases, and the number of folders in each."""
@@ -88,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

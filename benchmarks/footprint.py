@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import measured
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 ROOT = Path(__file__).parents[1]
 WARM_UP = 2
@@ -139,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

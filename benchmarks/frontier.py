@@ -35,7 +35,7 @@ from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import TARGETS
 from cnn_infer import Spec
 from cnn_train.network.presets import ConvNorm, GlobalMaxPool, Shifts, SpaceToDepth, Whitening
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 from sessions import one_thread_session
 from torch import Tensor, nn
 
@@ -202,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

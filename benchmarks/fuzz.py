@@ -34,7 +34,7 @@ from cnn_infer import Classifier, EdgeCNNError
 from cnn_infer.pixels.convert import to_pixels
 from cnn_infer.spec import Spec
 from PIL import Image
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 SECONDS = 5.0
 """Processor time of one input after which the kernel ends the process. A busy machine does not change it."""
@@ -270,4 +270,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -31,14 +31,14 @@ from typing import Any
 
 import numpy as np
 import torch  # before ONNX Runtime, which then finds the CUDA libraries that come with it
-from cnn_infer import EdgeCNNError, Model, Spec, open_model
+from cnn_infer import Model, Spec, open_model
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from cnn_infer.run_files import FP32_MODEL, HALF_MODEL
 from cnn_infer.runtime import load_runtime
 from cnn_train import Run
 from numpy.typing import NDArray
 from processes import run_within
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 from torch import Tensor, nn
 from train_rows import ROWS
 
@@ -284,11 +284,8 @@ def main() -> None:
         "trainings": [],
         "not_measured": [],
     }
-    try:
-        with torch.no_grad():
-            measure(options, document, lambda: options.seconds - (time.perf_counter() - start))
-    except EdgeCNNError as error:
-        parsing.exit(error.exit_code, f"{parsing.prog}: {error}\n")
+    with torch.no_grad():
+        measure(options, document, lambda: options.seconds - (time.perf_counter() - start))
     document["seconds"] = time.perf_counter() - start
     write(options.output, document)
     for name in document["not_measured"]:
@@ -296,4 +293,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

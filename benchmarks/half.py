@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cnn_export import export
 from cnn_infer import EdgeCNNError
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 
 def main() -> None:
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from cnn_infer.system import machine
 from exports import int8_file
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 from sessions import one_thread_session
 
 ROUNDS = 10
@@ -263,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

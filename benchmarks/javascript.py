@@ -41,7 +41,7 @@ from cnn_infer.spec import Filter, Resize
 from links import picture_files
 from PIL import Image
 from processes import Finished, in_own_process, measured
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 ROOT = Path(__file__).parent.parent
 READER = ROOT / "readers" / "js"
@@ -255,4 +255,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

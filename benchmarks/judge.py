@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_infer.proof.judge import judge
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 
 def main() -> None:
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,7 @@ import numpy as np
 from cnn_infer import Classifier, DeviceError, EdgeCNNError
 from cnn_infer.system import machine
 from processes import in_own_process
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 BATCHES = (1, 32)
 BLOCK_SECONDS = 0.1
@@ -122,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,7 +28,7 @@ from typing import Any
 
 from links import link_pictures, picture_files
 from processes import status_of
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 FIELDS = {"RssAnon": "anonymous_mb", "VmRSS": "resident_mb", "VmData": "data_mb"}
 """The fields of /proc/PID/status, and their keys in the report."""
@@ -116,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

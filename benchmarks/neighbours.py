@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_infer.system import machine
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 FIXED = {"OMP_NUM_THREADS": str(machine.usable_cpus())}
 WAYS: dict[str, dict[str, str]] = {
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from cnn_infer import Classifier
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 WARM_UP = 200
 """Rounds that are not counted."""
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

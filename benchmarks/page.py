@@ -16,7 +16,7 @@ from typing import Any
 
 from links import link_pictures, picture_files
 from memory import peaks
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 
 def run(model: Path, pictures: Path, wanted: int) -> dict[str, Any]:
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

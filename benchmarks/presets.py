@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from exports import exported, int8_file
 from processes import run
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 from sessions import one_thread_session
 
 PRESETS = ("nano", "small", "base")
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -41,7 +41,7 @@ from cnn_infer.system import machine
 from emulation import PROCESSORS, EmulationError
 from exports import exported
 from processor_jobs import Job, make_job, predict
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 IN_EMULATION = Path(__file__).with_name("run_emulated.py")
 HERE = "this machine"
@@ -247,4 +247,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -26,7 +26,7 @@ from cnn_export.parity import run_model
 from cnn_infer import open_model
 from cnn_infer.model import SPEC_KEY
 from cnn_infer.spec import Spec
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 ROUNDS = 3
 
@@ -74,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -27,7 +27,7 @@ from cnn_export.int8.rounding import Unsigned, agreeing, disagreements, forms
 from emulation import PROCESSORS, EmulationError
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from processors import HERE, python_on
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 PIXELS = 49
 
@@ -185,4 +185,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

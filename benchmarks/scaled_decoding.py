@@ -17,7 +17,7 @@ import numpy as np
 from cnn_infer import Classifier
 from links import picture_files
 from PIL import Image
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 
 def opened(paths: Iterable[str]) -> Iterator[Image.Image]:
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

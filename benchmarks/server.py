@@ -28,7 +28,7 @@ from typing import Any
 
 from cnn_infer import Classifier
 from links import picture_files
-from report import conditions, parser, short, write
+from report import conditions, parser, run_script, short, write
 
 SERVER = Path(__file__).parents[1] / "examples" / "server.py"
 PLACES = 32
@@ -260,4 +260,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,7 +22,7 @@ from typing import Any
 from cnn_infer import Classifier, PictureError, Prediction
 from fuzz import MODELS, mutated, picture_seeds
 from processes import status_of
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 DAMAGED = 200
 """Damaged pictures."""
@@ -155,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

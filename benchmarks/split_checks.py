@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from cnn_train import Dataset, open_source, prepare
 from cnn_train.data.split_checks import comparison_warnings
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 SIDE, CLASSES = 28, 10
 MOST_BYTES, MOST_SECONDS = 100, 10
@@ -74,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,7 +32,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from links import link_pictures, picture_files
 from processes import measured
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 BUCKET = "pictures"
 PAGE = 1000
@@ -187,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -34,7 +34,7 @@ from typing import Any
 
 from figures import RESULTS
 from processes import run
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 from train_picture import draw, draw_few
 from train_rows import ROWS, Row
 
@@ -240,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

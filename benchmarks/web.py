@@ -32,7 +32,7 @@ from cnn_infer import Classifier
 from cnn_infer.proof.conformance import recorded
 from links import picture_files
 from PIL import Image
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 
 ROOT = Path(__file__).parent.parent
 VISIT = ROOT / "tests" / "browser" / "visit.mjs"
@@ -170,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from cnn_export.graph.width import widen_pixels
 from presets import timed_in_turn
-from report import conditions, parser, write
+from report import conditions, parser, run_script, write
 from sessions import one_thread_session
 
 BATCHES = (1, 64, 256)
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
