@@ -214,8 +214,9 @@ def judged(ours: Array, strange: Array, threshold: float) -> dict[str, float]:
 def cost(model: Path, dataset: Dataset) -> dict[str, Any]:
     """What the output ``strangeness`` costs in a file."""
     plain, pictures = onnx.load(model), dataset.test.images
-    spec = Classifier(model, device="cpu").spec
-    extended, _, rule = with_strangeness(model.parent, plain, spec, dataset, dataset.test, RATE)
+    classifier = Classifier(model, device="cpu")
+    without = classifier.probabilities(pictures)
+    extended, _, rule = with_strangeness(model.parent, plain, classifier.spec, dataset, dataset.test, without, RATE)
     sessions = {
         "without": open_model(plain.SerializeToString(), device="cpu").session,
         "with": open_model(extended.SerializeToString(), device="cpu", outputs=[STRANGENESS]).session,

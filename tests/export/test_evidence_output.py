@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from cnn_export import Export, GraphError, ParityError, evidence, export, export_lines, export_network
+from cnn_export.graph.evidence import Head
 from cnn_infer import Classifier
 from cnn_infer.optional_outputs import select_outputs
 from cnn_train import Run
@@ -75,8 +76,8 @@ def test_the_proofs_are_in_the_report_and_the_summary(exported: Export) -> None:
 def test_evidence_that_is_not_that_of_the_logits_is_not_exported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     original = evidence.add_evidence
 
-    def faulty(model: ModelProto) -> ModelProto:
-        result = original(model)
+    def faulty(model: ModelProto, head: Head) -> ModelProto:
+        result = original(model, head)
         result.graph.node[-1].input[1] = result.graph.node[-1].input[1].replace("kernel", "doubled")
         double = onnx.helper.make_node("Add", ["evidence/kernel", "evidence/kernel"], ["evidence/doubled"])
         result.graph.node.insert(len(result.graph.node) - 1, double)

@@ -14,10 +14,9 @@ import torch
 from cnn_export import Export, ExportError, GraphError, ParityError, export, export_lines, export_network, strangers
 from cnn_export.graph.features import maps_of
 from cnn_export.graph.strangeness import Statistics, add_strangeness
-from cnn_export.parity import Outputs, run_model
 from cnn_export.run_data import open_run_source, read_dataset
 from cnn_export.strangers import distances
-from cnn_infer import Classifier, Model, Spec, open_model
+from cnn_infer import Classifier, Spec, open_model
 from cnn_train import Dataset, Run
 from cnn_train.replay import logits_of
 from numpy.typing import NDArray
@@ -138,10 +137,10 @@ def test_a_wrong_output_is_never_exported(
         return result
 
     monkeypatch.setattr(strangers, "add_strangeness", wrong)
-    file = exported.folder / "model.onnx"
-    spec = Classifier(file, device="cpu").spec
+    classifier = Classifier(exported.folder / "model.onnx", device="cpu")
+    model, without = plain(exported.folder / "model.onnx"), classifier.probabilities(dataset.test.images)
     with pytest.raises(ParityError, match=r"strangeness differs by up to .* from a computation in float64"):
-        strangers.with_strangeness(tmp_path, plain(file), spec, dataset, dataset.test, RATE)
+        strangers.with_strangeness(tmp_path, model, classifier.spec, dataset, dataset.test, without, RATE)
 
 
 def test_the_picture_whose_probabilities_change_is_named(
@@ -149,22 +148,18 @@ def test_the_picture_whose_probabilities_change_is_named(
 ) -> None:
     most, other = 1, 2
 
-    def without(model: Model, pictures: Pixels) -> Outputs:
-        outputs = run_model(model, pictures)
-        outputs.probabilities[most, 0] += 0.1
-        return outputs
-
     def further(features: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float64]:
         found = distances(features, statistics)
         found[other] += strangers.TOLERANCE / 2
         return found
 
-    monkeypatch.setattr(strangers, "run_model", without)
     monkeypatch.setattr(strangers, "distances", further)
-    file = exported.folder / "model.onnx"
-    spec = Classifier(file, device="cpu").spec
+    classifier = Classifier(exported.folder / "model.onnx", device="cpu")
+    without = classifier.probabilities(dataset.test.images)
+    without[most, 0] += 0.1
+    model = plain(exported.folder / "model.onnx")
     with pytest.raises(ParityError, match=r"changes probabilities by up to 0\.1 ") as raised:
-        strangers.with_strangeness(tmp_path, plain(file), spec, dataset, dataset.test, RATE)
+        strangers.with_strangeness(tmp_path, model, classifier.spec, dataset, dataset.test, without, RATE)
     assert f"(at {dataset.test.names[most]})" in str(raised.value)
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
         ParityError as ParityError,
     )
     from cnn_export.explain import Stage as Stage
-    from cnn_export.exporting import Export as Export, export as export
+    from cnn_export.export_result import Export as Export
+    from cnn_export.exporting import export as export
     from cnn_export.int8.candidates import Candidate as Candidate
     from cnn_export.int8.report import Int8 as Int8
     from cnn_export.int8.verdict import Difference as Difference, Timing as Timing, Verdict as Verdict
@@ -31,7 +32,7 @@ _PUBLIC = {
     "Candidate": "int8.candidates",
     "Confidence": "confidence",
     "Difference": "int8.verdict",
-    "Export": "exporting",
+    "Export": "export_result",
     "ExportError": "errors",
     "ExportOptions": "options",
     "GraphError": "errors",

@@ -9,12 +9,9 @@ import numpy as np
 from cnn_infer import Spec, drift
 from cnn_infer.calibration import calibration_of
 from cnn_infer.guarantee import KEY, Guarantee
-from cnn_train import Split
-from numpy.typing import NDArray
 
 from cnn_export.errors import ExportError, GuaranteeError
-from cnn_export.parity import Evaluate
-from cnn_export.selective import guarantee
+from cnn_export.selective import Labelled, guarantee
 
 CALIBRATION = "calibration"
 """Key of the calibration in the certificate, ``details["parity"]`` of the specification."""
@@ -50,39 +47,30 @@ class Confidence:
         return spec if promise is None else replace(spec, details={**spec.details, KEY: promise.to_json()})
 
 
-def confidence_of(
-    test: Split,
-    probabilities: NDArray[np.float32],
-    validation: Split | None,
-    evaluate: Evaluate,
-    max_error: float | None,
-) -> Confidence:
+def confidence_of(test: Labelled, validation: Labelled | None, max_error: float | None) -> Confidence:
     """Measure what the probabilities of a model file are worth.
 
     Args:
-        test: The test split.
-        probabilities: Those of the file for it, float32 (n, classes).
-        validation: The validation split; None if it is not known.
-        evaluate: Evaluates the file.
+        test: Its probabilities for the test pictures, and their true classes.
+        validation: The same for the validation pictures; None if that split is not known.
         max_error: The share of wrong answers to guarantee; None for no guarantee.
 
     Raises:
         ExportError: a guarantee is asked for and the validation split is not known.
     """
-    calibration = calibration_of(probabilities, test.labels) if np.isfinite(probabilities).all() else None
+    calibration = calibration_of(*test) if np.isfinite(test[0]).all() else None
     if validation is None:
         if max_error is not None:
             raise ExportError(
                 "max_error (--max-error) needs the validation pictures of the run: pass its data set as data (--data)"
             )
         return Confidence(calibration, None)
-    found = evaluate(validation.images, "validation").probabilities
-    top = found.max(axis=1)
+    top = validation[0].max(axis=1)
     histogram = drift.histogram_of(top).to_json() if np.isfinite(top).all() else None
     if max_error is None:
         return Confidence(calibration, histogram)
     try:
-        promise = guarantee((found, validation.labels), (probabilities, test.labels), max_error=max_error)
+        promise = guarantee(validation, test, max_error=max_error)
     except GuaranteeError as error:
         return Confidence(calibration, histogram, refused=str(error))
     return Confidence(calibration, histogram, promise)

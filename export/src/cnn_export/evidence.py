@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from cnn_export.graph.evidence import add_evidence, head_of
 from cnn_export.graph.float_graph import with_metadata
-from cnn_export.graph.receptive_field import receptive_field
+from cnn_export.graph.receptive_field import Field, receptive_field
 from cnn_export.parity import FULL_BATCH
 from cnn_export.reports import parity_failure
 
@@ -42,8 +42,20 @@ class EvidenceProof:
     tolerance: float
 
 
+def field_of(network: ModelProto) -> Field:
+    """Return the receptive field of the cells of the last feature map.
+
+    Args:
+        network: The fp32 graph: an int8 graph may begin in another form.
+
+    Raises:
+        GraphError: the logits of the network are not sums over cells.
+    """
+    return receptive_field(network, f"{INPUT}_planes", head_of(network).features)
+
+
 def with_evidence(
-    folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8], network: ModelProto
+    folder: Path, model: ModelProto, spec: Spec, pictures: NDArray[np.uint8], field: Field
 ) -> tuple[ModelProto, Spec, EvidenceProof]:
     """Return a finished graph with the output ``evidence``, its specification, and the proof.
 
@@ -54,14 +66,13 @@ def with_evidence(
         model: The graph of a model file, fp32 or int8.
         spec: Its specification, with a certificate.
         pictures: The test pictures, uint8 (n, height, width, channels).
-        network: The fp32 graph, from which the receptive field is computed: an int8 graph may begin in another form.
+        field: From :func:`field_of`.
 
     Raises:
         GraphError: the logits of the network are not sums over cells.
         ParityError: evidence and bias do not sum to the logits.
     """
     head = head_of(model)
-    field = receptive_field(network, f"{INPUT}_planes", head_of(network).features)
     sides = (spec.height, spec.width)
     if field.axes is None:  # the cells divide the picture evenly, and each sees all of it
         step = [side / cells for side, cells in zip(sides, head.cells, strict=True)]
@@ -79,7 +90,7 @@ def with_evidence(
         "receptive_field": {**placed, "whole_picture": field.gated},
     }
     described = replace(spec, details={**spec.details, EVIDENCE: description})
-    extended = add_evidence(model)
+    extended = add_evidence(model, head)
     proof = _prove(folder, extended, described, head.bias, pictures)
     certificate = {**spec.details["parity"], EVIDENCE: asdict(proof)}
     return extended, replace(described, details={**described.details, "parity": certificate}), proof

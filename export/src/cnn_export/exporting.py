@@ -9,11 +9,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
+import numpy as np
 from cnn_infer import console
 from cnn_infer.explanation import place_notes
 from cnn_infer.run_files import (
@@ -29,87 +30,34 @@ from cnn_infer.run_files import (
 from cnn_infer.runtime import load_runtime
 from cnn_infer.system import machine
 from cnn_infer.system.atomic import flush_to_disk, replacing
-from cnn_train import Run, Split, plots
+from cnn_train import Dataset, Run, Split, plots
+from numpy.typing import NDArray
 from onnx import ModelProto, defs
 
-from cnn_export.confidence import Confidence, confidence_of
+from cnn_export.confidence import confidence_of
 from cnn_export.errors import ExportError
-from cnn_export.evidence import EvidenceProof, with_evidence
-from cnn_export.graph.evidence import head_of
+from cnn_export.evidence import field_of
+from cnn_export.export_result import Export
+from cnn_export.finished_file import FinishedFile, Proven, fp32_file, with_optional_outputs
 from cnn_export.graph.float_graph import float_graph, keep_contract
-from cnn_export.half import FP16, Half, half_model
+from cnn_export.half import FP16, half_model
 from cnn_export.int8 import search_plot
 from cnn_export.int8.arithmetic import is_here
 from cnn_export.int8.qat import fine_tune
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.int8.report import Int8, on_test
-from cnn_export.int8.search import Search
+from cnn_export.int8.search import Search, SearchResult
 from cnn_export.int8.targets import target_of
 from cnn_export.model_file import finished_spec, golden_pictures as choose_golden_pictures, model_file
 from cnn_export.options import RunOptions, Settings
-from cnn_export.parity import Parity
 from cnn_export.previous import left_out
 from cnn_export.proof import certificate_of, evaluator_here, prove, pytorch_outputs
-from cnn_export.reports import json_text
 from cnn_export.run_data import open_run, open_run_source, read_dataset, read_test_split, read_validation_split
-from cnn_export.strangers import Strangers, check_network, with_strangeness
+from cnn_export.selective import Labelled
+from cnn_export.strangers import check_network
 from cnn_export.subject import Subject
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Export:
-    """A finished export.
-
-    Attributes:
-        folder: The folder with the files.
-        run: The exported run, whose folder it is; None for a network from :func:`cnn_export.export_network`.
-        ship: The file that cnn-infer uses: the int8 model if it ships, else the fp32 model.
-        bytes: Size of the fp32 file.
-        accuracy: Accuracy of the fp32 file on the test split in ONNX Runtime, 0 to 1.
-        parity: Comparison of the fp32 file with PyTorch.
-        half: The fp16 model; None if it was not requested. If it does not compute what was trained, ``half.failed`` is
-            the reason, and its file is not written.
-        int8: The int8 model; None if it was not requested.
-        confidence: What the probabilities of the files are worth, ``fp32`` and, if requested, ``fp16`` and ``int8``.
-        evidence: The proof of the output ``evidence``, ``fp32`` and ``int8``; empty if it was not requested. A rejected
-            int8 model does not have the output.
-        strangers: The rule for strangers, likewise.
-        machine: The machine on which this was measured.
-        notes: What the user should know about the data and the network.
-    """
-
-    folder: Path
-    run: Run | None
-    ship: Path
-    bytes: int
-    accuracy: float
-    parity: Parity
-    half: Half | None
-    int8: Int8 | None
-    confidence: Mapping[str, Confidence]
-    evidence: Mapping[str, EvidenceProof]
-    strangers: Mapping[str, Strangers]
-    machine: str
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """Return the content of ``export.json``."""
-        document = {
-            "ship": self.ship.name,
-            "fp32": {"file": FP32_MODEL, "bytes": self.bytes, "accuracy": self.accuracy},
-            "parity": asdict(self.parity),
-            **({"half": asdict(self.half)} if self.half else {}),
-            "int8": asdict(self.int8) if self.int8 else None,
-            "calibration": {name: found.calibration for name, found in self.confidence.items()},
-            "guarantee": {name: _promise_entry(found) for name, found in self.confidence.items()},
-            **({"evidence": {name: asdict(proof) for name, proof in self.evidence.items()}} if self.evidence else {}),
-            **({"strangers": {name: asdict(rule) for name, rule in self.strangers.items()}} if self.strangers else {}),
-            "machine": self.machine,
-            **({"notes": self.notes} if self.notes else {}),
-        }
-        return json_text(document)
 
 
 def export(
@@ -172,89 +120,109 @@ def export_subject(
     Raises:
         ExportError, GraphError, ParityError: as for :func:`export`.
     """
-    folder, spec, graph, test, reference = subject.folder, subject.spec, subject.graph, subject.test, subject.reference
+    folder, spec, test = subject.folder, subject.spec, subject.test
     for sentence in left_out(folder, settings):
         log.warning(sentence)
-    candidate = keep_contract(graph, spec)
-    if settings.evidence:
-        head_of(candidate)  # refuse a network that has no evidence before the work starts
+    graph = keep_contract(subject.graph, spec)
+    field = field_of(graph) if settings.evidence else None  # refuse a network without evidence before the work starts
     if settings.strangers is not None:
-        check_network(candidate, target_of(settings.target) if settings.quantize else None)
-    parity, outputs = prove(folder, spec, candidate, test, reference, settings.tolerance)
+        check_network(graph, target_of(settings.target) if settings.quantize else None)
+    parity, outputs = prove(folder, spec, graph, test, subject.reference, settings.tolerance)
     certificate = certificate_of(spec, test, parity)
-    pictures = choose_golden_pictures(spec, subject.source, test, reference, settings.golden_pictures)
+    pictures = choose_golden_pictures(spec, subject.source, test, subject.reference, settings.golden_pictures)
     dataset = subject.dataset() if settings.needs_training_pictures else None
-    validation = dataset.val if dataset else subject.validation()
-    fp32_evaluate, limit = evaluator_here(spec, candidate), settings.max_error
-    confidence = {"fp32": confidence_of(test, outputs.probabilities, validation, fp32_evaluate, limit)}
-    finished = finished_spec(spec, "fp32", {**certificate, **confidence["fp32"].certificate})
-    finished = confidence["fp32"].promised(finished)
-    evidence: dict[str, EvidenceProof] = {}
-    shipped = candidate
-    if settings.evidence:
-        shipped, finished, evidence["fp32"] = with_evidence(folder, candidate, finished, test.images, candidate)
-    strangers: dict[str, Strangers] = {}
-    if dataset and (rate := settings.strangers) is not None:
-        shipped, finished, strangers["fp32"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
-    fp32 = model_file(folder, shipped, finished, pictures, reference.probabilities)
-    files, half, int8, found = {FP32_MODEL: fp32}, None, None, None
+    proven = Proven(subject, settings, graph, outputs, certificate, pictures, dataset, field)
+    validation = _validation(proven)
+    fp32 = fp32_file(proven, validation)
+    files, contents = {"fp32": fp32}, {FP32_MODEL: fp32.content}
+    confidence = {"fp32": fp32.confidence}
+    half, int8, search = None, None, None
     if dataset and settings.half:
-        half, content, worth = half_model(subject, candidate, dataset, pictures, certificate, limit)
+        half, content, worth = half_model(subject, graph, dataset, pictures, certificate, settings.max_error)
         if worth is not None:
-            files[HALF_MODEL], confidence[FP16] = content, worth
-    if dataset and settings.quantize:
-        picked = calibration_set(dataset.train.labels, subject.seed, settings.calibration_pictures)
-        kind, calibration = target_of(settings.target), dataset.train.images[picked]
-        tuned = partial(tune, graph, dataset.train) if tune else None
-        search = Search(graph, fp32, calibration, dataset.val, spec, kind, settings.max_drop, tuned)
-        found = search.run(settings.search_seconds)
-        int8, after, evaluate = on_test(found, fp32, test, spec, kind, len(picked))
-        # a model that loses too much is not run anywhere, so it needs no golden pictures; one that is only slow on this
-        # machine may be faster on another
-        carried = pictures if int8.verdict.good_enough else replace(pictures, most=0)
-        replays = is_here(kind) and int8.verdict.good_enough  # a model that gives NaN cannot replay its own outputs
-        compute = None if replays else lambda batch: evaluate(batch, None).probabilities
-        confidence["int8"] = confidence_of(test, after.probabilities, dataset.val, evaluate, limit)
-        proven = {**certificate, **confidence["int8"].certificate, "fp32_against_int8": int8.certificate}
-        finished = confidence["int8"].promised(finished_spec(spec, "int8", proven))
-        shipped = found.model
-        if settings.evidence and int8.verdict.good_enough:
-            shipped, finished, evidence["int8"] = with_evidence(folder, found.model, finished, test.images, candidate)
-        if (rate := settings.strangers) is not None and int8.verdict.good_enough:
-            shipped, finished, strangers["int8"] = with_strangeness(folder, shipped, finished, dataset, test, rate)
-        files[int8.file] = model_file(folder, shipped, finished, carried, after.probabilities, compute)
-        int8 = replace(int8, bytes=len(files[int8.file]))
-    proof = evidence.get("fp32")
+            contents[HALF_MODEL], confidence[FP16] = content, worth
+    if dataset and validation and settings.quantize:
+        int8, files["int8"], search = _int8_file(proven, dataset, fp32.content, validation[0], tune)
+        contents[int8.file], confidence["int8"] = files["int8"].content, files["int8"].confidence
+    proof = fp32.evidence
     result = Export(
         folder=folder,
         run=subject.run,
         ship=folder / (INT8_MODEL if int8 is not None and int8.verdict.ships else FP32_MODEL),
-        bytes=len(fp32),
+        bytes=len(fp32.content),
         accuracy=float((outputs.probabilities.argmax(axis=1) == test.labels).mean()),
         parity=parity,
         half=half,
         int8=int8,
         confidence=confidence,
-        evidence=evidence,
-        strangers=strangers,
+        evidence={name: file.evidence for name, file in files.items() if file.evidence},
+        strangers={name: file.strangers for name, file in files.items() if file.strangers},
         machine=machine.description(),
         notes=(*subject.notes, *(place_notes(proof.cells, proof.sees, (spec.height, spec.width)) if proof else ())),
     )
-    _write(folder, files, result)
-    calibrations = {name: found.calibration for name, found in confidence.items() if found.calibration}
-    if calibrations:
-        title = f"reliability on {console.quantity(len(test.labels), 'test picture')}, in ONNX Runtime"
-        plots.save(plots.reliability(calibrations, title), folder / EXPORT_RELIABILITY)
-    if found is not None:
-        search_plot.draw(found.candidates, found.winner, folder / CANDIDATES)
+    _write(folder, contents, result)
+    _draw(result, len(test.labels), search)
     return result
 
 
-def _promise_entry(confidence: Confidence) -> dict[str, Any] | None:
-    """The guarantee for ``export.json``: the promise, or why it was refused; None if it was not asked for."""
-    if confidence.guarantee is not None:
-        return confidence.guarantee.to_json()
-    return {"refused": confidence.refused} if confidence.refused else None
+def _validation(proven: Proven) -> Labelled | None:
+    """The probabilities of fp32 for the validation pictures, and their classes; None if that split is not known."""
+    split = proven.dataset.val if proven.dataset else proven.subject.validation()
+    if split is None:
+        return None
+    evaluate = evaluator_here(proven.subject.spec, proven.graph)
+    return evaluate(split.images, "validation").probabilities, split.labels
+
+
+def _int8_file(
+    proven: Proven,
+    dataset: Dataset,
+    fp32: bytes,
+    reference: NDArray[np.float32],
+    tune: Callable[[ModelProto, Split, ModelProto], ModelProto] | None,
+) -> tuple[Int8, FinishedFile, SearchResult]:
+    """Search for the int8 model, evaluate it on the test split, and finish its file.
+
+    Args:
+        proven: The network.
+        dataset: Its data set.
+        fp32: The fp32 file.
+        reference: Probabilities of fp32 for the validation pictures, float32 (n, classes).
+        tune: As for :func:`export_subject`.
+    """
+    subject, settings, target = proven.subject, proven.settings, target_of(proven.settings.target)
+    train, spec, test = dataset.train, subject.spec, subject.test
+    picked = calibration_set(train.labels, subject.seed, settings.calibration_pictures)
+    tuned = partial(tune, subject.graph, train) if tune else None
+    search = Search(
+        subject.graph, fp32, train.images[picked], dataset.val, reference, spec, target, settings.max_drop, tuned
+    )
+    found = search.run(settings.search_seconds)
+    int8, outputs, evaluate = on_test(found, proven.outputs, test, spec, target, len(picked))
+    answers, validation = (outputs.probabilities, test.labels), (found.probabilities, dataset.val.labels)
+    confidence = confidence_of(answers, validation, settings.max_error)
+    certificate = {**proven.certificate, **confidence.certificate, "fp32_against_int8": int8.certificate}
+    finished = confidence.promised(finished_spec(spec, "int8", certificate))
+    model, evidence, strangers, pictures = found.model, None, None, proven.pictures
+    if int8.verdict.good_enough:
+        model, finished, evidence, strangers = with_optional_outputs(proven, model, finished, outputs.probabilities)
+    else:
+        # a model that loses too much is not run anywhere, so it needs no golden pictures; one that is only slow on this
+        # machine may be faster on another
+        pictures = replace(pictures, most=0)
+    replays = is_here(target) and int8.verdict.good_enough  # a model that gives NaN cannot replay its own outputs
+    compute = None if replays else lambda batch: evaluate(batch, None).probabilities
+    content = model_file(subject.folder, model, finished, pictures, outputs.probabilities, compute)
+    return replace(int8, bytes=len(content)), FinishedFile(content, confidence, evidence, strangers), found
+
+
+def _draw(result: Export, pictures: int, search: SearchResult | None) -> None:
+    """Draw the reliability of the files on the test pictures, and the candidates of the search for int8."""
+    title = f"reliability on {console.quantity(pictures, 'test picture')}, in ONNX Runtime"
+    calibrations = {name: found.calibration for name, found in result.confidence.items() if found.calibration}
+    plots.save(plots.reliability(calibrations, title), result.folder / EXPORT_RELIABILITY)
+    if search is not None:
+        search_plot.draw(search.candidates, search.winner, result.folder / CANDIDATES)
 
 
 def check_opset(opset: int) -> None:

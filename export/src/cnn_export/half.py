@@ -190,7 +190,8 @@ def half_model(
     half = compare(subject.reference, found, test.labels, test.names, roundings, floats)
     if half.failed:
         return half, b"", None
-    confidence = confidence_of(test, found["gpu"].probabilities, dataset.val, evaluate, max_error)
+    validation = evaluate(dataset.val.images, "validation").probabilities, dataset.val.labels
+    confidence = confidence_of((found["gpu"].probabilities, test.labels), validation, max_error)
     finished = finished_spec(spec, FP16, {**certificate, **confidence.certificate, KEY: half.certificate})
     finished = confidence.promised(finished)
     data, reason = replayed_file(converted, finished, pictures, found["gpu"].probabilities)

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnn_export.errors import ExportError
-from cnn_export.exporting import Export, check_opset, export_subject
+from cnn_export.export_result import Export
+from cnn_export.exporting import check_opset, export_subject
 from cnn_export.graph.first_layer import OWN_LAYER, normalise_input
 from cnn_export.graph.float_graph import float_graph
 from cnn_export.network_check import check_classifier, evaluation_copy

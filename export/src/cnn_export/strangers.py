@@ -29,7 +29,7 @@ from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.strangeness import Statistics, add_strangeness
 from cnn_export.int8.arithmetic import is_here
 from cnn_export.int8.targets import Target, kind_of_this_machine
-from cnn_export.parity import FULL_BATCH, run_model
+from cnn_export.parity import FULL_BATCH
 from cnn_export.reports import parity_failure
 from cnn_export.selection import classes_in_turn
 
@@ -155,7 +155,13 @@ def choose_threshold(scores: NDArray[np.floating[Any]], rate: float) -> float:
 
 
 def with_strangeness(
-    folder: Path, model: ModelProto, spec: Spec, dataset: Dataset, test: Split, rate: float
+    folder: Path,
+    model: ModelProto,
+    spec: Spec,
+    dataset: Dataset,
+    test: Split,
+    without: NDArray[np.float32],
+    rate: float,
 ) -> tuple[ModelProto, Spec, Strangers]:
     """Add the output ``strangeness`` to a finished graph, choose the threshold, and check both on the test pictures.
 
@@ -165,6 +171,7 @@ def with_strangeness(
         spec: Its specification, with a certificate.
         dataset: The data set, for its training and validation pictures.
         test: The test pictures.
+        without: The probabilities of the graph for them without the output, float32 (n, classes).
         rate: The false alarm rate, more than 0 and less than 1.
 
     Returns:
@@ -187,7 +194,6 @@ def with_strangeness(
     scores, probabilities = _run(opened, test.images)
     expected = distances(features_of(model, test.images), statistics)
     differences = np.abs(scores - expected) / np.maximum(1, expected)
-    without = run_model(open_model(with_metadata(model, spec), device="cpu"), test.images).probabilities
     changes = np.abs(probabilities - without).max(axis=1)
     reason, worst = "", 0
     if not differences.max() <= TOLERANCE:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cnn_export.confidence import Confidence
     from cnn_export.evidence import EvidenceProof
     from cnn_export.explain import Stage
-    from cnn_export.exporting import Export
+    from cnn_export.export_result import Export
     from cnn_export.int8.report import Int8
     from cnn_export.strangers import Strangers
 

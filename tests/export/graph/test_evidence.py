@@ -96,7 +96,7 @@ def test_each_cell_has_its_part_of_each_logit(name: str, opset: int) -> None:
     plain = keep_contract(float_model(name, opset), SPEC)
     found = head_of(plain)
     assert (found.maximum, found.cells) == ("max" in name, CELLS)
-    logits, evidence = run(opened(add_evidence(plain)))
+    logits, evidence = run(opened(add_evidence(plain, head_of(plain))))
     wanted = expected(NETWORKS[name], found.maximum)
     assert np.abs(wanted).max() > 0.001
     np.testing.assert_allclose(evidence, wanted, atol=3e-7)
@@ -128,7 +128,7 @@ def test_cells_that_share_a_maximum_get_equal_parts() -> None:
     plain = keep_contract(float_model("max_pool2d"), SPEC)
     last = next(tensor for tensor in plain.graph.initializer if tensor.name == "last.weight")
     last.raw_data = bytes(len(last.raw_data))  # then all cells of a channel have its bias
-    logits, evidence = run(opened(add_evidence(plain)))
+    logits, evidence = run(opened(add_evidence(plain, head_of(plain))))
     assert np.abs(evidence).max() > 1e-4
     assert np.ptp(evidence, axis=(2, 3)).max() < 1e-8
     np.testing.assert_allclose(evidence.sum((2, 3)) + head_of(plain).bias, logits, atol=1e-6)
@@ -139,7 +139,7 @@ def test_an_int8_file_credits_what_its_integers_give(name: str, target: str) -> 
     graph, batches = float_model(name), normalised(PICTURES, SPEC)
     quantized = quantize(graph, collect(graph, batches), batches, SPEC, Recipe("minmax"), target_of(target))
     plain = keep_contract(quantized, SPEC)
-    logits, evidence = run(opened(add_evidence(plain)))
+    logits, evidence = run(opened(add_evidence(plain, head_of(plain))))
     np.testing.assert_allclose(evidence.sum((2, 3)) + head_of(plain).bias, logits, atol=1e-6)
     wanted = expected(NETWORKS[name], "max" in name)
     assert 1e-4 < np.abs(logits - head_of(plain).bias - wanted.sum((2, 3))).max() < 0.1  # int8, and of this network
@@ -177,7 +177,7 @@ def pooled_in_part() -> ModelProto:
 )
 def test_a_network_whose_logits_are_not_sums_over_cells_is_refused(make: Callable[[], ModelProto], reason: str) -> None:
     with pytest.raises(GraphError, match=f"needs a network that ends in a global maximum or mean.*{reason}") as found:
-        add_evidence(make())
+        head_of(make())
     assert "\n" not in str(found.value)
 
 
@@ -189,7 +189,7 @@ def test_the_names_and_the_order_of_optional_outputs_are_checked() -> None:
     assert [output.name for output in with_one.graph.output] == ["logits", "probabilities", "strangeness"]
     assert len(model.graph.output) == 2
     with pytest.raises(GraphError, match="in the order evidence, strangeness"):
-        add_evidence(with_one)
+        add_evidence(with_one, head_of(with_one))
     stray = helper.make_node("Identity", ["logits"], ["copy"])
     with pytest.raises(GraphError, match=r"must be called strangeness/\.\.\.: copy"):
         add_output(model, "strangeness", [], [stray, node], axes)

@@ -15,8 +15,10 @@ from cnn_export import Difference, Timing, cli, export, exporting
 from cnn_export.graph.float_graph import float_graph
 from cnn_export.int8 import arithmetic, search
 from cnn_export.int8.quantize import calibration_set
+from cnn_export.int8.reference import Reference
 from cnn_export.int8.targets import kind_of_this_machine
 from cnn_export.int8.verdict import compare, decide, measure, slow_reason
+from cnn_export.parity import Outputs
 from cnn_infer import Classifier, Spec, newest_export, verify
 from cnn_infer.model import GOLDEN_KEY
 from cnn_train import Run
@@ -254,6 +256,21 @@ def test_the_figures_are_those_of_the_processors_that_the_model_is_for(
     assert saturated.sha256 == exact.sha256
     assert saturated.divergence != exact.divergence
     assert saturated_golden != exact_golden
+
+
+def test_each_split_is_computed_once_for_other_processors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact computation is slow. Single pictures are those of the conformance files."""
+    original, sizes = Reference.run, []
+
+    def counted(self: Reference, pictures: np.ndarray, what: str | None = None) -> Outputs:
+        sizes.append(len(pictures))
+        return original(self, pictures, what)
+
+    monkeypatch.setattr(Reference, "run", counted)
+    monkeypatch.setattr(arithmetic, "kind_of_this_machine", lambda: "another")
+    result = export(run, quantize=True, target="vnni", search_seconds=0)
+    assert result.int8 is not None
+    assert [size for size in sizes if size > 1] == [result.int8.validation.images, result.int8.test.images]
 
 
 def test_int8_that_is_slow_here_keeps_its_golden_pictures_for_other_machines(run: Run, int8_speed: Speed) -> None:

@@ -18,6 +18,7 @@ from cnn_export.int8 import search
 from cnn_export.int8.candidates import choose, divergence, fully_int8
 from cnn_export.int8.search import Search
 from cnn_export.int8.targets import kind_of_this_machine, target_of
+from cnn_export.parity import run_model
 from cnn_infer import open_model
 from cnn_infer.model import GOLDEN_KEY
 from cnn_train import Run
@@ -50,7 +51,8 @@ def search_of(
     dataset = read_dataset(run, open_run_source(run, None))
     fp32 = with_metadata(keep_contract(graph, run.spec), run.spec)
     images, latencies = dataset.train.images, latencies or Latencies(2.0)
-    return Search(graph, fp32, images, dataset.val, run.spec, target_of(target), max_drop, tune, latencies)
+    reference = run_model(open_model(fp32, device="cpu"), dataset.val.images).probabilities
+    return Search(graph, fp32, images, dataset.val, reference, run.spec, target_of(target), max_drop, tune, latencies)
 
 
 def no_fine_tuning(_: ModelProto) -> ModelProto:
@@ -97,6 +99,14 @@ def test_two_searches_try_the_same_files_in_the_same_order(run: Run) -> None:
     assert len({one.sha256 for one in first.candidates}) > 8
     assert not any(one.strays for one in first.candidates)
     assert first.ended_early == ""
+
+
+@pytest.mark.parametrize("speedups", [(2.0,), (2.1, 2.0, 2.19)], ids=["equal", "a third one decides for the first"])
+def test_the_probabilities_are_those_of_the_winner(run: Run, speedups: tuple[float, ...]) -> None:
+    searching = search_of(run, latencies=Latencies(*speedups))
+    found = searching.run(seconds=1000)
+    expected = run_model(open_model(with_metadata(found.model, run.spec), device="cpu"), searching.val.images)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
 
 def test_without_time_one_candidate_is_evaluated_and_all_are_counted(run: Run) -> None:

@@ -112,17 +112,17 @@ def head_of(model: ModelProto) -> Head:
     )
 
 
-def add_evidence(model: ModelProto) -> ModelProto:
+def add_evidence(model: ModelProto, head: Head) -> ModelProto:
     """Return a copy of a finished graph, float or quantized, with the output ``evidence``.
 
     It is float32 (batch, classes, rows, columns). In a quantized graph it is computed from the dequantized features and
     the dequantized weights, which the int8 layer multiplies with. An int8 mean is rounded; the cells of a channel share
     in equal parts what this changes, at most half a step of the mean's scale for a channel.
 
-    Raises:
-        GraphError: the logits of the network are not sums over cells.
+    Args:
+        model: The graph.
+        head: From :func:`head_of`.
     """
-    head = head_of(model)
     makers, constants, nodes = makers_of(model), _Constants(), []
 
     def compute(operator: str, inputs: list[str], result: str, **attributes: Any) -> str:

@@ -16,7 +16,7 @@ from cnn_export.int8.overflow import prove
 from cnn_export.int8.search import SearchResult
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import NOT_MEASURED, Difference, Timing, Verdict, compare
-from cnn_export.parity import FULL_BATCH, Evaluate, Outputs, find_flips, run_model
+from cnn_export.parity import FULL_BATCH, Evaluate, Outputs, find_flips
 
 IN_CERTIFICATE = (
     "target",
@@ -86,9 +86,17 @@ class Int8:
 
 
 def on_test(
-    found: SearchResult, fp32: bytes, test: Split, spec: Spec, target: Target, calibration_pictures: int
+    found: SearchResult, before: Outputs, test: Split, spec: Spec, target: Target, calibration_pictures: int
 ) -> tuple[Int8, Outputs, Evaluate]:
-    """Evaluate the winner of a search and fp32 on the test split.
+    """Evaluate the winner of a search on the test split.
+
+    Args:
+        found: The result of the search.
+        before: The outputs of fp32 for the test pictures.
+        test: The test split.
+        spec: Specification of the model.
+        target: Processors that the int8 model is for.
+        calibration_pictures: Number of calibration pictures, for the report.
 
     Returns:
         The report, whose ``bytes`` do not count the golden pictures yet; the outputs of the int8 model, in the
@@ -102,7 +110,6 @@ def on_test(
         proof.check()
     winner = found.candidates[found.winner]
     quantized = with_metadata(found.model, spec)
-    before = run_model(open_model(fp32, device="cpu"), test.images, what="test")
     evaluate = evaluator(found.model, open_model(quantized, device="cpu"), target)
     after = evaluate(test.images, "test")
     int8 = Int8(

@@ -40,7 +40,7 @@ from cnn_export.int8.ranges import collect
 from cnn_export.int8.targets import Target
 from cnn_export.int8.verdict import Timing, compare, decide, is_faster, meaningless, measure, slow_reason, speed_text
 from cnn_export.options import SEARCH_SECONDS
-from cnn_export.parity import Evaluate, run_model
+from cnn_export.parity import Evaluate
 from cnn_export.selection import classes_in_turn
 
 MEASUREMENTS = 3
@@ -60,6 +60,7 @@ class SearchResult:
         candidates: All evaluated candidates, in the order in which they were tried.
         winner: Index of the best one.
         model: The best one.
+        probabilities: Those that it gives for the validation pictures, float32 (n, classes).
         planned: Number of candidates that the search would have evaluated without a time limit.
         seconds: Duration of the search.
         ended_early: Why the search gave up before it tried every recipe, for the user; empty if it did not give up.
@@ -68,6 +69,7 @@ class SearchResult:
     candidates: list[Candidate]
     winner: int
     model: ModelProto
+    probabilities: NDArray[np.float32]
     planned: int
     seconds: float
     ended_early: str
@@ -78,6 +80,7 @@ class _Trial:
     recipe: Recipe
     candidate: Candidate
     model: ModelProto
+    probabilities: NDArray[np.float32] | None  # for the validation pictures; kept of the best trial only
 
 
 class Search:
@@ -88,6 +91,7 @@ class Search:
         fp32: The fp32 file.
         pictures: Training pictures for the calibration, uint8 (n, h, w, c).
         val: Validation split, on which candidates are evaluated.
+        reference: Probabilities of fp32 for it, float32 (n, classes).
         spec: Specification of the model.
         target: Processors that the int8 model is for.
         max_drop: Largest loss of validation accuracy, in percentage points; None for the default.
@@ -101,6 +105,7 @@ class Search:
         fp32: bytes,
         pictures: NDArray[np.uint8],
         val: Split,
+        reference: NDArray[np.float32],
         spec: Spec,
         target: Target,
         max_drop: float | None,
@@ -109,6 +114,7 @@ class Search:
     ) -> None:
         self.graph = graph
         self.val = val
+        self.reference = reference
         self.spec = spec
         self.target = target
         self.max_drop = max_drop
@@ -118,7 +124,6 @@ class Search:
         with console.progress("calibrating", 2 * len(pictures)) as advance:
             self.statistics = collect(graph, self.batches, advance)
         self.fp32 = open_model(fp32, device="cpu")
-        self.reference = run_model(self.fp32, val.images, what="validation").probabilities
 
     def run(self, seconds: float = SEARCH_SECONDS) -> SearchResult:
         """Search for at most ``seconds``, and return the best candidate.
@@ -142,7 +147,11 @@ class Search:
         elif not out_of_time and pointless:
             ended_early = f"no layers were kept in fp32 or fine-tuned: {pointless}"
         spent = time.perf_counter() - start
-        return SearchResult(candidates, winner, trials[winner].model, planned, spent, ended_early)
+        best = trials[winner]
+        if (probabilities := best.probabilities) is None:  # another one was best in between
+            _, _, evaluate = self._open(best.model)
+            probabilities = evaluate(self.val.images, None).probabilities
+        return SearchResult(candidates, winner, best.model, probabilities, planned, spent, ended_early)
 
     def _try_fully_int8(self, trials: list[_Trial], until: float) -> tuple[int, set[bool]]:
         """Try the recipes without fp32 layers; return how many are worth trying, and the ``per_channel`` values of the
@@ -156,7 +165,7 @@ class Search:
                 if recipe.per_channel not in slow:
                     if trials and time.perf_counter() > until:
                         break
-                    trials.append(self._try(recipe))
+                    self._try(recipe, trials)
                     if recipe.per_channel not in known and not is_faster(trials[-1].candidate.latency):
                         slow.add(recipe.per_channel)
                     known.add(recipe.per_channel)
@@ -169,7 +178,7 @@ class Search:
         planned = 0
         if self.tune is not None:
             planned += 1
-            trials.append(self._try(replace(recipe, fine_tuned=True)))
+            self._try(replace(recipe, fine_tuned=True), trials)
         if not all(trial.candidate.verdict.rejected for trial in trials):
             return planned
         layers = list(_layers(self.graph))
@@ -179,15 +188,18 @@ class Search:
                 return planned + len(layers) - count
             planned += 1
             floats = tuple(name for index in order[:count] for name in layers[index])
-            trials.append(self._try(replace(recipe, floats=floats)))
+            self._try(replace(recipe, floats=floats), trials)
             latest = trials[-1].candidate
             if not latest.verdict.rejected or not is_faster(latest.latency):
                 break
         return planned
 
-    def _try(self, recipe: Recipe) -> _Trial:
+    def _try(self, recipe: Recipe, trials: list[_Trial]) -> None:
         model = self._make(recipe)
-        return _Trial(recipe, self._evaluate(recipe, model), model)
+        candidate, probabilities = self._evaluate(recipe, model)
+        trials.append(_Trial(recipe, candidate, model, probabilities))
+        best = trials[choose([trial.candidate for trial in trials])]
+        trials[:] = [trial if trial is best else replace(trial, probabilities=None) for trial in trials]
 
     def _make(self, recipe: Recipe) -> ModelProto:
         quantized = quantize(self.graph, self.statistics, self.batches, self.spec, recipe, self.target)
@@ -209,7 +221,7 @@ class Search:
         opened = open_model(data, device="cpu")
         return data, opened, evaluator(model, opened, self.target)
 
-    def _evaluate(self, recipe: Recipe, model: ModelProto) -> Candidate:
+    def _evaluate(self, recipe: Recipe, model: ModelProto) -> tuple[Candidate, NDArray[np.float32]]:
         data, opened, evaluate = self._open(model)
         probabilities = evaluate(self.val.images, None).probabilities
         validation = compare(self.reference, probabilities, self.val.labels)
@@ -217,7 +229,7 @@ class Search:
         verdict = decide(validation, latency, self.max_drop)
         if not np.isfinite(probabilities).all():
             verdict = replace(verdict, good_enough=False, reason="a probability is not a number")
-        return Candidate(
+        candidate = Candidate(
             name=str(recipe),
             floats=recipe.floats,
             strays=tuple(str(stray) for stray in strays(optimised(data), self._with_outputs(recipe.floats))),
@@ -228,6 +240,7 @@ class Search:
             latency=latency,
             verdict=verdict,
         )
+        return candidate, probabilities
 
     def _measure(self, opened: Model) -> list[Timing]:
         """Measure the speed of a candidate: once if it is faster than fp32, else the median of several measurements.
