@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from batches import in_batches
+from batches import in_batches, probabilities_of
 from cnn_export.graph.features import maps_of
 from cnn_export.run_data import open_run_source, read_dataset
 from cnn_export.strangers import TRAINING_PICTURES, with_strangeness
@@ -215,7 +215,7 @@ def cost(model: Path, dataset: Dataset) -> dict[str, Any]:
     """What the output ``strangeness`` costs in a file."""
     plain, pictures = onnx.load(model), dataset.test.images
     classifier = Classifier(model, device="cpu")
-    without = classifier.probabilities(pictures)
+    without = probabilities_of(classifier, pictures)
     extended, _, rule = with_strangeness(model.parent, plain, classifier.spec, dataset, dataset.test, without, RATE)
     sessions = {
         "without": open_model(plain.SerializeToString(), device="cpu").session,

@@ -159,7 +159,6 @@ def test_the_environment_variables_stay_as_they_are(models: Path, setting: str |
         del environment["ORT_DISABLE_TELEMETRY"]
     code = f"""
 import os
-import re
 before = dict(os.environ)
 import cnn_infer
 for name in cnn_infer.__all__:
@@ -179,7 +178,7 @@ def test_device_names(models: Path) -> None:
     assert "CUDA" in open_model(models / "grey.onnx").chosen
 
 
-@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", None], ids=repr)
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", None, np.array([1, 2])], ids=repr)
 def test_a_number_of_threads_that_is_none_is_refused(models: Path, threads: object) -> None:
     message = f"threads must be a whole number of at least 1, not {threads!r}"
     for create in (open_model, Classifier):

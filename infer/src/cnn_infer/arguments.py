@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+import operator
 
 from cnn_infer.errors import InputError
 
@@ -17,6 +17,10 @@ def check_count(name: str, value: object) -> int:
     Raises:
         InputError: it is something else.
     """
-    if not isinstance(value, SupportsIndex) or value.__index__() < 1:
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = 0
+    if count < 1:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return value.__index__()
+    return count

@@ -40,7 +40,7 @@ from cnn_infer.system.atomic import write_bytes
 JOB = "_job.json"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of the folder."""
 
 _PARTS = "_parts"

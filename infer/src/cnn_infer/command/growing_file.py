@@ -25,7 +25,7 @@ from cnn_infer.system.atomic import flush_to_disk, replacing
 SUFFIX = ".manifest.json"
 """Appended to the name of the file of rows, this is the name of the manifest."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the manifest."""
 
 SAVE_SECONDS = 0.5
