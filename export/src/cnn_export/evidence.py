@@ -12,6 +12,7 @@ from cnn_infer.optional_outputs import EVIDENCE
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cnn_export.batches import batches
 from cnn_export.graph.evidence import add_evidence, head_of
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.receptive_field import Field, receptive_field
@@ -103,8 +104,7 @@ def _prove(
     session = open_model(data, device="cpu", outputs=[EVIDENCE]).session
     error = largest = 0.0
     with console.progress("evidence", len(pictures)) as advance:
-        for start in range(0, len(pictures), FULL_BATCH):
-            batch = np.ascontiguousarray(pictures[start : start + FULL_BATCH])
+        for batch in batches(pictures, FULL_BATCH):
             logits, evidence = session.run([LOGITS, EVIDENCE], {INPUT: batch})
             sums = evidence.sum((2, 3), dtype=np.float64) + bias
             error = float(np.maximum(error, np.abs(sums - logits).max()))  # keeps NaN

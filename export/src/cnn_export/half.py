@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from cnn_train import Dataset
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cnn_export.batches import batches
 from cnn_export.confidence import Confidence, confidence_of
 from cnn_export.errors import GraphError
 from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.half import ROUNDOFF, rounded, to_half, unfit
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.model_file import GoldenPictures, finished_spec, replayed_file
-from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP
+from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP, allowed_drop, loses_too_much
 from cnn_export.parity import FULL_BATCH, Outputs, find_flips
 from cnn_export.proof import evaluator_here
 from cnn_export.subject import Subject
@@ -147,7 +148,7 @@ def compare(
             f"fp16: logits differ by up to {relative:.3g} of the largest logit, more than "
             f"{half.tolerance:.3g} (at {worst})"
         )
-    elif lost > max(1.0, MAX_DROP / 100 * len(labels)):
+    elif loses_too_much(lost, len(labels), allowed_drop(len(labels))):
         reason = f"fp16 loses {lost:,} of {len(labels):,} test pictures, more than {MAX_DROP:g} percentage points"
     return replace(half, failed=reason)
 
@@ -179,7 +180,7 @@ def half_model(
     """
     spec, test = subject.spec, subject.test
     picked = calibration_set(dataset.train.labels, subject.seed, CALIBRATION_PICTURES)
-    floats = unfit(graph, _batches(dataset.train.images[picked]))
+    floats = unfit(graph, ({INPUT: batch} for batch in batches(dataset.train.images[picked], BATCH)))
     converted = to_half(graph, floats)
     _check_opens(spec, converted)
     as_on_gpu, roundings = rounded(converted)
@@ -209,8 +210,3 @@ def _check_opens(spec: Spec, model: ModelProto) -> None:
     done = subprocess.run([sys.executable, "-P", "-c", OPEN], input=data, capture_output=True, check=False)
     if done.returncode not in (0, 1):  # 1 is an exception, which the next opening raises here
         raise GraphError("ONNX Runtime crashes on the fp16 graph: leave out half (--half)")
-
-
-def _batches(pictures: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:
-    for start in range(0, len(pictures), BATCH):
-        yield {INPUT: np.ascontiguousarray(pictures[start : start + BATCH])}

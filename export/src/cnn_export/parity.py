@@ -12,6 +12,8 @@ from cnn_infer import Model, console
 from cnn_infer.model import INPUT, LOGITS, PROBABILITIES
 from numpy.typing import NDArray
 
+from cnn_export.batches import batches
+
 BATCHES = (1, 3)
 """Batch sizes that are checked besides the full one. A graph can be right for one batch size and wrong for others."""
 
@@ -80,8 +82,7 @@ def run_model(
     """
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
-        for start in range(0, len(pictures), batch_size):
-            batch = np.ascontiguousarray(pictures[start : start + batch_size])
+        for batch in batches(pictures, batch_size):
             parts.append(model.session.run([LOGITS, PROBABILITIES], {INPUT: batch}))
             advance(len(batch))
     return Outputs(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from sklearn.covariance import ledoit_wolf
 
+from cnn_export.batches import batches
 from cnn_export.errors import ExportError
 from cnn_export.graph.features import features_of, maps_of
 from cnn_export.graph.float_graph import with_metadata
@@ -225,9 +226,6 @@ def with_strangeness(
 
 def _run(model: Model, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return ``strangeness``, float32 (n,), and the probabilities, float32 (n, classes)."""
-    batches = range(0, len(pictures), FULL_BATCH)
-    parts = [
-        model.session.run([STRANGENESS, PROBABILITIES], {INPUT: np.ascontiguousarray(pictures[at : at + FULL_BATCH])})
-        for at in batches
-    ]
+    names = [STRANGENESS, PROBABILITIES]
+    parts = [model.session.run(names, {INPUT: batch}) for batch in batches(pictures, FULL_BATCH)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])

@@ -111,3 +111,21 @@ def test_an_unsupported_operator_is_named(quantized: Quantized) -> None:
     quantized.model.graph.node.append(helper.make_node("Elu", ["logits"], ["other"], name="elu"))
     with pytest.raises(GraphError, match="qat does not support Elu"):
         Simulation(quantized.model, quantized.floats)
+
+
+def test_an_axis_that_counts_from_the_end_is_the_same(run: Run) -> None:
+    quantized = Quantized(run)
+    batches = normalised(quantized.dataset.train.images, run.spec)
+    statistics, recipe = collect(quantized.floats, batches), Recipe("minmax")
+    model = quantize(quantized.floats, statistics, batches, run.spec, recipe, target_of("generic"))
+    pictures = torch.from_numpy(next(batches())["normalised"])
+    expected = Simulation(model, quantized.floats)(pictures)
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    changed = 0
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "axis" and node.op_type == "DequantizeLinear" and ranks.get(node.input[0], 0) > 1:
+                attribute.i -= ranks[node.input[0]]
+                changed += 1
+    assert changed > 1
+    assert torch.equal(Simulation(model, quantized.floats)(pictures), expected)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.lookup import attribute_of, constants_of, makers_of, shapes_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of, shape_along, shapes_of
 from cnn_export.graph.outputs import add_output
 
 FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"})
@@ -182,8 +182,7 @@ def _values_of(model: ModelProto) -> dict[str, NDArray[Any]]:
         if node.op_type == "DequantizeLinear" and all(name in values for name in node.input):
             levels, scale = values[node.input[0]].astype(np.float32), values[node.input[1]]
             zero = values[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros(1, np.float32)
-            shape = [-1 if axis == attribute_of(node, "axis", 1) % levels.ndim else 1 for axis in range(levels.ndim)]
-            spread = shape if scale.size > 1 else [1] * levels.ndim
+            spread = shape_along(attribute_of(node, "axis", 1), levels.ndim)
             values[node.output[0]] = (levels - zero.reshape(spread)) * scale.reshape(spread)
     return values
 

@@ -19,6 +19,7 @@ from cnn_infer.optional_outputs import STRANGENESS
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from cnn_export.batches import batches
 from cnn_export.errors import GraphError
 from cnn_export.graph.first_layer import OWN_LAYER
 from cnn_export.graph.lookup import shapes_of
@@ -129,8 +130,7 @@ def features_of(model: ModelProto, pictures: NDArray[np.uint8], what: str | None
     session = session_on_cpu(extended)
     parts = []
     with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
-        for start in range(0, len(pictures), BATCH):
-            batch = np.ascontiguousarray(pictures[start : start + BATCH])
+        for batch in batches(pictures, BATCH):
             parts.append(session.run([found.name], {INPUT: batch})[0])
             advance(len(batch))
     return np.concatenate(parts)

@@ -41,6 +41,16 @@ def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
     return default
 
 
+def shape_along(axis: int, rank: int) -> list[int]:
+    """Return the shape in which values along one axis of a tensor broadcast against it: -1 there, 1 elsewhere.
+
+    Args:
+        axis: The axis; a negative one counts from the end.
+        rank: Number of dimensions of the tensor.
+    """
+    return [-1 if index == axis % rank else 1 for index in range(rank)]
+
+
 def shapes_of(model: ModelProto) -> dict[str, list[Any]]:
     """Return the inferred shape of each tensor by name: a number for each side, or its name if it depends on the batch.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from cnn_export.graph.lookup import attribute_of, constants_of
+from cnn_export.graph.lookup import attribute_of, constants_of, shape_along
 from cnn_export.int8.ranges import Statistics
 
 
@@ -41,8 +41,7 @@ def correct_biases(quantized: ModelProto, model: ModelProto, statistics: Mapping
         scale = integers[weight[1]].astype(np.float64)
         transposed = layer.op_type == "Gemm" and not attribute_of(layer, "transB", 0)
         axis = 1 if transposed else 0
-        shape = [-1 if index == axis else 1 for index in range(exact.ndim)]
-        error = integers[weight[0]].astype(np.float64) * (scale.reshape(shape) if scale.ndim else scale) - exact
+        error = integers[weight[0]].astype(np.float64) * scale.reshape(shape_along(axis, exact.ndim)) - exact
         error = (error.T if transposed else error).reshape(error.shape[axis], -1)
         means = statistics[layer.input[0]].means
         groups = attribute_of(layer, "group", 1)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 from torch import Tensor
 
+from cnn_export.batches import batches
 from cnn_export.errors import GraphError
-from cnn_export.graph.lookup import attribute_of, constants_of
+from cnn_export.graph.lookup import attribute_of, constants_of, shape_along
 from cnn_export.graph.passes import MOVES
 from cnn_export.graph.runtime_graph import optimised
 from cnn_export.graph.session import session_on_cpu
@@ -70,8 +71,8 @@ class Reference:
         """
         parts = []
         with console.progress(what, len(pictures)) if what else nullcontext(lambda _: None) as advance:
-            for start in range(0, len(pictures), FULL_BATCH):
-                parts.append(self._batch(pictures[start : start + FULL_BATCH]))
+            for batch in batches(pictures, FULL_BATCH):
+                parts.append(self._batch(batch))
                 advance(len(parts[-1][0]))
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Outputs(logits, probabilities)
@@ -237,8 +238,7 @@ def _along_axis(node: NodeProto, levels: Levels, values: Tensor) -> Levels:
     """The levels of QuantizeLinear or DequantizeLinear, with scales that broadcast against its input."""
     if levels.scale.numel() == 1:
         return levels
-    axis = attribute_of(node, "axis", 1) % values.ndim
-    return replace(levels, scale=levels.scale.reshape([-1 if index == axis else 1 for index in range(values.ndim)]))
+    return replace(levels, scale=levels.scale.reshape(shape_along(attribute_of(node, "axis", 1), values.ndim)))
 
 
 def _planes(name: str, channels_last: bool, step: Callable[[Tensor], Tensor]) -> Step:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnn_export.errors import GraphError
-from cnn_export.graph.lookup import attribute_of, constants_of, makers_of
+from cnn_export.graph.lookup import attribute_of, constants_of, makers_of, shape_along
 from cnn_export.int8.pairs import MOST, SEVEN_BITS, are_limited, nearest
 
 
@@ -177,8 +177,7 @@ def _write(tensor: Any, values: np.ndarray[Any, Any]) -> None:
 
 def _shaped(scale: Tensor, dimensions: int, node: NodeProto) -> Tensor:
     """Return a scale per index of the node's axis, reshaped to broadcast against a tensor of that many dimensions."""
-    axis = attribute_of(node, "axis", 1)
-    return scale.reshape([-1 if index == axis else 1 for index in range(dimensions)]) if scale.ndim else scale
+    return scale.reshape(shape_along(attribute_of(node, "axis", 1), dimensions)) if scale.ndim else scale
 
 
 def _along(parts: tuple[Tensor, Tensor, Tensor], node: NodeProto) -> Tensor:

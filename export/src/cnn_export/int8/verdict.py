@@ -15,7 +15,7 @@ from cnn_train.replay import difference_interval, mcnemar_p
 from numpy.typing import NDArray
 
 from cnn_export.int8.targets import WITH_DOT_PRODUCTS
-from cnn_export.options import MAX_DROP
+from cnn_export.options import MAX_DROP, allowed_drop, loses_too_much
 
 MAX_FLIPS = 0.05
 """Largest share of the validation pictures for which int8 may predict another class than fp32. Two equally accurate
@@ -220,7 +220,7 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
             that is more, as it is on a small validation split.
     """
     faster = is_faster(timings) if timings else None
-    allowed = max(MAX_DROP, 100 / validation.images) if max_drop is None else max_drop
+    allowed = allowed_drop(validation.images) if max_drop is None else max_drop
     points = f"{abs(validation.drop_points):.2f} points"
     change = (
         f"loses {points}"
@@ -231,8 +231,7 @@ def decide(validation: Difference, timings: Sequence[Timing], max_drop: float | 
     )
     drop = f"it {change} on {validation.images:,} validation pictures"
     limit = f"{allowed:.2f} allowed" + (", one net picture" if max_drop is None and allowed > MAX_DROP else "")
-    # a count of pictures instead of a share: 0.2 points of 5,000 are exactly 10 pictures
-    if validation.lost - validation.won > round(allowed * validation.images / 100, 6):
+    if loses_too_much(validation.lost - validation.won, validation.images, allowed):
         return Verdict(False, faster, f"{drop}; {limit}", allowed)
     if reason := meaningless(validation):
         return Verdict(False, faster, reason, allowed)
