@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pickle
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cnn_infer import EdgeCNNError
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +113,21 @@ PUBLIC = {
 }
 """A change of these lists is a change of the API: it belongs in the changelog."""
 
+ERRORS = sorted(
+    {
+        error
+        for package in PUBLIC
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+        if module.name.endswith((".errors", ".failures"))
+        for error in vars(importlib.import_module(module.name)).values()
+        if isinstance(error, type) and issubclass(error, EdgeCNNError)
+    },
+    key=lambda error: f"{error.__module__}.{error.__name__}",
+)
+
+ARGUMENTS = {"StorageError": ["https://user:secret@host/it.jpg?secret", "there is no such object"]}
+"""Of errors that take more than a message."""
+
 EACH_PACKAGE = pytest.mark.parametrize("package", PUBLIC)
 
 
@@ -170,6 +188,16 @@ def test_type_checkers_see_the_table(package: str) -> None:
         for name, module in table(package).items()
     ]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=[error.__name__ for error in ERRORS])
+def test_an_error_comes_whole_out_of_another_process(kind: type[EdgeCNNError]) -> None:
+    """A process pool pickles what its processes raise."""
+    error = kind(*ARGUMENTS.get(kind.__name__, ["what happened"]))
+    vars(error).update(dict.fromkeys(vars(error), "of the instance"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
+    assert "secret" not in repr(again)
 
 
 def imports_of_ours(source: str) -> list[tuple[str, str]]:

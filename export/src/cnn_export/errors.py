@@ -30,6 +30,6 @@ class GuaranteeError(ExportError):
 
     exit_code = 1
 
-    def __init__(self, text: str, needed: int | None) -> None:
+    def __init__(self, text: str, needed: int | None = None) -> None:
         super().__init__(text)
         self.needed = needed

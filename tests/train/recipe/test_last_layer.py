@@ -94,16 +94,22 @@ def test_features_that_float16_cannot_store_are_a_divergence(config: Config, sca
     with torch.no_grad():
         network.layer4[1].bn2.weight.fill_(scale)
     fit = Fit(network, pictures(24, 0), pictures(9, 1), SPEC, config, torch.float32)
-    with pytest.raises(DivergedError, match=rf"^{what}.* is infinite or not a number at epoch 1: lower --lr"):
+    with pytest.raises(
+        DivergedError, match=rf"^{what}.* is infinite or not a number at epoch 1: train with --precision fp32 if"
+    ) as caught:
         fit_last_layer(fit, 0, None)
+    assert not caught.value.lower_rate
 
 
 def test_a_validation_loss_that_is_no_number_is_a_divergence(config: Config) -> None:
     network = network_of("resnet18")
     network.fc.register_forward_hook(lambda _, __, logits: logits * np.nan)
     fit = Fit(network, pictures(24, 0), pictures(9, 1), SPEC, config, torch.float32)
-    with pytest.raises(DivergedError, match=r"^the validation loss is infinite or not a number at epoch 3"):
+    with pytest.raises(
+        DivergedError, match=r"^the validation loss is infinite or not a number at epoch 3: lower --lr, train with"
+    ) as caught:
         fit_last_layer(fit, 2, None)
+    assert caught.value.lower_rate
 
 
 def test_features_are_what_the_last_layer_sees(extractor: Extractor) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from cnn_train import RunError
+from cnn_train import DivergedError, RunError
 from cnn_train.run.checkpoint import CHECKPOINT_FORMAT
 from cnn_train.run.lock import explain_failures
 
@@ -160,6 +160,15 @@ def test_after_an_interrupt_a_training_resumes_to_the_same_weights(
 
 
 # divergence
+
+
+@pytest.mark.parametrize(("lower_rate", "end"), [(True, r" --lr \S+"), (False, "")], ids=["may help", "cannot help"])
+def test_a_lower_rate_is_proposed_only_if_it_may_help(run: Path, lower_rate: bool, end: str) -> None:
+    error = DivergedError("it diverged", lower_rate=lower_rate)
+    message = rf"^it diverged; .*: cnn-train --resume --out \S+{end}$"
+    with pytest.raises(DivergedError, match=message) as caught, explain_failures(run):
+        raise error
+    assert caught.value.lower_rate is lower_rate
 
 
 def test_a_divergence_in_the_first_epoch(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -23,17 +23,26 @@ class TrainingFailedError(RunError):
     """A training ended early, because a file could not be written or memory ran out.
 
     Args:
-        reason: What happened, and what helps; without a word on how to continue.
         message: The whole message.
+        reason: What happened, and what helps; without a word on how to continue. Default: the message.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason = message if reason is None else reason
 
 
 class DivergedError(TrainError):
-    """The loss became infinite or not a number."""
+    """The loss became infinite or not a number.
+
+    Args:
+        message: The whole message.
+        lower_rate: Whether a lower learning rate may help.
+    """
+
+    def __init__(self, message: str, *, lower_rate: bool = True) -> None:
+        super().__init__(message)
+        self.lower_rate = lower_rate
 
 
 class TrainingInterruptedError(TrainError):

@@ -43,9 +43,12 @@ class StorageError(InputError):
     """
 
     def __init__(self, url: str, reason: str, *, missing: bool = False) -> None:
-        super().__init__(f"{shown(url)}: {reason}")
+        super().__init__(shown(url), reason)
         self.reason = reason
         self.missing = missing
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.reason}"
 
 
 def reason_of(error: InputError) -> str:

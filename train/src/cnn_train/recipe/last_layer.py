@@ -106,9 +106,11 @@ def fit_last_layer(fit: Fit, number: int, cache: Path | None, after_step: Callab
 
 def _check_finite(what: str, value: float, number: int) -> None:
     if not np.isfinite(value):
+        trained = number > 0  # at the first epoch the features are those of the pretrained network
         raise DivergedError(
-            f"{what} is infinite or not a number at epoch {number + 1}: lower --lr, train with --precision fp32 if "
-            "that is not set, or choose another --model"
+            f"{what} is infinite or not a number at epoch {number + 1}: {'lower --lr, ' if trained else ''}train with "
+            "--precision fp32 if that is not set, or choose another --model",
+            lower_rate=trained,
         )
 
 

@@ -70,7 +70,7 @@ def explain_failures(path: Path) -> Iterator[None]:
 
     Raises:
         TrainingFailedError: a file cannot be written, or memory ran out.
-        DivergedError: as the block raised it, with a lower learning rate to resume with.
+        DivergedError: as the block raised it, with a lower learning rate to resume with if that may help.
         TrainingInterruptedError: Ctrl-C.
     """
     try:
@@ -78,18 +78,19 @@ def explain_failures(path: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         raise TrainingInterruptedError(f"interrupted; {_how_to_continue(path)}") from None
     except DivergedError as error:
-        raise DivergedError(f"{error}; {_how_to_continue(path, lower_rate=True)}") from error
+        how = _how_to_continue(path, lower_rate=error.lower_rate)
+        raise DivergedError(f"{error}; {how}", lower_rate=error.lower_rate) from error
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = f"{reason}: free some space"
-            raise TrainingFailedError(reason, f"{reason}; {_how_to_continue(path)}") from error
-        raise TrainingFailedError(reason, f"{reason}: {_how_to_continue(path)}") from error
+            raise TrainingFailedError(f"{reason}; {_how_to_continue(path)}", reason) from error
+        raise TrainingFailedError(f"{reason}: {_how_to_continue(path)}", reason) from error
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
         reason = "out of memory: start again with a smaller --batch-size, --size or --model"
-        raise TrainingFailedError(reason, f"{reason}; {_how_to_continue(path)}") from error
+        raise TrainingFailedError(f"{reason}; {_how_to_continue(path)}", reason) from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
