@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -110,12 +111,42 @@ def test_a_resumed_cross_validation_has_no_fold_of_an_earlier_one(
     # a fold whose training was begun with other settings is none of this cross-validation
     replace(resumed.runs[1].config, seed=0, lr=0.5).save(out / "fold-2" / "config.toml")
     for name in ("report.json", "checkpoint.pt"):
-        with pytest.raises(
-            RunError, match=r"fold-2 was trained with other settings than fold-1 \(lr, seed\): remove it"
-        ):
+        with pytest.raises(RunError, match=r"fold-2 was trained with other settings than fold-1 \(seed\): remove it"):
             cross_validate(folds=2, out=out, resume=True)
         (out / "fold-2" / name).unlink()
     assert cross_validate(folds=2, out=out, resume=True).runs[1].config.seed == 1
+
+
+def test_after_a_divergence_the_commands_of_the_message_finish_the_cross_validation(
+    photos: Path, tmp_path: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    flags = ("photos", "--folds", "2", "--size", "16", "--model", "nano", "--epochs", "2", "--optimizer", "sgd")
+    flags += ("--precision", "fp32", "--device", "cpu", "--weight-decay", "0.1", "--out", "folds")
+    assert command(*flags)[0] == 0
+    first = tmp_path / "folds" / "fold-1" / "config.toml"
+    shutil.rmtree(tmp_path / "folds" / "fold-2")
+    first.write_text(re.sub("(?m)^lr = .*$", "lr = 1e12", first.read_text()))  # the second fold diverges
+    code, text = command("--folds", "2", "--resume", "--out", "folds")
+    advice = re.search(r": cnn-train (--resume --out folds/fold-2 --lr \S+), then cnn-train (--folds .*)$", text)
+    assert advice is not None, text
+    assert code == 2
+    alone, rest = advice[1], advice[2]
+    photos.rename(tmp_path / "moved")
+    code, text = command(*alone.split(), "moved", "--cache", "here")
+    while code:
+        alone = text.rpartition(": cnn-train ")[2].strip()
+        assert float(alone.split()[-1]) > 1e-3, text
+        code, text = command(*alone.split(), "moved")
+    code, text = command(*rest.split())
+    assert code == 0, text
+    assert f"fold-2 was trained with other settings than fold-1: lr {float(alone.split()[-1])}, not {1e12}" in text
+    assert len(json.loads((tmp_path / "folds" / FOLDS_REPORT).read_text())["folds"]) == 2
+
+    # another one that diverges in its first epoch, whose first fold is then resumed alone, keeps no second fold
+    code, text = command("moved", *flags[1:], "--overwrite", "--lr", "1e12", "--seed", "1")
+    assert code == 2
+    assert "; 0 of 2 epochs are kept in folds/fold-1/checkpoint.pt: cnn-train --resume --out folds/fold-1" in text
+    assert not any((tmp_path / "folds" / name).exists() for name in LATER)
 
 
 @pytest.mark.parametrize("where", ["the call", "the file"])

@@ -38,6 +38,18 @@ def test_overwrite_without_effect_is_refused(cut: Path, refused: Callable[..., s
     assert "no effect with --resume and without --test-pictures: --overwrite" in line
 
 
+def test_a_refused_folder_of_test_pictures_changes_no_setting(
+    cut: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mine.png").touch()
+    before = (cut / "config.toml").read_text()
+    arguments = ("--resume", "--out", str(cut), "--lr", "0.5", "--test-pictures", "pictures")
+    assert "pictures is not empty: --test-pictures writes" in refused(*arguments)
+    assert "mine.png is not a test picture" in refused(*arguments, "--overwrite")
+    assert (cut / "config.toml").read_text() == before
+
+
 def test_test_pictures_that_cannot_be_written_are_one_line(cut: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"^cannot write .*file: .*: 3 of 3 epochs are kept in .*--resume --out"):

@@ -22,13 +22,13 @@ from cnn_infer.system.atomic import write_text
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, read_options
-from cnn_train.errors import ConfigError, RunError, TrainingInterruptedError
+from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots
 from cnn_train.run.checkpoint import load_checkpoint
 from cnn_train.run.folder import Run, check_out, clear, default_path
-from cnn_train.training import ignore_epoch, train
+from cnn_train.training import CHANGEABLE, MOVABLE, ignore_epoch, train
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def cross_validate(
     path = _resumed(out, folds, given) if resume else _new(out, given, overwrite)
     first = path / "fold-1" / CONFIG
     runs: list[Run] = []
+    how = f"cnn-train --folds {folds} --resume --out {path}"
     begun = resume and _has_epochs(path / "fold-1")
 
     def after_epoch(epochs: Sequence[Epoch]) -> None:
@@ -121,8 +122,11 @@ def cross_validate(
                 again, fold = overwrite or resume, f"{number}/{folds}"
                 runs.append(train(out=folder, config=first, overwrite=again, on_epoch=after_epoch, fold=fold))
         except TrainingInterruptedError as error:
-            how = f"cnn-train --folds {folds} --resume --out {path}"
             raise TrainingInterruptedError(f"interrupted in fold {number} of {folds}: {how}") from error
+        except DivergedError as error:  # its command continues this fold alone
+            if not begun and not runs:
+                _clear_others(path)
+            raise DivergedError(f"{error}, then {how}") from error
     return _finished(path, runs)
 
 
@@ -146,11 +150,18 @@ def _has_epochs(fold: Path) -> bool:
 
 
 def _check_same(path: Path, fold: str) -> None:
-    """Raise :class:`RunError` if a fold was begun with other settings than the first one."""
+    """Raise :class:`RunError` if a fold was begun with other settings than the first one.
+
+    A fold that was resumed alone may have another learning rate or precision: that is a warning. Its pictures may have
+    moved, as they may for the others: their fingerprints were compared.
+    """
     if not any((path / fold / name).is_file() for name in (CHECKPOINT, REPORT)):
         return
     first, other = (asdict(Config.load(path / name / CONFIG)) for name in ("fold-1", fold))
-    if unequal := sorted(key for key in first if key != "fold" and first[key] != other[key]):
+    unequal = sorted(key for key in first if key not in ("fold", *MOVABLE) and first[key] != other[key])
+    if changed := [f"{key} {other[key]}, not {first[key]}" for key in unequal if key in CHANGEABLE]:
+        log.warning(f"{fold} was trained with other settings than fold-1: {'; '.join(changed)}")
+    if unequal := [key for key in unequal if key not in CHANGEABLE]:
         raise RunError(
             f"{path / fold} was trained with other settings than fold-1 ({', '.join(unequal)}): remove it to train it "
             "again, or start again with --overwrite"

@@ -38,6 +38,12 @@ from cnn_train.tracking import check_log, clear_logs, logged
 
 log = logging.getLogger(__name__)
 
+CHANGEABLE = ("lr", "precision")
+"""Options that a resumed training may change: after a divergence another value helps."""
+
+MOVABLE = ("data", "data_dir", "cache")
+"""Options that a resumed training may change without an effect on the weights: places, which may have moved."""
+
 
 def ignore_epoch(_: Sequence[Epoch]) -> None:
     """Do nothing."""
@@ -173,8 +179,7 @@ def _resume(
         advice = "; to train longer, start a new run with --epochs and another --out" if "epochs" in given else ""
         raise RunError(f"the training in {path} is finished: nothing to resume{advice}")
     stored = Config.load(path / CONFIG)
-    # after a divergence another learning rate or precision helps
-    recipe = replace(stored, **{key: given.pop(key) for key in ("lr", "precision") if key in given})
+    recipe = replace(stored, **{key: given.pop(key) for key in CHANGEABLE if key in given})
     if problem := unavailable(recipe.device):
         raise RunError(
             f"{problem}; the training in {path} began on it: resume where it is available, or start again with "
@@ -182,8 +187,7 @@ def _resume(
         )
     compute = replace(pick_compute(recipe.device, recipe.precision), reason="as before")
     recipe = replace(recipe, precision=compute.precision)
-    # data set and teacher may have moved, and the cache is only a folder; all other options change the weights
-    movable = ("data", "data_dir", "cache", *(() if stored.teacher is None else ("teacher",)))
+    movable = (*MOVABLE, *(() if stored.teacher is None else ("teacher",)))
     check_data_dir(given.get("data", stored.data), given.get("data_dir"))
     settings = replace(recipe, **with_absolute_paths({key: given.pop(key) for key in movable if key in given}))
     if given:
@@ -203,6 +207,8 @@ def _resume(
             f"the teacher {settings.teacher} has other weights than when the training in {path} started: restore it, "
             "or start again with --overwrite"
         )
+    if test_pictures is not None and distributed.is_main_process():  # a refusal must not store the new settings
+        check_folder(dataset, Path(test_pictures), overwrite=overwrite)
     with explain_failures(path):
         if distributed.is_main_process():
             sweep(path)
