@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 import pytest
 from cnn_train import Run, RunError, TrainingInterruptedError, train, tuning
-from cnn_train.study import BEST, START_UP, STUDY
+from cnn_train.study import BEST, FIRST, START_UP, STUDY
 from cnn_train.tuning import _settings, tune
 
 SHORT: dict[str, Any] = {"model": "nano", "epochs": 1, "device": "cpu"}
@@ -80,14 +80,29 @@ def test_the_defaults_are_tried_after_an_interruption_of_their_trial(
     assert study.trials[-1].params["lr"] != 1.0 == study.trials[-2].params["lr"]
 
 
-def wait_for_epochs(study: Path, least: int) -> None:
+def wait_for_epochs(study: Path, least: int, trial: int = 0) -> None:
     end = time.monotonic() + 60
-    while not any(len(file.read_text().splitlines()) >= least for file in study.glob("trial-0/metrics.jsonl")):
+    while not any(len(file.read_text().splitlines()) >= least for file in study.glob(f"trial-{trial}/metrics.jsonl")):
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 LONG = ("digits", "--model", "nano", "--epochs", "900", "--out", "study", "--tune", "1")
+
+
+def test_the_defaults_are_tried_again_after_their_trial_was_killed(forked: Callable[..., Any], tmp_path: Path) -> None:
+    first = forked(tmp_path, *LONG)
+    wait_for_epochs(tmp_path / "study", 1)
+    beside = forked(tmp_path, *LONG)  # the defaults are at work
+    wait_for_epochs(tmp_path / "study", 1, trial=1)
+    first.kill()
+    after = forked(tmp_path, *LONG)
+    wait_for_epochs(tmp_path / "study", 1, trial=2)
+    beside.kill()
+    after.kill()
+    assert trials(tmp_path / "study") == ["RUNNING"] * 3  # Optuna does not know
+    study = optuna.load_study(study_name="cnn-train", storage=f"sqlite:///{tmp_path / 'study' / STUDY}")
+    assert [FIRST in trial.user_attrs for trial in study.trials] == [True, False, True]
 
 
 def test_an_interrupt_is_one_line_without_a_traceback(forked: Callable[..., Any], tmp_path: Path) -> None:
@@ -166,6 +181,23 @@ def test_a_damaged_study_is_one_line(command: Command, refused: Callable[..., st
     assert line.startswith("cnn-train: study/study.db cannot be used: ")
     assert line.endswith(": free some space, restore the file, or begin anew with --overwrite")
     assert command(*arguments, "--overwrite")[0] == 0
+
+
+def test_a_study_that_another_process_has_locked_is_one_line(
+    refused: Callable[..., str],
+    command: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = ("digits", "--model", "nano", "--epochs", "1", "--tune", "1", "--out", "study")
+    assert command(*arguments)[0] == 0
+    monkeypatch.setattr("cnn_train.study.WAIT_FOR_DATABASE", 0.01)
+    with sqlite3.connect(tmp_path / "study" / STUDY) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        line = refused(*arguments)
+        database.rollback()
+    assert line == "cnn-train: study/study.db is locked: another process uses it: run the same command again"
+    assert command(*arguments)[0] == 0
 
 
 def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:

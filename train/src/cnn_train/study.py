@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_infer.paths.naming import printable
 from cnn_infer.run_files import LOCK
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cnn_train.config import Config
 from cnn_train.errors import RunError
@@ -24,6 +24,9 @@ STUDY, BEST = "study.db", "best.toml"
 
 START_UP, WARM_UP = 4, 0.25
 """Trials that are never pruned, and the share of the epochs before which no trial is."""
+
+WAIT_FOR_DATABASE = 60.0
+"""Seconds to wait for another process that holds SQLite's lock."""
 
 FIRST = "defaults"
 """The attribute of the trial that has the default values."""
@@ -52,7 +55,7 @@ def open_study(path: Path, known: Mapping[str, Any], start: Config, *, overwrite
             (path / BEST).unlink(missing_ok=True)
         try:
             storage = optuna.storages.RDBStorage(
-                sqlite_url(path / STUDY), engine_kwargs={"connect_args": {"timeout": 60}}
+                sqlite_url(path / STUDY), engine_kwargs={"connect_args": {"timeout": WAIT_FOR_DATABASE}}
             )
         except RuntimeError as error:
             raise _unusable(path, error) from error
@@ -67,11 +70,51 @@ def open_study(path: Path, known: Mapping[str, Any], start: Config, *, overwrite
         if study.user_attrs.get("known", stored) != stored:
             raise RunError(f"the study in {path} has other options or data: pass the same, or another --out")
         study.set_user_attr("known", stored)
-        done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
-        if not any(trial.user_attrs.get(FIRST) for trial in study.get_trials(deepcopy=False, states=done)):
+        tried = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+        if not any(
+            trial.user_attrs.get(FIRST) and (trial.state != TrialState.RUNNING or _is_at_work(path, trial.number))
+            for trial in study.get_trials(deepcopy=False, states=tried)
+        ):
             values = {"lr": 1.0, "weight_decay": 1.0, "augment": "", "model": start.model}
             study.enqueue_trial(values, user_attrs={FIRST: True})
     return study
+
+
+@contextmanager
+def at_work(path: Path, number: int) -> Iterator[None]:
+    """Mark a trial as at work. The operating system removes the mark when the process ends, even if it is killed.
+
+    In Optuna's database the trial of a killed process is running for ever.
+
+    Args:
+        path: The folder of the study.
+        number: Number of the trial.
+
+    Raises:
+        OSError: the mark cannot be written.
+    """
+    file = _mark(path, number)
+    with FileLock(file):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows cannot remove an open file
+                file.unlink()
+
+
+def _is_at_work(path: Path, number: int) -> bool:
+    file = _mark(path, number)
+    if not file.exists():  # FileLock would create it
+        return False
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _mark(path: Path, number: int) -> Path:
+    return path / f".trial-{number}.lock"
 
 
 @contextmanager
@@ -98,6 +141,8 @@ def explained(path: Path) -> Iterator[None]:
 def _unusable(path: Path, error: Exception) -> RunError:
     cause = getattr(error, "orig", None) or error.__cause__ or error
     reason = str(getattr(cause, "orig", None) or cause).partition("\n")[0].rstrip(".")
+    if reason == "database is locked":
+        return RunError(f"{printable(path / STUDY)} is locked: another process uses it: run the same command again")
     return RunError(
         f"{printable(path / STUDY)} cannot be used: {reason}: free some space, restore the file, or begin anew with "
         "--overwrite"

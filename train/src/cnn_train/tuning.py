@@ -29,7 +29,7 @@ from cnn_train.preparation import open_dataset
 from cnn_train.recipe.fit import Epoch
 from cnn_train.recipe.stopping import best_epoch, is_over
 from cnn_train.run.folder import check_out, default_path
-from cnn_train.study import BEST, STUDY, explained, open_study
+from cnn_train.study import BEST, STUDY, at_work, explained, open_study
 from cnn_train.teacher import check_classes
 from cnn_train.training import check_options, train
 
@@ -102,23 +102,28 @@ def tune(
     wanted = {**DEFAULTS, **asked}
     networks = (wanted["model"],) if "model" in asked else NETWORKS
     # a mistake is found before the study stores the options that it was begun with
-    teachers = [check_options({**wanted, "model": name}, path)[1] for name in networks]
+    _, teacher = check_options({**wanted, "model": networks[0]}, path)
     check_data_dir(wanted["data"], given.get("data_dir"))
     if overwrite or not (path / STUDY).is_file():
         check_out(path, overwrite=overwrite, what="search")
     dataset = open_dataset(wanted, path, None)
-    if teachers[0] is not None:
-        check_classes(teachers[0], dataset)
+    if teacher is not None:
+        check_classes(teacher, dataset)
     start = resolve(wanted, dataset)
     starts = {name: resolve({**wanted, "model": name}, dataset) for name in networks}
-    for own in starts.values():  # the size is known now
+    for own in starts.values():  # each of them, and the size is known now
         check_model(own.model, pretrained=own.pretrained, dropout=own.dropout, size=(own.height, own.width))
     known = {"settings": asdict(start), "train": dataset.fingerprints["train"], "val": dataset.fingerprints["val"]}
+
+    def objective(trial: Trial) -> float:
+        with at_work(path, trial.number):
+            return _value(trial, starts, asked, path)
+
     with explained(path):
         study = open_study(path, known, start, overwrite=overwrite)
         while (finished := len(_finished(study))) < trials:
             log.info(f"trial {finished + 1} of {trials}")
-            study.optimize(lambda trial: _value(trial, starts, asked, path), n_trials=1)
+            study.optimize(objective, n_trials=1)
             _write_best(study, path, start)
         _write_best(study, path, start)  # another process, or one that was killed, may not have done it
         table = _table(study)
