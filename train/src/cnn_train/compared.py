@@ -108,9 +108,8 @@ def read_test(
         if key not in decoded:
             decoded[key] = _read(source, entry, place)
     recorded = opened[0].spec.details["data"].get("name")  # the folder of a named set is called otherwise, such as raw
-    return recorded if recorded in ("digits", *NAMED) else source.name, [
-        decoded[_decoding(entry.spec)] for entry in opened
-    ]
+    name = recorded if recorded in ("digits", *NAMED) else source.name
+    return name, [decoded[_decoding(entry.spec)] for entry in opened]
 
 
 def _read(source: Source, entry: Opened, place: str) -> Split:
