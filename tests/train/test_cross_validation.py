@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from cnn_train import ConfigError, DataError, Epoch, RunError, TrainingInterrupt
 from cnn_train.cross_validation import FOLDS_REPORT
 from cnn_train.data.folds import with_fold
 from cnn_train.data.tree import Records
+from cnn_train.errors import TrainingFailedError
 
 SHORT = {"model": "nano", "epochs": 2, "augment": "none", "device": "cpu", "precision": "fp32"}
 LATER = (FOLDS_REPORT, "confusion.png", "fold-2/report.json", "fold-2/checkpoint.pt")
@@ -115,6 +117,21 @@ def test_a_resumed_cross_validation_has_no_fold_of_an_earlier_one(
             cross_validate(folds=2, out=out, resume=True)
         (out / "fold-2" / name).unlink()
     assert cross_validate(folds=2, out=out, resume=True).runs[1].config.seed == 1
+
+
+def test_a_full_disk_in_the_first_epoch_leaves_no_fold_of_an_earlier_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SHORT, "epochs": 1, "cache": str(tmp_path / "cache")}
+    out = tmp_path / "folds"
+    cross_validate(photos, folds=2, out=out, **settings)
+    full = OSError(errno.ENOSPC, "No space left on device", "checkpoint.pt")
+    monkeypatch.setattr("cnn_train.recipe.fit.Fit.epoch", Mock(side_effect=full))
+    advice = r"cnn-train --resume --out \S+fold-1, then cnn-train --folds 2 --resume --out \S+folds$"
+    with pytest.raises(TrainingFailedError, match=advice) as caught:
+        cross_validate(photos, folds=2, out=out, overwrite=True, **settings)
+    assert caught.value.reason.endswith("free some space")
+    assert not any((out / name).exists() for name in LATER)
 
 
 def test_after_a_divergence_the_commands_of_the_message_finish_the_cross_validation(

@@ -17,6 +17,7 @@ from cnn_train import Dataset
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cnn_export.accepted_loss import allowed_drop, loses_too_much
 from cnn_export.batches import batches
 from cnn_export.confidence import Confidence, confidence_of
 from cnn_export.errors import GraphError
@@ -24,7 +25,7 @@ from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.half import ROUNDOFF, rounded, to_half, unfit
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.model_file import GoldenPictures, finished_spec, replayed_file
-from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP, allowed_drop, loses_too_much
+from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP
 from cnn_export.parity import FULL_BATCH, Outputs, find_flips
 from cnn_export.proof import evaluator_here
 from cnn_export.subject import Subject
@@ -145,7 +146,7 @@ def compare(
         reason = f"fp16: an output is not a number (at {worst})"
     elif not relative <= half.tolerance:
         reason = (
-            f"fp16: logits differ by up to {relative:.3g} of the largest logit, more than "
+            f"fp16: logits differ by up to {relative:.3g}{' of the largest logit' if largest else ''}, more than "
             f"{half.tolerance:.3g} (at {worst})"
         )
     elif loses_too_much(lost, len(labels), allowed_drop(len(labels))):

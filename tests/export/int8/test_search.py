@@ -101,10 +101,18 @@ def test_two_searches_try_the_same_files_in_the_same_order(run: Run) -> None:
     assert first.ended_early == ""
 
 
-@pytest.mark.parametrize("speedups", [(2.0,), (2.1, 2.0, 2.19)], ids=["equal", "a third one decides for the first"])
-def test_the_probabilities_are_those_of_the_winner(run: Run, speedups: tuple[float, ...]) -> None:
-    searching = search_of(run, latencies=Latencies(*speedups))
+@pytest.mark.parametrize("decided_later", [False, True])
+def test_the_probabilities_are_those_of_the_winner(
+    run: Run, monkeypatch: pytest.MonkeyPatch, decided_later: bool
+) -> None:
+    latencies = Latencies(2.0)
+    if decided_later:  # the second candidate is best until the third one is so fast that the second is out
+        latencies = Latencies(2.1, 2.0, 2.19)
+        divergences = itertools.chain((0.2, 0.1), itertools.repeat(0.9))
+        monkeypatch.setattr(search, "divergence", lambda *_: next(divergences))
+    searching = search_of(run, latencies=latencies)
     found = searching.run(seconds=1000)
+    assert found.winner == 0 or not decided_later
     expected = run_model(open_model(with_metadata(found.model, run.spec), device="cpu"), searching.val.images)
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 

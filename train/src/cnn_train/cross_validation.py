@@ -22,7 +22,7 @@ from cnn_infer.system.atomic import write_text
 
 from cnn_train import distributed
 from cnn_train.config import DEFAULTS, Config, read_options
-from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingInterruptedError
+from cnn_train.errors import ConfigError, DivergedError, RunError, TrainingFailedError, TrainingInterruptedError
 from cnn_train.options import MAX_FOLDS, Options
 from cnn_train.recipe.fit import Epoch
 from cnn_train.run import plots
@@ -68,7 +68,8 @@ def cross_validate(
     """Train once for each fold, with that fold as the test split, and report mean, spread and pooled figures.
 
     The folds are stratified and, with groups, part no group. The other folds lack the validation split, a tenth, which
-    is set aside from them. All folds have the settings that the first one resolves to.
+    is set aside from them. All folds have the settings that the first one resolves to; one that was resumed alone may
+    have another learning rate or precision.
 
     Args:
         data: As for :func:`cnn_train.train`, without given splits other than ``train``.
@@ -123,10 +124,13 @@ def cross_validate(
                 runs.append(train(out=folder, config=first, overwrite=again, on_epoch=after_epoch, fold=fold))
         except TrainingInterruptedError as error:
             raise TrainingInterruptedError(f"interrupted in fold {number} of {folds}: {how}") from error
-        except DivergedError as error:  # its command continues this fold alone
+        except (DivergedError, TrainingFailedError) as error:  # their command continues this fold alone
             if not begun and not runs:
                 _clear_others(path)
-            raise DivergedError(f"{error}, then {how}") from error
+            message = f"{error}, then {how}"
+            if isinstance(error, DivergedError):
+                raise DivergedError(message, lower_rate=error.lower_rate) from error
+            raise TrainingFailedError(message, error.reason) from error
     return _finished(path, runs)
 
 
@@ -153,7 +157,7 @@ def _check_same(path: Path, fold: str) -> None:
     """Raise :class:`RunError` if a fold was begun with other settings than the first one.
 
     A fold that was resumed alone may have another learning rate or precision: that is a warning. Its pictures may have
-    moved, as they may for the others: their fingerprints were compared.
+    moved: resuming it compared their fingerprints with those of its start.
     """
     if not any((path / fold / name).is_file() for name in (CHECKPOINT, REPORT)):
         return

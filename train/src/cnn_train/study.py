@@ -82,9 +82,10 @@ def open_study(path: Path, known: Mapping[str, Any], start: Config, *, overwrite
 
 @contextmanager
 def at_work(path: Path, number: int) -> Iterator[None]:
-    """Mark a trial as at work. The operating system removes the mark when the process ends, even if it is killed.
+    """Mark a trial as at work, by a lock on a file: the system releases it when the process ends, even if it is killed.
 
-    In Optuna's database the trial of a killed process is running for ever.
+    In Optuna's database the trial of a killed process is running for ever. Between Optuna's note that a trial runs and
+    this mark, another process may take the trial for one of a killed process, and try the default values too.
 
     Args:
         path: The folder of the study.
@@ -107,8 +108,9 @@ def _is_at_work(path: Path, number: int) -> bool:
     if not file.exists():  # FileLock would create it
         return False
     try:
-        with FileLock(file, timeout=0):
-            return False
+        with FileLock(file, timeout=0), suppress(OSError):  # Windows cannot remove an open file
+            file.unlink()
+        return False
     except Timeout:
         return True
 

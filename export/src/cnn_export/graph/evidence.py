@@ -122,6 +122,9 @@ def add_evidence(model: ModelProto, head: Head) -> ModelProto:
     Args:
         model: The graph.
         head: From :func:`head_of`.
+
+    Raises:
+        GraphError: the graph has an output that comes after ``evidence`` in the order of the contract.
     """
     makers, constants, nodes = makers_of(model), _Constants(), []
 

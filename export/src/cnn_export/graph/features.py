@@ -1,9 +1,10 @@
 """The features of a picture inside a network, by which pictures can be compared with those of training.
 
-They are the means over the cells of two feature maps, those that the second and the middle convolution read. Each of
-the two is scaled to length 1 (Mueller and Hein, 2025, "Mahalanobis++", arXiv:2505.18032), and they stand side by side.
-The input of the last layer, the usual choice, separates worse (``benchmarks/strangers.py``): there a network has
-learned to be the same for all pictures of a class, and it often is so for strangers too.
+They are the means over the cells of two feature maps: of the convolutions that read what another one computed, the
+first and the middle one read them. Each of the two is scaled to length 1 (Mueller and Hein, 2025, "Mahalanobis++",
+arXiv:2505.18032), and they stand side by side. The input of the last layer, the usual choice, separates worse
+(``benchmarks/strangers.py``): there a network has learned to be the same for all pictures of a class, and it often is
+so for strangers too.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ class FeatureNodes:
 
 
 def maps_of(model: ModelProto) -> list[tuple[str, int]]:
-    """Return the names and channels of the feature maps that the second and the middle convolution read.
+    """Return the names and channels of the feature maps of a graph.
 
-    It is one map if they read the same. A convolution counts if another one comes before it, so that it does not read
-    the picture itself. The layer :data:`OWN_LAYER` is none, and maps of a single cell do not count.
+    Of the convolutions that read what another one computed, so not the picture itself, they are what the first and the
+    middle one read: one map if they read the same. The layer :data:`OWN_LAYER` is none, and maps of a single cell do
+    not count.
 
     Args:
         model: A graph with the inputs and outputs of the model file, float or quantized.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from cnn_infer.spec import Spec
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from cnn_export.errors import GraphError
 from cnn_export.graph.lookup import attribute_of, constants_of, consumers_of, makers_of
@@ -178,19 +178,29 @@ def strip_unused(model: ModelProto) -> None:
             used.update(_read_by(node))
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
         model.graph.initializer.remove(tensor)
-    domains = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node} | {""}
+    nodes = [inner for node in model.graph.node for inner in _with_inner(node)]
+    domains = {"" if node.domain == "ai.onnx" else node.domain for node in nodes} | {""}
     for entry in [entry for entry in model.opset_import if entry.domain not in domains]:
         model.opset_import.remove(entry)
 
 
-def _read_by(node: NodeProto) -> Iterator[str]:
+def _read_by(node: NodeProto) -> set[str]:
     """The tensors that a node reads, also in the graph of a branch or a loop."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            yield from (output.name for output in graph.output)
-            for inner in graph.node:
-                yield from _read_by(inner)
+    inner = list(_with_inner(node))
+    results = {output.name for one in inner for graph in _graphs(one) for output in graph.output}
+    return {name for one in inner for name in one.input} | results
+
+
+def _with_inner(node: NodeProto) -> Iterator[NodeProto]:
+    """A node, and those in the graphs of its branches."""
+    yield node
+    for graph in _graphs(node):
+        for inner in graph.node:
+            yield from _with_inner(inner)
+
+
+def _graphs(node: NodeProto) -> list[GraphProto]:
+    return [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
 
 
 def _add_constant(model: ModelProto, name: str, value: NDArray[np.float64]) -> None:

@@ -14,8 +14,9 @@ from cnn_infer.system import machine
 from cnn_train.replay import difference_interval, mcnemar_p
 from numpy.typing import NDArray
 
+from cnn_export.accepted_loss import allowed_drop, loses_too_much
 from cnn_export.int8.targets import WITH_DOT_PRODUCTS
-from cnn_export.options import MAX_DROP, allowed_drop, loses_too_much
+from cnn_export.options import MAX_DROP
 
 MAX_FLIPS = 0.05
 """Largest share of the validation pictures for which int8 may predict another class than fp32. Two equally accurate

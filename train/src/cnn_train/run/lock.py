@@ -70,7 +70,7 @@ def explain_failures(path: Path) -> Iterator[None]:
 
     Raises:
         TrainingFailedError: a file cannot be written, or memory ran out.
-        DivergedError: as the block raised it, with a lower learning rate to resume with if that may help.
+        DivergedError: as the block raised it; with a lower learning rate to resume with, if that may help.
         TrainingInterruptedError: Ctrl-C.
     """
     try:
@@ -78,7 +78,7 @@ def explain_failures(path: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         raise TrainingInterruptedError(f"interrupted; {_how_to_continue(path)}") from None
     except DivergedError as error:
-        how = _how_to_continue(path, lower_rate=error.lower_rate)
+        how = _how_to_continue(path, lower_rate=True) if error.lower_rate else "start again with --overwrite"
         raise DivergedError(f"{error}; {how}", lower_rate=error.lower_rate) from error
     except OSError as error:
         reason = f"cannot write {printable(str(error.filename or path))}: {error.strerror or error}"
