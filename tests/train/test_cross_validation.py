@@ -17,7 +17,7 @@ from cnn_train import ConfigError, DataError, Epoch, RunError, TrainingInterrupt
 from cnn_train.cross_validation import FOLDS_REPORT
 from cnn_train.data.folds import with_fold
 from cnn_train.data.tree import Records
-from cnn_train.errors import TrainingFailedError
+from cnn_train.errors import DivergedError, TrainingFailedError
 
 SHORT = {"model": "nano", "epochs": 2, "augment": "none", "device": "cpu", "precision": "fp32"}
 LATER = (FOLDS_REPORT, "confusion.png", "fold-2/report.json", "fold-2/checkpoint.pt")
@@ -132,6 +132,17 @@ def test_a_full_disk_in_the_first_epoch_leaves_no_fold_of_an_earlier_one(
         cross_validate(photos, folds=2, out=out, overwrite=True, **settings)
     assert caught.value.reason.endswith("free some space")
     assert not any((out / name).exists() for name in LATER)
+
+
+def test_what_starts_again_has_no_fold_to_continue(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverged = DivergedError("it diverged", lower_rate=False)
+    monkeypatch.setattr("cnn_train.recipe.fit.Fit.epoch", Mock(side_effect=diverged))
+    settings = {**SHORT, "cache": str(tmp_path / "cache")}
+    with pytest.raises(DivergedError, match=r"^it diverged; start again with --overwrite$") as caught:
+        cross_validate(photos, folds=2, out=tmp_path / "folds", **settings)
+    assert not caught.value.lower_rate
 
 
 def test_after_a_divergence_the_commands_of_the_message_finish_the_cross_validation(

@@ -6,7 +6,10 @@ from cnn_export.options import MAX_DROP
 
 
 def allowed_drop(pictures: int) -> float:
-    """Return the accepted loss of accuracy on so many pictures, in percentage points: one picture may be lost."""
+    """Return the accepted loss of accuracy on so many pictures, in percentage points.
+
+    It is :data:`MAX_DROP`, or one picture where that is more.
+    """
     return max(MAX_DROP, 100 / pictures)
 
 

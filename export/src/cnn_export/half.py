@@ -25,7 +25,7 @@ from cnn_export.graph.float_graph import with_metadata
 from cnn_export.graph.half import ROUNDOFF, rounded, to_half, unfit
 from cnn_export.int8.quantize import calibration_set
 from cnn_export.model_file import GoldenPictures, finished_spec, replayed_file
-from cnn_export.options import CALIBRATION_PICTURES, MAX_DROP
+from cnn_export.options import CALIBRATION_PICTURES
 from cnn_export.parity import FULL_BATCH, Outputs, find_flips
 from cnn_export.proof import evaluator_here
 from cnn_export.subject import Subject
@@ -149,8 +149,8 @@ def compare(
             f"fp16: logits differ by up to {relative:.3g}{' of the largest logit' if largest else ''}, more than "
             f"{half.tolerance:.3g} (at {worst})"
         )
-    elif loses_too_much(lost, len(labels), allowed_drop(len(labels))):
-        reason = f"fp16 loses {lost:,} of {len(labels):,} test pictures, more than {MAX_DROP:g} percentage points"
+    elif loses_too_much(lost, len(labels), allowed := allowed_drop(len(labels))):
+        reason = f"fp16 loses {lost:,} of {len(labels):,} test pictures, more than {allowed:.2g} percentage points"
     return replace(half, failed=reason)
 
 

@@ -127,7 +127,8 @@ def cross_validate(
         except (DivergedError, TrainingFailedError) as error:  # their command continues this fold alone
             if not begun and not runs:
                 _clear_others(path)
-            message = f"{error}, then {how}"
+            # what starts again is the whole cross-validation: then there is no fold to continue
+            message = str(error) if str(error).endswith("--overwrite") else f"{error}, then {how}"
             if isinstance(error, DivergedError):
                 raise DivergedError(message, lower_rate=error.lower_rate) from error
             raise TrainingFailedError(message, error.reason) from error

@@ -1,10 +1,10 @@
 """The features of a picture inside a network, by which pictures can be compared with those of training.
 
-They are the means over the cells of two feature maps: of the convolutions that read what another one computed, the
-first and the middle one read them. Each of the two is scaled to length 1 (Mueller and Hein, 2025, "Mahalanobis++",
-arXiv:2505.18032), and they stand side by side. The input of the last layer, the usual choice, separates worse
-(``benchmarks/strangers.py``): there a network has learned to be the same for all pictures of a class, and it often is
-so for strangers too.
+They are the means over the cells of two feature maps. Take the convolutions that come after another convolution: the
+maps are the inputs of the first and of the middle one of these. Each of the two is scaled to length 1 (Mueller and
+Hein, 2025, "Mahalanobis++", arXiv:2505.18032), and they stand side by side. The input of the last layer, the usual
+choice, separates worse (``benchmarks/strangers.py``): there a network has learned to be the same for all pictures of a
+class, and it often is so for strangers too.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class FeatureNodes:
 def maps_of(model: ModelProto) -> list[tuple[str, int]]:
     """Return the names and channels of the feature maps of a graph.
 
-    Of the convolutions that read what another one computed, so not the picture itself, they are what the first and the
-    middle one read: one map if they read the same. The layer :data:`OWN_LAYER` is none, and maps of a single cell do
-    not count.
+    Take the convolutions that come after another convolution. Those whose input has a single cell do not count, nor
+    does the layer :data:`OWN_LAYER`. The maps are the inputs of the first and of the middle one of these: one map if
+    the two are the same.
 
     Args:
         model: A graph with the inputs and outputs of the model file, float or quantized.
 
     Raises:
-        GraphError: no convolution reads what another one computed.
+        GraphError: there is no such convolution.
     """
     shapes = shapes_of(model)
     computed: set[str] = set()  # what a convolution computed, and what follows from it
