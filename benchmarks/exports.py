@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cnn_infer.run_files import CHECKPOINT, EXPORT_FILES, EXPORT_REPORT, INT8_MODEL, REJECTED_MODEL
+from cnn_train import RunError
 from processes import run as run_command
 
 
@@ -30,5 +31,12 @@ def exported(run: Path, target: str, copies: Path | None = None, seconds: float 
 
 
 def int8_file(run: Path) -> Path:
-    """The int8 file of an exported run, shipped or not."""
-    return next(path for path in (run / INT8_MODEL, run / REJECTED_MODEL) if path.exists())
+    """The int8 file of an exported run, shipped or not.
+
+    Raises:
+        RunError: there is none.
+    """
+    for path in (run / INT8_MODEL, run / REJECTED_MODEL):
+        if path.exists():
+            return path
+    raise RunError(f"{run} has no int8 model: cnn-export {run} --quantize")

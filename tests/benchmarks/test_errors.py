@@ -19,6 +19,7 @@ MODEL = str(ROOT / "tests" / "infer" / "models" / "rgb.onnx")
         ("storage.py", [MODEL, "missing"]),
         ("drift.py", ["missing=digits"]),
         ("check.py", ["missing"]),
+        ("int8.py", ["missing"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
